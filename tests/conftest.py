@@ -1,0 +1,23 @@
+"""What every test shares. Not a place for fakes: those are in fakes.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    for folder in ("constructs", "tests/constructs"):
+        if (ROOT / folder / "__init__.py").exists():
+            raise pytest.UsageError(
+                f"delete {folder}/__init__.py: a package named 'constructs' here hides the one that aws-cdk-lib imports"
+            )
+
+
+@pytest.fixture(scope="session")
+def tiny_t5() -> Path:
+    """The folder of the committed checkpoint: config.json, model.safetensors, tokenizer.json."""
+    return ROOT / "models" / "tiny-t5"
