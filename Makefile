@@ -1,0 +1,50 @@
+# make up         set up everything, then models/tiny-t5.yaml → a deployed, benchmarked endpoint on this machine
+# make down       remove what `make up` started
+# make test       set up everything, then lint, types, contracts and all tests
+# make test-quick the fast tests only
+# make bench      the side-by-side measurements in benchmarks/
+# make clean      remove the environments and all that was written
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := up
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+MODEL ?= models/tiny-t5.yaml
+
+.PHONY: up down setup test test-quick lint bench clean
+
+up: setup
+	@$(BIN)/heavylift up $(MODEL) --local
+
+down: setup
+	@$(BIN)/heavylift down
+
+setup: .venv/installed
+
+# The marker is written last, so that an interrupted installation is done again.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "heavylift needs Python 3.11 to 3.13, got " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
+	@echo "setting up .venv (a few minutes the first time)"
+	@rm -f $@
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]'
+	@touch $@
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+test-quick: setup
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	@if [ -x $(BIN)/heavylift ]; then $(BIN)/heavylift down; fi
+	rm -rf .venv .heavylift node_modules cdk.out
