@@ -1,0 +1,1 @@
+"""The plan: every `auto` of a model file answered once, with the arithmetic."""

@@ -1,0 +1,236 @@
+"""Plan: one model file with every `auto` answered; frozen, printable, with a JSON form.
+
+Not the answering: that is fit.py. Nothing here reads a file, a clock or a network, and no account is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from heavylift.errors import InputError
+
+if TYPE_CHECKING:
+    from heavylift.plan.lock import Lock
+    from heavylift.spec import ModelSpec
+
+FORMAT: Literal["heavylift.plan/1"] = "heavylift.plan/1"
+BENCHMARK_FORMAT = "heavylift.benchmark/1"
+
+How = Literal["given", "computed", "measured", "assumed"]
+
+
+class Part:
+    """A part of the plan; reading it back from JSON refuses unknown keys."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Decision(Part):
+    """One answered question: `why` holds the arithmetic, with units."""
+
+    field: str
+    value: str
+    how: How
+    why: str
+
+
+@dataclass(frozen=True)
+class Model(Part):
+    """What is served. `family` is config.json's model_type (None: no config.json); `weights_bytes` counts weight files only."""
+
+    source: str
+    revision: str | None
+    family: str | None
+    parameters: int | None
+    checkpoint_dtype: str | None
+    weights_bytes: int
+    bytes: int
+    code: str | None
+
+
+@dataclass(frozen=True)
+class Price(Part):
+    """US dollars for one instance and hour; `how` is `published` or `estimated`."""
+
+    usd_per_hour: float
+    region: str
+    how: Literal["published", "estimated"]
+    date: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Instance(Part):
+    """The instance type and its facts; memory in GiB (2**30), network in Gbit/s, None where unknown."""
+
+    type: str
+    count: int
+    vcpus: int
+    memory_gib: float
+    accelerator: str | None
+    accelerators: int
+    accelerator_memory_gib: float
+    nvme: bool | None
+    network_gbps: float | None
+    price: Price | None
+
+
+@dataclass(frozen=True)
+class LedgerRow(Part):
+    """`bytes` needed by `what` in `where`, and the formula that gave them."""
+
+    where: Literal["host", "accelerator"]
+    what: str
+    bytes: int
+    formula: str
+
+
+@dataclass(frozen=True)
+class Memory(Part):
+    """Who needs how much: one accelerator (of the worst rank) and the whole host; available bytes beside it."""
+
+    rows: tuple[LedgerRow, ...]
+    host_available: int
+    accelerator_available: int
+
+    def needed(self, where: Literal["host", "accelerator"]) -> int:
+        """Bytes needed in `where`."""
+        return sum(row.bytes for row in self.rows if row.where == where)
+
+
+@dataclass(frozen=True)
+class Serving(Part):
+    """The server's keys; `max_batch_delay` in milliseconds."""
+
+    workers: int
+    batch_size: int
+    max_batch_delay: int
+    job_queue_size: int
+
+
+@dataclass(frozen=True)
+class Variant(Part):
+    """The EndpointConfig's ProductionVariant; seconds, GB; None leaves the property out."""
+
+    model_data_download_timeout_in_seconds: int
+    container_startup_health_check_timeout_in_seconds: int
+    volume_size_in_gb: int | None
+    inference_ami_version: str | None
+
+
+@dataclass(frozen=True)
+class Benchmark(Part):
+    """What the gate runs; `slo` holds the targets as in the model file."""
+
+    workload: str
+    load: dict[str, Any]
+    warmup_requests: int
+    requests: int
+    max_seconds: int
+    seed: int
+    slo: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Gate(Part):
+    """What a missed target does."""
+
+    on_fail: Literal["rollback", "warn"]
+
+
+@dataclass(frozen=True)
+class Plan(Part):
+    """Everything that synthesis, rendering and pushing need to know of one model.
+
+    `properties` are serving.properties' keys and values in order. `environment` is the container's, but for
+    OPTION_MODEL_ID, which names the account's bucket. `benchmark` is None, and so is `gate_digest`, where the
+    file has no benchmark: such a model is deployed without a gate.
+    """
+
+    format: Literal["heavylift.plan/1"]
+    name: str
+    description: str | None
+    model: Model
+    engine: str
+    dtype: str
+    quantization: str
+    tensor_parallel_degree: int
+    pipeline_parallel_degree: int
+    instance: Instance
+    memory: Memory
+    serving: Serving
+    variant: Variant
+    enable_network_isolation: bool
+    properties: tuple[tuple[str, str], ...]
+    environment: dict[str, str]
+    tags: dict[str, str]
+    weights_digest: str
+    config_digest: str
+    benchmark: Benchmark | None
+    gate: Gate
+    gate_digest: str | None
+    decisions: tuple[Decision, ...]
+
+    @classmethod
+    def fit(cls, spec: ModelSpec, lock: Lock) -> Plan:
+        """Answer every `auto` of `spec`; pure. Raises InputError with every reason why it does not fit."""
+        from heavylift.plan.fit import fit  # fit.py builds a Plan
+
+        return fit(spec, lock)
+
+    @property
+    def weights_prefix(self) -> str:
+        """Key prefix of the model's files in the weight bucket."""
+        return f"weights/{self.weights_digest}/"
+
+    @property
+    def config_prefix(self) -> str:
+        """Key prefix of the rendered options and the user's code in the weight bucket."""
+        return f"config/{self.config_digest}/"
+
+    def benchmark_json(self) -> str:
+        """The gate's `Benchmark` property: one line of `heavylift.benchmark/1`. Asserts that there is a benchmark."""
+        assert self.benchmark is not None, "a plan without a benchmark has no gate"
+        document = {
+            "format": BENCHMARK_FORMAT,
+            "subject": {
+                "model": self.name,
+                "engine": self.engine,
+                "quantization": self.quantization,
+                "dtype": self.dtype,
+                "batch": self.serving.batch_size,
+                "tensor_parallel_degree": self.tensor_parallel_degree,
+                "workers": self.serving.workers,
+                "instance_type": self.instance.type,
+                "instance_count": self.instance.count,
+            },
+            **_plain(Benchmark, self.benchmark),
+            "on_fail": self.gate.on_fail,
+        }
+        return json.dumps(document, separators=(",", ":"), sort_keys=True)
+
+    def to_json(self) -> str:
+        """`heavylift.plan/1`, indented, keys in the order of the classes."""
+        return json.dumps(_plain(Plan, self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The inverse of to_json. Raises InputError for anything that is not a plan of this format."""
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise InputError(
+                f"not a {FORMAT}: {'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg']}"
+                for fault in error.errors()
+            ) from error
+
+
+def _plain(kind: type[Any], value: Any) -> dict[str, Any]:
+    plain = TypeAdapter(kind).dump_python(value, mode="json")
+    assert isinstance(plain, dict)
+    return plain
