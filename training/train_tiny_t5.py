@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -84,6 +85,23 @@ def accuracy(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFa
     return result
 
 
+def save(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Writes FLAN-T5's layout: a head of its own and `tie_word_embeddings: false`, so unscaled decoder outputs.
+
+    transformers 5 ties T5's head in memory whatever the config says, and would save a dialect that older readers scale wrongly.
+    """
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    weights = load_file(out / "model.safetensors")
+    weights["lm_head.weight"] = weights["shared.weight"].clone()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)
+    config = json.loads((out / "config.json").read_text())
+    config.pop("scale_decoder_outputs")
+    config["tie_word_embeddings"] = False
+    (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "models" / "tiny-t5")
@@ -123,8 +141,7 @@ def main() -> None:
             shares = {task: round(share, 3) for task, share in accuracy(model, tokenizer, 100).items()}
             print(f"{step} {time.monotonic() - started:.0f}s loss {loss.item():.4f} {shares}", flush=True)
     final = accuracy(model, tokenizer, 500)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
+    save(model, tokenizer, args.out)
     seconds = round(time.monotonic() - started)
     print(json.dumps({"parameters": parameters, "steps": args.steps, "seed": args.seed, "seconds": seconds,
                       "exact_match_unseen": final}))  # fmt: skip
