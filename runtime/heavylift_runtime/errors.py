@@ -1,0 +1,44 @@
+"""The exceptions of the runtime: a sentence for the user, and the exit code of the process that it ends.
+
+Not the core's exceptions (the runtime never imports the core), and not HTTP errors: those are in server/invocation.py.
+
+    RuntimeFault        1  the runtime stopped
+    ├── OptionsError    2  serving.properties or an environment variable is wrong; lists every fault
+    ├── AddressError    2  the port is taken, or the host cannot be bound
+    ├── LoadError       1  a model could not be loaded
+    └── PromptError     -  one prompt cannot be served; the engine keeps running, the client gets 400
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class RuntimeFault(Exception):
+    """The runtime stopped; the message says what is wrong, the value, what is allowed, how to mend it."""
+
+    exit_code = 1
+
+
+class OptionsError(RuntimeFault):
+    """The options are wrong; carries every fault at once, one line each."""
+
+    exit_code = 2
+
+    def __init__(self, faults: str | Iterable[str]) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class AddressError(RuntimeFault):
+    """The address cannot be bound."""
+
+    exit_code = 2
+
+
+class LoadError(RuntimeFault):
+    """A model could not be loaded: its files, its script, or its memory."""
+
+
+class PromptError(RuntimeFault):
+    """A prompt cannot be served; raised by an engine before it computes, so that its ranks stay in step."""

@@ -1,0 +1,142 @@
+"""serving.properties and the environment become Options, or sentences."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heavylift_runtime.errors import OptionsError
+from heavylift_runtime.options import Options, known_keys
+
+
+def faults(text: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(OptionsError) as caught:
+        Options.parse(text, environ or {})
+    return caught.value.faults
+
+
+def test_a_value_is_everything_after_the_first_equals_sign() -> None:
+    options = Options.parse("engine=Python\noption.prefix= a=b#c\n# a comment\n! another\n\n", {})
+
+    assert options.properties == {"prefix": "a=b#c"}
+
+
+def test_the_file_wins_over_option_variables_and_serving_variables_win_over_the_file() -> None:
+    text = "engine=native\noption.dtype=fp32\nbatch_size=4\n"
+    environ = {
+        "OPTION_DTYPE": "bf16",
+        "OPTION_MODEL_ID": "s3://bucket/weights/abc/",
+        "OPTION_BATCH_SIZE_IS_NOT_READ": "",
+        "TENSOR_PARALLEL_DEGREE": "2",
+        "SERVING_BATCH_SIZE": "8",
+        "SERVING_MAX_WORKERS": "3",
+        "PATH": "/bin",
+    }
+    del environ["OPTION_BATCH_SIZE_IS_NOT_READ"]
+
+    options = Options.parse(text, environ)
+
+    assert (options.dtype, options.model_id) == ("fp32", "s3://bucket/weights/abc/")
+    assert (options.tensor_parallel_degree, options.batch_size, options.workers) == (2, 8, 3)
+
+
+def test_the_environment_alone_is_enough() -> None:
+    environ = {"OPTION_ENGINE": "Python", "OPTION_ENTRYPOINT": "serve.py", "HF_MODEL_ID": "/opt/ml/model"}
+
+    options = Options.parse("", environ)
+
+    assert (options.engine, options.entry_point, options.model_id) == ("script", "serve.py", "/opt/ml/model")
+
+
+def test_every_fault_is_listed_at_once_with_the_nearest_key() -> None:
+    found = faults("engine=native\nbatch_sise=4\noption.dtype=fp8\noption.tensor_parallel_degree=two\n")
+
+    assert found == (
+        "unknown key 'batch_sise' for engine native: did you mean 'batch_size'?",
+        "option.dtype must be 'auto' or 'fp32' or 'fp16' or 'bf16': got 'fp8'",
+        "option.tensor_parallel_degree must be a whole number from 1 to 64: got 'two'",
+    )
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "1.0", "1_0", "٣", "", "9" * 5000, "+1", "1e3", "True"])
+def test_a_number_is_plain_digits_in_its_range(number: str) -> None:
+    assert "batch_size must be a whole number from 1 to 1024" in faults(f"batch_size={number}")[0]
+
+
+def test_a_key_given_twice_is_refused_with_both_lines() -> None:
+    assert faults("batch_size=1\n\nbatch_size=2") == (
+        "serving.properties: 'batch_size' is given twice, in lines 1 and 3: keep one of them",
+    )
+
+
+def test_lines_that_two_readers_of_java_properties_see_differently_are_refused() -> None:
+    assert faults("option.a=b\\\nengine") == (
+        "serving.properties: line 1 ends in a backslash: write the value of 'option.a' in one line",
+        "serving.properties: line 2 is not 'key=value': got 'engine'",
+    )
+
+
+def test_a_renamed_key_of_lmi_is_refused_with_its_name_here() -> None:
+    assert faults("option.s3url=s3://bucket/x/") == ("unknown key 'option.s3url': it is called 'option.model_id' here",)
+
+
+def test_a_key_of_the_script_engine_is_refused_for_native() -> None:
+    assert faults("engine=native\noption.handler=answer") == (
+        "'option.handler' is a key of engine script, not of native: remove it",
+    )
+
+
+def test_a_script_is_handed_every_other_option() -> None:
+    options = Options.parse("engine=Python\noption.temperature_of_tea=hot\noption.dtype=fp32", {"OPTION_LEMON": "yes"})
+
+    assert options.properties == {"temperature_of_tea": "hot", "dtype": "fp32", "lemon": "yes"}
+
+
+def test_a_script_with_server_side_batches_is_refused() -> None:
+    assert "batch_size must be 1 with a script" in faults("engine=Python\nbatch_size=4")[0]
+
+
+def test_different_numbers_of_workers_are_refused() -> None:
+    assert faults("minWorkers=1\nmaxWorkers=2") == ("minWorkers and maxWorkers must be the same: got 1 and 2",)
+
+
+def test_a_model_id_that_is_neither_s3_nor_a_folder_is_refused() -> None:
+    assert "option.model_id must be s3://bucket/prefix/ or a folder" in faults("option.model_id=https://x/y")[0]
+
+
+def test_an_engine_that_is_not_built_yet_is_refused_with_the_reason() -> None:
+    assert faults("engine=FasterTransformer") == (
+        "engine 'fastertransformer' is not available: this version has no FasterTransformer engine yet; "
+        "it has 'native' and 'script'",
+    )
+
+
+def test_the_description_is_one_line_without_secrets() -> None:
+    line = Options.parse("engine=Python\noption.hf_token=hf_secret\noption.tea=green", {}).describe()
+
+    assert "\n" not in line
+    assert "engine=script" in line and "option.tea=green" in line and "option.hf_token=***" in line
+    assert "hf_secret" not in line
+
+
+def test_options_survive_the_way_to_a_worker() -> None:
+    options = Options.parse("engine=Python\nmaxWorkers=2\noption.tea=green", {})
+
+    assert Options.from_json(options.to_json()) == options
+
+
+def test_the_keys_of_an_engine_do_not_hold_those_of_another() -> None:
+    assert "option.handler" in known_keys("script")
+    assert "option.handler" not in known_keys("native")
+    assert "option.tensor_parallel_degree" in known_keys("native")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_either_options_or_sentences(text: str) -> None:
+    try:
+        options = Options.parse(text, {})
+    except OptionsError as error:
+        assert error.faults and all(fault and not fault.endswith(".") for fault in error.faults)
+    else:
+        assert options.batch_size >= 1
