@@ -1,0 +1,173 @@
+"""T5, T5 v1.1 and FLAN-T5 (Raffel et al. 2020; the gated layers are Shazeer's, 2020): config.json and table of weights.
+
+Not the forward pass: that is native/architectures/t5.py. Names are those of the checkpoints on the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families.table import Split, Weight, shard
+
+ARCHITECTURE = "T5ForConditionalGeneration"
+ACTIVATIONS = {
+    "relu": ("relu", False),
+    "gelu": ("gelu", False),
+    "gated-relu": ("relu", True),
+    "gated-silu": ("silu", True),
+    "gated-gelu": ("gelu_tanh", True),  # by convention the tanh form, whatever `dense_act_fn` says
+}
+"""`feed_forward_proj` → (activation, gated)."""
+
+SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+HEAD, SHARED = "lm_head.weight", "shared.weight"
+ENCODER_SELF, ENCODER_FF = "encoder.block.{}.layer.0", "encoder.block.{}.layer.1"
+DECODER_SELF, DECODER_CROSS, DECODER_FF = (f"decoder.block.{{}}.layer.{layer}" for layer in range(3))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What config.json says, typed; the field names are its own."""
+
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_decoder_layers: int
+    num_heads: int
+    activation: str  # relu | gelu | gelu_tanh | silu
+    gated: bool
+    tied: bool  # what config.json says; the checkpoint's tensors decide
+    scaled: bool  # decoder output times d_model ** -0.5 before the head
+    buckets: int
+    max_distance: int
+    epsilon: float
+
+    @property
+    def inner(self) -> int:
+        """Width of all heads together; not always d_model (FLAN-T5-small: 384 and 512)."""
+        return self.num_heads * self.d_kv
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Shape:
+        """LoadError with every fault of config.json at once."""
+        if faults := config_faults(config):
+            raise LoadError("\n".join(faults))
+        activation, gated = ACTIVATIONS[config.get("feed_forward_proj", "relu")]
+        layers = config.get("num_decoder_layers")
+        tied = config.get("tie_word_embeddings", True) is not False
+        return cls(
+            **{name: config[name] for name in SIZES},
+            num_decoder_layers=config["num_layers"] if layers is None else layers,
+            activation=activation,
+            gated=gated,
+            tied=tied,
+            # transformers 5 writes this field, and then `tie_word_embeddings` is always true;
+            # in older files a tied head is a scaled one (Raffel et al., released code)
+            scaled=config.get("scale_decoder_outputs", tied),
+            buckets=config.get("relative_attention_num_buckets", 32),
+            max_distance=config.get("relative_attention_max_distance", 128),
+            epsilon=config.get("layer_norm_epsilon", 1e-6),
+        )
+
+
+def config_faults(config: Mapping[str, Any]) -> list[str]:
+    """Everything in config.json that no T5 can be built from."""
+    faults = []
+    architectures = config.get("architectures")
+    if architectures is not None and ARCHITECTURE not in architectures:
+        faults.append(
+            f"config.json: 'architectures' is {architectures!r}; of this family only {ARCHITECTURE!r} generates text"
+        )
+    optional = ("num_decoder_layers", "relative_attention_num_buckets", "relative_attention_max_distance")
+    for name in (*SIZES, *(name for name in optional if config.get(name) is not None)):
+        value = config.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            faults.append(f"config.json: {name!r} is {value!r}; it must be a whole number of at least 1")
+    kind = config.get("feed_forward_proj", "relu")
+    if kind not in ACTIVATIONS:
+        faults.append(f"config.json: 'feed_forward_proj' is {kind!r}; known are {', '.join(map(repr, ACTIVATIONS))}")
+    return faults
+
+
+@dataclass(frozen=True)
+class T5:
+    """The family, as the plan and the loader see it."""
+
+    title: str = "T5, T5 v1.1, FLAN-T5"
+
+    def faults(self, config: Mapping[str, Any]) -> list[str]:
+        return config_faults(config)
+
+    def check(self, config: Mapping[str, Any], tensor_parallel_degree: int) -> list[str]:
+        if faults := config_faults(config):
+            return faults
+        return [
+            f"tensor_parallel_degree {tensor_parallel_degree} does not divide {name!r} {config[name]}; "
+            f"use {' or '.join(map(str, _common_divisors(config['num_heads'], config['d_ff'])))}"
+            for name in ("num_heads", "d_ff")
+            if config[name] % tensor_parallel_degree != 0
+        ]
+
+    def weights(self, config: Mapping[str, Any]) -> Iterable[Weight]:
+        return _table(Shape.of(config))
+
+    def ignored(self, config: Mapping[str, Any]) -> Collection[str]:
+        # written by the first converter and in every published T5 since; cross-attention has no position bias
+        return (f"{DECODER_CROSS.format(0)}.EncDecAttention.relative_attention_bias.weight",)
+
+    def parameters(self, config: Mapping[str, Any], present: Collection[str] | None = None) -> int:
+        return self._elements(config, 1, present)
+
+    def bytes_per_rank(
+        self, config: Mapping[str, Any], degree: int, bytes_per_element: int, present: Collection[str] | None = None
+    ) -> int:
+        return self._elements(config, degree, present) * bytes_per_element
+
+    def _elements(self, config: Mapping[str, Any], degree: int, present: Collection[str] | None) -> int:
+        """Numbers on the last rank, which is never the smaller one."""
+        shape = Shape.of(config)
+        has_head = HEAD in present if present is not None else not shape.tied
+        return sum(shard(w, degree - 1, degree).elements for w in _table(shape) if w.name != HEAD or has_head)
+
+
+def _table(shape: Shape) -> Iterator[Weight]:
+    vocabulary = (shape.vocab_size, shape.d_model)
+    yield Weight(
+        SHARED, vocabulary, Split.VOCABULARY, copies=("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    )
+    for block in range(shape.num_layers):
+        yield from _attention(shape, f"{ENCODER_SELF.format(block)}.SelfAttention", bias=block == 0)
+        yield from _feed_forward(shape, ENCODER_FF.format(block))
+    yield Weight("encoder.final_layer_norm.weight", (shape.d_model,))
+    for block in range(shape.num_decoder_layers):
+        yield from _attention(shape, f"{DECODER_SELF.format(block)}.SelfAttention", bias=block == 0)
+        yield from _attention(shape, f"{DECODER_CROSS.format(block)}.EncDecAttention", bias=False)
+        yield from _feed_forward(shape, DECODER_FF.format(block))
+    yield Weight("decoder.final_layer_norm.weight", (shape.d_model,))
+    yield Weight(HEAD, vocabulary, Split.VOCABULARY, stand_in=SHARED)
+
+
+def _attention(shape: Shape, prefix: str, *, bias: bool) -> Iterator[Weight]:
+    """A block's norm, its four projections, and in each stack's first block the position bias that all blocks use."""
+    yield Weight(f"{prefix.rpartition('.')[0]}.layer_norm.weight", (shape.d_model,))
+    for name in "qkv":
+        yield Weight(f"{prefix}.{name}.weight", (shape.inner, shape.d_model), Split.COLUMN, unit=shape.d_kv)
+    yield Weight(f"{prefix}.o.weight", (shape.d_model, shape.inner), Split.ROW, unit=shape.d_kv)
+    if bias:
+        yield Weight(f"{prefix}.relative_attention_bias.weight", (shape.buckets, shape.num_heads), Split.ROW)
+
+
+def _feed_forward(shape: Shape, prefix: str) -> Iterator[Weight]:
+    yield Weight(f"{prefix}.layer_norm.weight", (shape.d_model,))
+    for name in ("wi_0", "wi_1") if shape.gated else ("wi",):
+        yield Weight(f"{prefix}.DenseReluDense.{name}.weight", (shape.d_ff, shape.d_model), Split.COLUMN)
+    yield Weight(f"{prefix}.DenseReluDense.wo.weight", (shape.d_model, shape.d_ff), Split.ROW)
+
+
+def _common_divisors(*numbers: int) -> list[int]:
+    return [d for d in range(1, min(numbers) + 1) if all(number % d == 0 for number in numbers)]
