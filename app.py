@@ -1,0 +1,66 @@
+"""The CDK app: the foundation, and a serving stack for each file in models/, or for the one of `--context model=FILE`.
+
+Not the `heavylift` command, which runs it. Synthesis is pure: it reads model files, their locks and the fact tables,
+and knows no clock, no network and no account. `--context image=URI` takes a built image in place of the runtime's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from aws_cdk import App
+
+from heavylift.errors import InputError
+from heavylift.plan import facts
+from heavylift.plan.lock import read_fresh
+from heavylift.plan.plan import Plan
+from heavylift.spec import ModelSpec
+from heavylift_cdk import RuntimeImage
+from stacks.foundation import NAME, FoundationStack
+from stacks.serving import ServingStack
+
+ROOT = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Synthesize everything; raises InputError with the faults of all model files."""
+    app = App()
+    foundation = FoundationStack(app, NAME)
+    faults: list[str] = []
+    for file in model_files(app.node.try_get_context("model")):
+        try:
+            add_model(app, foundation, file)
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+    app.synth()
+
+
+def model_files(chosen: str | None) -> list[Path]:
+    """The chosen file, or all of models/; relative to the working directory, for the faults' sake."""
+    files = sorted((ROOT / "models").glob("*.yaml")) if chosen is None else [Path(chosen)]
+    return [Path(os.path.relpath(file)) for file in files]
+
+
+def add_model(app: App, foundation: FoundationStack, file: Path) -> None:
+    """The serving stack of one model file."""
+    spec = ModelSpec.from_yaml(file)
+    plan = Plan.fit(spec, read_fresh(spec, file))
+    id = f"heavylift-{plan.name}"
+    if app.node.try_find_child(id) is not None:
+        raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
+    uri: str | None = app.node.try_get_context("image")
+    hardware = facts.instances()[plan.instance.type].hardware
+    image = RuntimeImage.from_runtime(hardware) if uri is None else RuntimeImage.from_uri(uri)
+    ServingStack(app, id, plan=plan, model_file=os.path.relpath(file, ROOT), foundation=foundation, image=image)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

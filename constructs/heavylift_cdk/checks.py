@@ -1,0 +1,29 @@
+"""What cdk-nag finds and we keep: each finding's id with the reason, on the construct that it is about.
+
+Not the checking: tests/test_stacks_checks.py runs the AwsSolutions pack, and any finding without a reason fails there.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import aws_s3 as s3
+from constructs import IConstruct
+
+
+def acknowledge(construct: IConstruct, finding: str, reason: str) -> None:
+    """Keep one finding of the AwsSolutions pack on `construct` and what is in it."""
+    Validations.of(construct).acknowledge(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{finding}", reason=reason))
+
+
+def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, keys: str, reason: str) -> None:
+    """Keep the finding that `construct`'s policy speaks of many objects, `keys`, of `bucket`."""
+    acknowledge(construct, f"IAM5[Resource::{_shown_arn(construct, bucket)}/{keys}]", reason)
+
+
+def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:
+    """The bucket's ARN in the words of a finding: by its resource in the same stack, by its export in another."""
+    here, home = Stack.of(construct), Stack.of(bucket)
+    if here.node.addr == home.node.addr:
+        logical_id, attribute = here.resolve(bucket.bucket_arn)["Fn::GetAtt"]
+        return f"<{logical_id}.{attribute}>"
+    return str(here.resolve(home.export_value(bucket.bucket_arn))["Fn::ImportValue"])

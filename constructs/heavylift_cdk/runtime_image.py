@@ -1,0 +1,92 @@
+"""RuntimeImage: which container image an endpoint runs, as a choice of named constructors.
+
+Not the image itself: that is container/ and runtime/, and Docker builds it when the CDK CLI publishes the asset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aws_cdk import Aws, IgnoreMode, Token
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as ecr_assets
+from constructs import Construct
+
+from heavylift.errors import InputError
+
+Hardware = Literal["cpu", "gpu", "neuron"]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# All but the two folders that the Dockerfiles copy: an edit anywhere else must not roll a large endpoint.
+EXCLUDE = ("**", "!container/**", "!runtime/**", "**/__pycache__", "**/.*")
+
+_ECR_URI = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"
+    r"/(?P<repository>[a-z0-9._/-]+)(?::[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})"
+)
+
+
+@dataclass(frozen=True)
+class BoundImage:
+    """An image within one stack.
+
+    `repository_arn` is what the execution role must be allowed to pull from; None where every role of the foundation
+    stack already may: the repository of the CDK's own assets.
+    """
+
+    uri: str
+    repository_arn: str | None
+
+
+@dataclass(frozen=True)
+class RuntimeImage:
+    """Where the image comes from. Make one with a named constructor; `bind` places it in a stack."""
+
+    bind: Callable[[Construct], BoundImage]
+
+    @classmethod
+    def from_runtime(cls, hardware: Hardware, *, checkout: Path = CHECKOUT) -> RuntimeImage:
+        """Heavylift's own runtime, built from `checkout`/container/Dockerfile.`hardware`. Raises InputError without it."""
+        dockerfile = f"container/Dockerfile.{hardware}"
+        if not (checkout / dockerfile).is_file():
+            raise InputError(
+                f"no '{dockerfile}' in '{checkout}': synthesize in a Heavylift checkout, or name a built image with "
+                f"'--context image=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>'"
+            )
+
+        def bind(scope: Construct) -> BoundImage:
+            asset = ecr_assets.DockerImageAsset(
+                scope,
+                "Image",
+                directory=str(checkout),
+                file=dockerfile,
+                exclude=list(EXCLUDE),
+                ignore_mode=IgnoreMode.DOCKER,
+                platform=ecr_assets.Platform.LINUX_AMD64,  # of every instance type in the fact table, also on an ARM laptop
+            )
+            return BoundImage(asset.image_uri, None)
+
+        return cls(bind)
+
+    @classmethod
+    def from_ecr(cls, repository: ecr.IRepository, tag: str) -> RuntimeImage:
+        """An image that something else pushes to `repository`."""
+        return cls(lambda _: BoundImage(repository.repository_uri_for_tag(tag), repository.repository_arn))
+
+    @classmethod
+    def from_uri(cls, uri: str) -> RuntimeImage:
+        """A built image in any account's Amazon ECR, such as an AWS Deep Learning Container. Raises InputError."""
+        assert not Token.is_unresolved(uri), "a URI that is only known when deployed is not one to parse: use from_ecr"
+        found = _ECR_URI.fullmatch(uri)
+        if found is None or len(uri) > 255:
+            raise InputError(
+                f"an endpoint's image must be in Amazon ECR, in at most 255 characters: got '{uri}'; "
+                f"use <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>"
+            )
+        arn = f"arn:{Aws.PARTITION}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
+        return cls(lambda _: BoundImage(uri, arn))

@@ -1,0 +1,60 @@
+"""WeightsReady: fails a deployment at once, with the command to run, when the model's files are not in S3 yet.
+
+Not the push (heavylift.weights), and no check of the files: a manifest is written last, so a prefix with it is complete.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aws_cdk import CustomResource, Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from heavylift.plan.plan import Plan
+from heavylift_cdk.function import function
+
+HANDLER = Path(__file__).parent / "lambdas" / "weights_ready"
+
+
+class WeightsReady(Construct):
+    """What needs the weights depends on this. Its function may list manifests, and read nothing."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, plan: Plan, model_file: str, weights: s3.IBucket, log_group: logs.ILogGroup
+    ) -> None:
+        super().__init__(scope, id)
+        check = function(
+            self,
+            "Function",
+            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
+            handler="index.handler",
+            timeout=Duration.minutes(1),
+            memory_mb=256,
+            log_group=log_group,
+            environment={},
+            statements=[
+                iam.PolicyStatement(
+                    actions=["s3:ListBucket"],
+                    resources=[weights.bucket_arn],
+                    # Of any digest: IAM may take seconds to believe a changed policy, and the function runs at once.
+                    conditions={"StringLike": {"s3:prefix": ["weights/*/manifest.json", "config/*/manifest.json"]}},
+                )
+            ],
+        )
+        CustomResource(
+            self,
+            "Resource",
+            resource_type="Custom::HeavyliftWeightsReady",
+            service_token=check.function_arn,
+            service_timeout=Duration.minutes(2),
+            properties={
+                "Bucket": weights.bucket_name,
+                "Keys": [f"{plan.weights_prefix}manifest.json", f"{plan.config_prefix}manifest.json"],
+                "Model": plan.name,
+                "ModelFile": model_file,
+            },
+        )

@@ -1,0 +1,148 @@
+"""FoundationStack: what outlives a model and a failed deployment: the key, two buckets, the role, the functions' log.
+
+Not a model's: its template is the same whatever the models are.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import Aws, CfnOutput, DefaultStackSynthesizer, Duration, Fn, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from heavylift_cdk.checks import acknowledge, acknowledge_objects
+
+NAME = "heavylift-foundation"
+
+
+class FoundationStack(Stack):
+    """`weights` and `reports` (S3), `key` (KMS), `role` (SageMaker's execution role), `log_group` (the Lambdas')."""
+
+    def __init__(self, scope: Construct, id: str) -> None:
+        super().__init__(scope, id, stack_name=NAME, description="Heavylift: what outlives a model")
+        self.key = kms.Key(
+            self,
+            "Key",
+            description="Heavylift: weights and reports",
+            enable_key_rotation=True,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+        )
+        self.weights = self._bucket("Weights")
+        self.reports = self._bucket("Reports")
+        self.log_group = logs.LogGroup(
+            self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
+        )
+        self.role = self._role()
+
+        outputs = {
+            "WeightsBucketName": self.weights.bucket_name,
+            "ReportsBucketName": self.reports.bucket_name,
+            "RoleArn": self.role.role_arn,
+            "KeyArn": self.key.key_arn,
+        }
+        for name, value in outputs.items():
+            CfnOutput(self, name, value=value)
+        self._export()
+        self._acknowledge()
+
+    def _bucket(self, id: str) -> s3.Bucket:
+        """Private, encrypted, TLS only, and kept when the stack goes: `heavylift destroy --purge` deletes it, on demand.
+
+        Not versioned: no key is ever written twice, so a version would only keep, and charge for, what was deleted.
+        """
+        return s3.Bucket(
+            self,
+            id,
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=self.key,
+            bucket_key_enabled=True,  # one KMS call for many objects
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(7))],
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+        )
+
+    def _role(self) -> iam.Role:
+        """SageMaker's execution role: reads models, decrypts them, pulls our images, writes logs and metrics.
+
+        After the permissions that CreateModel needs (SageMaker developer guide, "How to use SageMaker AI execution
+        roles"), each narrowed to our resources.
+        """
+        # The account's own endpoints only (SageMaker developer guide, "Cross-service confused deputy prevention").
+        own = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=own))
+        statements = (
+            iam.PolicyStatement(
+                actions=["s3:GetObject"],
+                resources=[self.weights.arn_for_objects("weights/*"), self.weights.arn_for_objects("config/*")],
+            ),
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[self.weights.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": ["weights/*", "config/*"]}},
+            ),
+            iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]),
+            iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),  # it has no resource
+            iam.PolicyStatement(
+                actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                resources=[self._assets_repository_arn()],
+            ),
+            iam.PolicyStatement(
+                actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+                resources=[self.format_arn(service="logs", resource="log-group:/aws/sagemaker/*")],
+            ),
+            iam.PolicyStatement(
+                actions=["cloudwatch:PutMetricData"],  # it has no resource either, but a condition
+                resources=["*"],
+                conditions={"StringLike": {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*", "Heavylift"]}},
+            ),
+        )
+        for statement in statements:
+            role.add_to_policy(statement)
+        return role
+
+    def _assets_repository_arn(self) -> str:
+        """The ECR repository of `cdk bootstrap`, where the CDK CLI publishes the runtime's image."""
+        assert isinstance(self.synthesizer, DefaultStackSynthesizer)
+        pattern = DefaultStackSynthesizer.DEFAULT_IMAGE_ASSETS_REPOSITORY_NAME
+        name = pattern.replace("${Qualifier}", self.synthesizer.bootstrap_qualifier)
+        return self.format_arn(service="ecr", resource="repository", resource_name=Fn.sub(name))
+
+    def _export(self) -> None:
+        """Export what serving stacks import, whether or not one does now.
+
+        Otherwise the exports would follow the models at hand, and CloudFormation refuses to drop one that is in use.
+        """
+        for value in (
+            self.weights.bucket_name,
+            self.weights.bucket_arn,
+            self.reports.bucket_name,
+            self.reports.bucket_arn,
+            self.key.key_arn,
+            self.role.role_arn,
+            self.role.role_name,
+            self.log_group.log_group_name,
+            self.log_group.log_group_arn,
+        ):
+            self.export_value(value)
+
+    def _acknowledge(self) -> None:
+        """cdk-nag's findings that stay, each with its reason."""
+        for bucket in (self.weights, self.reports):
+            acknowledge(
+                bucket, "S1", "CloudTrail's data events log access where it is wanted; a log bucket costs everyone"
+            )
+        for keys in ("weights/*", "config/*"):
+            acknowledge_objects(self.role, self.weights, keys, "an old model is read while a new one rolls out or back")
+        acknowledge(
+            self.role,
+            "IAM5[Resource::*]",
+            "GetAuthorizationToken and PutMetricData take no resource; the latter has a condition",
+        )
+        acknowledge(
+            self.role,
+            "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
+            "SageMaker names the log groups, one for each endpoint",
+        )
