@@ -48,7 +48,7 @@ class FoundationStack(Stack):
         self._acknowledge()
 
     def _bucket(self, id: str) -> s3.Bucket:
-        """Private, encrypted, TLS only, and kept when the stack goes: `heavylift destroy --purge` deletes it, on demand.
+        """Private, encrypted, TLS only, and kept when the stack goes: only `heavylift destroy --purge` deletes it.
 
         Not versioned: no key is ever written twice, so a version would only keep, and charge for, what was deleted.
         """
@@ -106,8 +106,9 @@ class FoundationStack(Stack):
     def _assets_repository_arn(self) -> str:
         """The ECR repository of `cdk bootstrap`, where the CDK CLI publishes the runtime's image."""
         assert isinstance(self.synthesizer, DefaultStackSynthesizer)
-        pattern = DefaultStackSynthesizer.DEFAULT_IMAGE_ASSETS_REPOSITORY_NAME
-        name = pattern.replace("${Qualifier}", self.synthesizer.bootstrap_qualifier)
+        qualifier = self.synthesizer.bootstrap_qualifier
+        assert qualifier is not None
+        name = DefaultStackSynthesizer.DEFAULT_IMAGE_ASSETS_REPOSITORY_NAME.replace("${Qualifier}", qualifier)
         return self.format_arn(service="ecr", resource="repository", resource_name=Fn.sub(name))
 
     def _export(self) -> None:
@@ -131,15 +132,13 @@ class FoundationStack(Stack):
     def _acknowledge(self) -> None:
         """cdk-nag's findings that stay, each with its reason."""
         for bucket in (self.weights, self.reports):
-            acknowledge(
-                bucket, "S1", "CloudTrail's data events log access where it is wanted; a log bucket costs everyone"
-            )
+            acknowledge(bucket, "S1", "CloudTrail's data events log access where that is wanted")
         for keys in ("weights/*", "config/*"):
             acknowledge_objects(self.role, self.weights, keys, "an old model is read while a new one rolls out or back")
         acknowledge(
             self.role,
             "IAM5[Resource::*]",
-            "GetAuthorizationToken and PutMetricData take no resource; the latter has a condition",
+            "GetAuthorizationToken and PutMetricData know no resource; a condition narrows the latter",
         )
         acknowledge(
             self.role,

@@ -1,6 +1,6 @@
-"""Synthesis for tests: plans to put in, templates to look into, under the flags of cdk.json and a Node that jsii supports.
+"""Synthesis for tests: plans to put in, templates to look into, under cdk.json's flags and a Node that jsii supports.
 
-Not a test. Import it before aws_cdk: jsii starts Node when aws_cdk is imported, and an older one on the PATH prints a banner.
+Not a test. Import it before aws_cdk: jsii starts Node when aws_cdk is imported, and an old one on the PATH is loud.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ MEMORY_MB = 1769  # one whole vCPU (AWS Lambda developer guide, "Configure Lambd
 class BenchmarkGate(Construct):
     """The function, and the custom resource that runs it when the endpoint is there.
 
-    The resource waits for the endpoint because it refers to it, and for the function's rights because the function does.
+    The resource waits for the endpoint because it refers to it, and for the function's rights as the function does.
     """
 
     def __init__(

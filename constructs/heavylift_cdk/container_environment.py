@@ -1,4 +1,4 @@
-"""The environment of a model's container: the plan's own, where the weights are, and, in network isolation, every option.
+"""The environment of a container: the plan's own, where the weights are, and, in network isolation, every option.
 
 Not the options' meaning: the runtime's options.py reads them.
 """

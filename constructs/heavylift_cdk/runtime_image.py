@@ -51,7 +51,7 @@ class RuntimeImage:
 
     @classmethod
     def from_runtime(cls, hardware: Hardware, *, checkout: Path = CHECKOUT) -> RuntimeImage:
-        """Heavylift's own runtime, built from `checkout`/container/Dockerfile.`hardware`. Raises InputError without it."""
+        """Heavylift's own runtime, built from container/Dockerfile.<hardware>. Raises InputError if there is none."""
         dockerfile = f"container/Dockerfile.{hardware}"
         if not (checkout / dockerfile).is_file():
             raise InputError(
@@ -67,7 +67,8 @@ class RuntimeImage:
                 file=dockerfile,
                 exclude=list(EXCLUDE),
                 ignore_mode=IgnoreMode.DOCKER,
-                platform=ecr_assets.Platform.LINUX_AMD64,  # of every instance type in the fact table, also on an ARM laptop
+                # Of every instance type in the fact tables, whatever the machine that builds is.
+                platform=ecr_assets.Platform.LINUX_AMD64,
             )
             return BoundImage(asset.image_uri, None)
 

@@ -1,4 +1,4 @@
-"""The Lambda of WeightsReady: are both manifests in the bucket? Answers CloudFormation; standard library and boto3 only.
+"""The Lambda of WeightsReady: are both manifests in the bucket? Standard library and boto3 only.
 
 Not a check of the files themselves: `heavylift weights push` writes a manifest last.
 """
@@ -11,7 +11,7 @@ import boto3
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Answer SUCCESS, or FAILED with the command to run; a deletion always succeeds, or a stack could not be removed."""
+    """Answer SUCCESS, or FAILED with the command to run. A deletion always succeeds, or no stack could be removed."""
     try:
         fault = None if event["RequestType"] == "Delete" else missing(boto3.client("s3"), event["ResourceProperties"])
     except Exception as error:  # an unanswered custom resource holds its stack for an hour
