@@ -43,10 +43,10 @@ def decide(event: Mapping[str, Any], context: Any) -> Answer:
         return Answer("SUCCESS", f"no benchmark while the stack is {status}")
     if not (bucket := os.environ.get("REPORTS_BUCKET", "")):
         raise GateClosed("the Lambda's environment has no REPORTS_BUCKET; it must name the bucket for the reports")
-    given = Given(bucket, event["RequestId"])
+    gate = Gate.from_properties(event["ResourceProperties"])
+    given = Given(bucket, gate.benchmark.subject.model, event["RequestId"])
     if (answer := given.read()) is not None:
         return answer
-    gate = Gate.from_properties(event["ResourceProperties"])
     answer = gate.run(bucket=bucket, seconds_left=context.get_remaining_time_in_millis() / 1000)
     given.write(answer)
     return answer
@@ -61,15 +61,15 @@ def rolling_back(stack: str) -> str | None:
 class Given:
     """The answer that was given to a request, kept so that a repeated request does not benchmark twice."""
 
-    def __init__(self, bucket: str, request: str) -> None:
-        # No model's name begins with a dot, so this is in no model's folder.
-        self._place = {"Bucket": bucket, "Key": f"reports/.answers/{quote(request, safe='')}.json"}
+    def __init__(self, bucket: str, model: str, request: str) -> None:
+        # No run's name begins with a dot.
+        self._place = {"Bucket": bucket, "Key": f"reports/{model}/.answers/{quote(request, safe='')}.json"}
 
     def read(self) -> Answer | None:
         try:
             return Answer.from_json(boto3.client("s3").get_object(**self._place)["Body"].read())
         except ClientError as error:
-            # Without the right to list the bucket, S3 says AccessDenied for an object that is not there.
+            # Without the right to list the bucket, S3 says AccessDenied of an object that is not there.
             if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
                 return None
             raise

@@ -91,12 +91,14 @@ def _void(recording: Recording, judgements: Sequence[Judgement]) -> list[str]:
 
 
 def _figures(value: float | None, limit: float, unit: str) -> tuple[str, str]:
-    """`812.3 ms` and `1.0 ms`; shares as `99.5 %`. With as many digits as it takes to tell two numbers apart."""
+    """`812.3 ms` and `1.0 ms`; shares as `99.5 %`. With as many digits as it takes to show the limit, and to
+    tell the value from it."""
     scale, name = (100, "%") if unit == "share" else (1, unit)
     shown = limit if value is None else value
     texts = ("", "")
     for digits in (1, 2, 3, 6):
         texts = f"{shown * scale:.{digits}f} {name}", f"{limit * scale:.{digits}f} {name}"
-        if texts[0] != texts[1] or shown == limit:
+        exact = math.isclose(round(limit * scale, digits), limit * scale)
+        if exact and (texts[0] != texts[1] or shown == limit):
             break
     return texts

@@ -1,0 +1,76 @@
+"""The benchmark's JSON string: what is read, what is refused. Not what a plan writes into it (test_plan)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from benchmark_documents import benchmark_document
+
+from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.spec import Benchmark
+
+
+def test_a_benchmark_survives_its_json() -> None:
+    benchmark = Benchmark.from_dict(benchmark_document())
+
+    text = benchmark.to_json()
+
+    assert Benchmark.from_json(text) == benchmark
+    assert json.loads(text) == benchmark_document()
+
+
+def test_equal_benchmarks_give_equal_bytes_whatever_the_order_of_keys() -> None:
+    document = benchmark_document()
+    turned = dict(reversed(document.items()))
+
+    assert Benchmark.from_dict(document).to_json() == Benchmark.from_dict(turned).to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": "heavylift.benchmark/2"}, "benchmark.format is 'heavylift.benchmark/2'; allowed: heavylift.benchm"),
+        ({"shards": 2}, "benchmark has the unknown key 'shards'"),
+        ({"requests": 0}, "benchmark.requests is 0; it must be at least 1"),
+        ({"requests": True}, "benchmark.requests is true; it must be a JSON integer"),
+        ({"max_seconds": float("nan")}, "benchmark.max_seconds is nan; it must be at least 1"),
+        ({"workload": "../secrets"}, "benchmark.workload is '../secrets'; it must match"),
+        ({"load": {"mode": "open", "concurrency": 1}}, "load.mode is 'open'; allowed: closed"),
+        ({"slo": [{"metric": "ttft"}]}, "slo[0].metric is 'ttft'; allowed: e2e_latency, error_rate, quality, tokens"),
+        ({"slo": [{"metric": "quality", "min": 95}]}, "slo[0].min is 95; it must be at most 1"),
+        ({"slo": [{"metric": "error_rate", "min": 0}]}, "slo[0] has no max"),
+        ({"on_fail": "ignore"}, "benchmark.on_fail is 'ignore'; allowed: rollback, warn"),
+        ({"subject": 3}, "benchmark.subject is 3; it must be a JSON object"),
+    ],
+)
+def test_a_wrong_benchmark_is_refused_with_a_sentence(change: dict[str, Any], sentence: str) -> None:
+    document = benchmark_document(**change)
+
+    with pytest.raises(FormatError) as caught:
+        Benchmark.from_dict(document)
+
+    assert any(fault.startswith(sentence) for fault in caught.value.faults), caught.value.faults
+
+
+def test_all_faults_are_told_at_once() -> None:
+    document = benchmark_document(requests=0, slo=[{"metric": "quality"}, {"metric": "ttft"}])
+    del document["seed"], document["subject"]["model"]
+
+    with pytest.raises(FormatError) as caught:
+        Benchmark.from_dict(document)
+
+    assert caught.value.faults == (
+        "benchmark has no seed",
+        "benchmark.requests is 0; it must be at least 1",
+        "subject has no model",
+        "slo[0] has no min",
+        "slo[1].metric is 'ttft'; allowed: e2e_latency, error_rate, quality, tokens_per_second",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])
+def test_what_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        Benchmark.from_json(text)

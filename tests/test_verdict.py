@@ -1,0 +1,164 @@
+"""Verdicts: PASS, FAIL, VOID, and the sentences that say why."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmark_documents import benchmark_document, recorded, sample
+
+from heavylift.benchmark.report import build_report, data_quality
+from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.slo import Slo
+from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.verdict import judge
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def slo(metric: str, **limits: float) -> list[dict[str, object]]:
+    return [{"metric": metric, **limits}]
+
+
+def test_targets_that_are_met_pass() -> None:
+    verdict = judge(recorded([100.0] * 10))
+
+    assert verdict.verdict == "PASS"
+    assert verdict.sentences == ()
+
+
+def test_a_missed_latency_fails_with_the_value_and_the_limit() -> None:
+    verdict = judge(recorded([812.3] * 10, slo=slo("e2e_latency", percentile=90, max_ms=1)))
+
+    assert verdict.verdict == "FAIL"
+    assert verdict.sentences == ("e2e_latency p90 is 812.3 ms, limit 1.0 ms",)
+
+
+def test_a_value_exactly_at_the_limit_passes() -> None:
+    assert judge(recorded([250.0] * 4, slo=slo("e2e_latency", percentile=50, max_ms=250))).verdict == "PASS"
+
+
+def test_a_miss_by_a_hair_shows_enough_digits_to_see_it() -> None:
+    verdict = judge(recorded([1000.002] * 3, slo=slo("e2e_latency", percentile=50, max_ms=1000)))
+
+    assert verdict.sentences == ("e2e_latency p50 is 1000.002 ms, limit 1000.000 ms",)
+
+
+def test_the_percentile_interpolates_linearly() -> None:
+    verdict = judge(recorded([10.0, 20.0, 30.0, 40.0], slo=slo("e2e_latency", percentile=90, max_ms=100)))
+
+    assert verdict.judgements[0].value == pytest.approx(37.0)
+
+
+def test_a_failed_request_is_infinitely_slow_not_fast() -> None:
+    targets = slo("e2e_latency", percentile=90, max_ms=1000)
+
+    many, few = (
+        judge(recorded([100.0] * 8 + [None] * 2, slo=targets)),
+        judge(recorded([100.0] * 19 + [None], slo=targets)),
+    )
+
+    assert many.judgements[0].value == math.inf
+    assert many.sentences == ("e2e_latency p90 has no value, because the request at that rank failed, limit 1000.0 ms",)
+    assert few.verdict == "PASS"
+
+
+def test_errors_count_as_wrong_answers() -> None:
+    verdict = judge(recorded([100.0] * 9 + [None], slo=[*slo("quality", min=0.95), *slo("error_rate", max=0.05)]))
+
+    assert verdict.sentences == ("quality is 90.0 %, at least 95.0 %", "error_rate is 10.0 %, limit 5.0 %")
+
+
+def test_tokens_per_second_is_over_the_whole_window() -> None:
+    verdict = judge(recorded([500.0, 500.0], slo=slo("tokens_per_second", min=11)))
+
+    assert verdict.judgements[0].value == pytest.approx(10.0)
+    assert verdict.sentences == ("tokens_per_second is 10.0 tokens/s, at least 11.0 tokens/s",)
+
+
+def test_a_throughput_target_without_token_counts_is_void_never_pass() -> None:
+    recording = recorded([100.0], slo=slo("tokens_per_second", min=1))
+    uncounted = replace(recording, samples=(sample(0, 0.0, 0.1, prompt_tokens=None, generated_tokens=None),))
+
+    verdict = judge(uncounted)
+
+    assert verdict.verdict == "VOID"
+    assert verdict.judgements[0].passed is None
+    assert verdict.void == ("tokens_per_second cannot be judged: the replies do not count their tokens",)
+
+
+def test_a_throughput_target_where_every_request_failed_is_missed() -> None:
+    verdict = judge(recorded([None, None], slo=slo("tokens_per_second", min=1)))
+
+    assert verdict.verdict == "FAIL"
+
+
+def test_too_few_requests_before_the_time_limit_are_void_whatever_they_show() -> None:
+    recording = recorded([100.0] * 6, time_limit_s=210)
+    hurried = replace(recording, samples=recording.samples[:4])
+
+    verdict = judge(hurried)
+
+    assert verdict.verdict == "VOID"
+    assert verdict.sentences == ("only 4 of 6 measured requests were sent in 210 s, the time limit",)
+
+
+def test_no_measured_request_is_void() -> None:
+    verdict = judge(replace(recorded([100.0]), samples=()))
+
+    assert verdict.verdict == "VOID"
+    assert verdict.void == ("no measured request was sent in 300 s, the time limit",)
+    assert all(judgement.passed is None for judgement in verdict.judgements)
+
+
+def test_an_endpoint_that_changed_under_the_benchmark_is_void() -> None:
+    verdict = judge(recorded([100.0] * 3, observed_endpoint_config="config-0"))
+
+    assert verdict.verdict == "VOID"
+    assert verdict.void[0].startswith("after the last request the endpoint had the config config-0, not config-1")
+
+
+def test_warm_up_requests_are_in_no_number() -> None:
+    recording = recorded([5000.0, 100.0, 100.0], slo=slo("e2e_latency", percentile=99, max_ms=200))
+    warm = replace(recording.samples[0], phase="warmup")
+    benchmark = Benchmark.from_dict(benchmark_document(requests=2, slo=slo("e2e_latency", percentile=99, max_ms=200)))
+    warmed = Recording(replace(recording.run, benchmark=benchmark), (warm, *recording.samples[1:]))
+
+    assert judge(warmed).verdict == "PASS"
+
+
+def test_a_recording_can_be_judged_by_other_targets() -> None:
+    recording = recorded([100.0] * 3)
+
+    assert judge(recording).verdict == "PASS"
+    assert judge(recording, [Slo("e2e_latency", 50, 90)]).verdict == "FAIL"
+
+
+def test_data_quality_says_normal_only_when_its_target_is_met() -> None:
+    strict = recorded([1.0], slo=slo("quality", min=0.999))
+
+    assert data_quality(recorded([1.0]), 0.95) == "normal (95 %)"
+    assert data_quality(recorded([1.0]), 0.9499) == "degraded (94.9 %)"
+    assert data_quality(strict, 0.9985) == "degraded (99.8 %)"
+    assert data_quality(strict, 0.9999) == "normal (99.9 %)"
+    assert data_quality(strict, 1.0) == "normal (100 %)"
+    assert data_quality(strict, None) == "not measured"
+
+
+def test_the_golden_samples_give_the_golden_report() -> None:
+    recording = Recording.load(GOLDEN / "samples.jsonl.gz")
+
+    report = build_report(recording, judge(recording), samples="s3://reports/samples.jsonl.gz")
+
+    assert json.loads(json.dumps(report)) == json.loads((GOLDEN / "report.json").read_text())
+
+
+def test_a_report_is_json_even_where_nothing_was_measured() -> None:
+    for recording in (replace(recorded([100.0]), samples=()), recorded([None] * 4)):
+        report = build_report(recording, judge(recording), samples="x")
+
+        text = json.dumps(report, allow_nan=False)
+        assert json.loads(text)["table"]["p50_ms"] is None
