@@ -1,4 +1,4 @@
-"""The keys that this version knows in serving.properties, with their types. Not their defaults: those are in options.py.
+"""The keys that this version knows in serving.properties, and their types. Not their defaults: they are in options.py.
 
 Names and meanings are LMI's (deepjavalibrary/djl-serving v0.23, its documentation of configurations).
 """

@@ -1,8 +1,8 @@
 """What each engine can do, and which one serves a model. No torch, and no engine is imported: the plan reads it, too.
 
-A row that is not `available` is a name that this version knows and cannot run yet; a model file that asks for it gets the
-sentence of `why_not`. Sources of the rows that are not ours: the documentation of djl-serving v0.23 (its engines, handlers
-and their keys) and of vLLM.
+A row that is not `available` is a name that this version knows and cannot run yet; a model file that asks for it gets
+the sentence of `why_not`. Sources of the rows that are not ours: the documentation of djl-serving v0.23 (its engines,
+handlers and their keys) and of vLLM.
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""`python -m heavylift_runtime serve FOLDER`: what the container runs. Not the `heavylift` command of the core."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from heavylift_runtime.errors import RuntimeFault
+
+SAGEMAKER_FOLDER = Path("/opt/ml/model")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m heavylift_runtime", description="Heavylift's model server.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve a folder with serving.properties and weights or a model.py")
+    serve.add_argument("folder", type=Path)
+    serve.add_argument("--port", type=int, help="default: SAGEMAKER_BIND_TO_PORT, else 8080; 0: any free port")
+    serve.add_argument("--host", help=f"default: 0.0.0.0 for {SAGEMAKER_FOLDER}, else 127.0.0.1")
+    worker = commands.add_parser("worker", help="one rank process; the server starts it")
+    worker.add_argument("--channel", type=int, required=True, help="the inherited socket")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "worker":
+            from heavylift_runtime.worker import run
+
+            return run(given.channel)
+        from heavylift_runtime.serve import serve_folder
+
+        return serve_folder(given.folder, _host(given.folder, given.host), given.port, os.environ)
+    except RuntimeFault as fault:
+        print(fault, file=sys.stderr, flush=True)
+        return fault.exit_code
+
+
+def _host(folder: Path, given: str | None) -> str:
+    if given is not None:
+        return given
+    return "0.0.0.0" if folder == SAGEMAKER_FOLDER else "127.0.0.1"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""The line before the model: requests wait here, and their rows leave in batches. Not HTTP, no processes.
+
+A request is one or more rows. Rows leave in the order of arrival, at most `batch_size` together; those of several
+requests may share a batch, and a request with more rows than that leaves in several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from heavylift_runtime.server.refused import BatchRefused, Refused
+
+Answer = Callable[[list[Any]], Awaitable[Sequence[Any]]]  # the rows' contents to as many results; raises Refused
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's rows on their way; `done` ends with all of their results, in order, or with Refused."""
+
+    rows: Sequence[Any]
+    arrived: float
+    done: asyncio.Future[list[Any]]
+    next: int = 0  # the first row that has not left
+    results: dict[int, Any] = field(default_factory=dict)
+
+    def settle(self, index: int, result: Any) -> None:
+        """One row is answered."""
+        self.results[index] = result
+        if len(self.results) == len(self.rows) and not self.done.done():
+            self.done.set_result([self.results[index] for index in range(len(self.rows))])
+
+    def refuse(self, refused: Refused) -> None:
+        """No row of it will be answered any more."""
+        if not self.done.done():
+            self.done.set_exception(refused)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch, and whose it is."""
+
+    job: Job
+    index: int
+
+    @property
+    def content(self) -> Any:
+        """What the model gets."""
+        return self.job.rows[self.index]
+
+
+class Line:
+    """Bounded, first come first served. Delay in seconds, by the event loop's clock."""
+
+    def __init__(self, batch_size: int, delay: float, limit: int) -> None:
+        self._batch_size = batch_size
+        self._delay = delay
+        self._limit = limit
+        self._jobs: dict[Job, None] = {}  # those with rows that have not left; a dict keeps their order
+        self._changed = asyncio.Event()
+        self._taking = asyncio.Lock()
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+        return len(self._jobs)
+
+    def join(self, rows: Sequence[Any]) -> Job:
+        """Put a request's rows into the line; raises Refused (503) where it is full."""
+        if len(self._jobs) >= self._limit:
+            raise Refused(503, f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})")
+        loop = asyncio.get_running_loop()
+        job = Job(rows, loop.time(), loop.create_future())
+        self._jobs[job] = None
+        self._changed.set()
+        return job
+
+    def leave(self, job: Job) -> None:
+        """Take a request out: its client is gone, or its time is up. Rows that have left are computed in vain."""
+        self._jobs.pop(job, None)
+        job.done.cancel()
+
+    def put_back(self, batch: list[Row]) -> None:
+        """Undo a take, at once: the rows are the first in the line again."""
+        for row in reversed(batch):
+            row.job.next = row.index
+            self._jobs.pop(row.job, None)
+            self._jobs = {row.job: None} | self._jobs
+        self._changed.set()
+
+    async def take(self) -> list[Row]:
+        """The next batch: as soon as it is full, or its oldest request has waited for the delay."""
+        async with self._taking:
+            while not self._ripe():
+                self._changed.clear()
+                await self._wait()
+            rows: list[Row] = []
+            for job in list(self._jobs):
+                count = min(self._batch_size - len(rows), len(job.rows) - job.next)
+                rows += [Row(job, index) for index in range(job.next, job.next + count)]
+                job.next += count
+                if job.next == len(job.rows):
+                    del self._jobs[job]
+                if len(rows) == self._batch_size:
+                    break
+            return rows
+
+    def _ripe(self) -> bool:
+        if not self._jobs:
+            return False
+        waiting = itertools.accumulate(len(job.rows) - job.next for job in self._jobs)
+        return self._remaining() <= 0 or any(total >= self._batch_size for total in waiting)
+
+    def _remaining(self) -> float:
+        oldest = next(iter(self._jobs))
+        return oldest.arrived + self._delay - asyncio.get_running_loop().time()
+
+    async def _wait(self) -> None:
+        timeout = self._remaining() if self._jobs else None
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout)
+        except TimeoutError:
+            return
+
+
+async def serve_line(line: Line, ready: asyncio.Event, answer: Answer) -> None:
+    """Give batches to one copy of the model, while it is ready, for ever.
+
+    Where the copy refuses a batch of several requests and lives on, each request is tried alone.
+    """
+    while True:
+        await ready.wait()
+        batch = await line.take()
+        if not ready.is_set():
+            line.put_back(batch)  # the copy died while we waited: another one may be alive
+            continue
+        try:
+            await _run(batch, answer)
+        except BatchRefused as refused:
+            jobs = dict.fromkeys(row.job for row in batch)
+            for job in jobs:
+                try:
+                    if len(jobs) == 1:
+                        raise refused
+                    await _run([row for row in batch if row.job is job], answer)
+                except BatchRefused as own:
+                    job.refuse(own)
+
+
+async def _run(batch: list[Row], answer: Answer) -> None:
+    """Settle the rows; raises BatchRefused, every other refusal is the answer of all."""
+    wanted = [row for row in batch if not row.job.done.done()]
+    if not wanted:
+        return
+    try:
+        results = await answer([row.content for row in wanted])
+    except BatchRefused:
+        raise
+    except Refused as refused:
+        for row in wanted:
+            row.job.refuse(refused)
+        return
+    for row, result in zip(wanted, results, strict=True):
+        row.job.settle(row.index, result)
