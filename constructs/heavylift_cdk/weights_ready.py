@@ -1,6 +1,6 @@
 """WeightsReady: fails a deployment at once, with the command to run, when the model's files are not in S3 yet.
 
-Not the push (heavylift.weights), nor a check of files: a manifest is written last, so a prefix that has one is complete.
+Not the push (heavylift.weights), nor a check of files: a manifest is written last, so a prefix with one is complete.
 """
 
 from __future__ import annotations

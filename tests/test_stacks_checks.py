@@ -1,0 +1,99 @@
+"""The templates under the eyes of others: cdk-nag, cfn-lint, and botocore's own model of SageMaker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from cfnlint.api import lint_file
+
+from heavylift.plan.plan import Variant
+from tests.cdk import App, Synthesized, plan, resolve, synthesize
+
+PLANS = (
+    plan(),
+    plan(name="isolated", enable_network_isolation=True, benchmark=None, gate_digest=None),
+    plan(name="large", variant=Variant(3600, 3600, 512, "al2023-ami-sagemaker-inference-gpu-4-1")),
+)
+STACKS = ("heavylift-foundation", *(f"heavylift-{each.name}" for each in PLANS))
+
+
+def add_nag(app: App) -> None:
+    """Let cdk-nag's AwsSolutions pack check the whole app; a finding without a reason ends the synthesis."""
+    from aws_cdk import Validations
+    from cdk_nag import AwsSolutionsChecks
+
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+    return synthesize(tmp_path_factory.mktemp("assembly"), *PLANS, prepare=add_nag)
+
+
+def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
+    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
+
+    found = {report["pluginName"]: report["violations"] for report in reports}
+    assert found["AwsSolutions"] == []
+
+
+def test_cdk_nag_would_find_a_careless_bucket(tmp_path: Path) -> None:
+    def add_open_bucket(app: App) -> None:
+        from aws_cdk import Stack
+        from aws_cdk.aws_s3 import Bucket
+
+        add_nag(app)
+        Bucket(Stack(app, "careless"), "Bucket")
+
+    with pytest.raises(RuntimeError, match="AwsSolutions-S1"):
+        synthesize(tmp_path, prepare=add_open_bucket)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_cfn_lint_finds_no_error(synthesized: Synthesized, stack: str) -> None:
+    found = lint_file(synthesized.folder / f"{stack}.template.json")
+
+    # W3005: the CDK lets a function depend on its role twice, by GetAtt and by DependsOn.
+    assert [str(match) for match in found if match.rule.id != "W3005"] == []
+
+
+@pytest.mark.parametrize("stack", STACKS[1:])
+@pytest.mark.parametrize(
+    ("kind", "operation", "named"),
+    [
+        ("AWS::SageMaker::Model", "CreateModel", {"ModelName": "a-model"}),
+        ("AWS::SageMaker::EndpointConfig", "CreateEndpointConfig", {"EndpointConfigName": "a-config"}),
+        ("AWS::SageMaker::Endpoint", "CreateEndpoint", {}),
+    ],
+)
+def test_sagemakers_own_model_accepts_the_properties(
+    synthesized: Synthesized, stack: str, kind: str, operation: str, named: dict[str, str]
+) -> None:
+    properties = resolve(synthesized.only(stack, kind)) | named
+
+    assert _faults(operation, properties) == ""
+
+
+def test_sagemakers_own_model_would_refuse_a_timeout_below_its_limit(synthesized: Synthesized) -> None:
+    properties = resolve(synthesized.only("heavylift-tiny-t5", "AWS::SageMaker::EndpointConfig"))
+    properties["ProductionVariants"][0]["ModelDataDownloadTimeoutInSeconds"] = 59
+
+    assert "59, valid min value: 60" in _faults("CreateEndpointConfig", properties | {"EndpointConfigName": "c"})
+
+
+def test_a_timeout_above_sagemakers_limit_ends_the_synthesis(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="3601 is greater than the maximum of 3600"):
+        synthesize(tmp_path, plan(variant=Variant(3601, 60, None, None)))
+
+
+def _faults(operation: str, properties: dict[str, Any]) -> str:
+    """What botocore's validator says: unknown and missing members, wrong types, minima."""
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    shape = service.operation_model(operation).input_shape
+    assert shape is not None
+    return ParamValidator().validate(properties, shape).generate_report()
