@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FORMAT: Literal["heavylift.plan/1"] = "heavylift.plan/1"
 BENCHMARK_FORMAT = "heavylift.benchmark/1"
 
+Where = Literal["host", "accelerator"]
+WHERES: tuple[Where, ...] = ("host", "accelerator")
 How = Literal["given", "computed", "measured", "assumed"]
 
 
@@ -41,7 +43,10 @@ class Decision(Part):
 
 @dataclass(frozen=True)
 class Model(Part):
-    """What is served. `family` is config.json's model_type (None: no config.json); `weights_bytes` counts weight files only."""
+    """What is served; `family` is config.json's model_type, None without config.json.
+
+    `bytes` counts all files, `weights_bytes` those with tensors; `code` is the folder with model.py.
+    """
 
     source: str
     revision: str | None
@@ -84,7 +89,7 @@ class Instance(Part):
 class LedgerRow(Part):
     """`bytes` needed by `what` in `where`, and the formula that gave them."""
 
-    where: Literal["host", "accelerator"]
+    where: Where
     what: str
     bytes: int
     formula: str
@@ -98,9 +103,17 @@ class Memory(Part):
     host_available: int
     accelerator_available: int
 
-    def needed(self, where: Literal["host", "accelerator"]) -> int:
+    def needed(self, where: Where) -> int:
         """Bytes needed in `where`."""
         return sum(row.bytes for row in self.rows if row.where == where)
+
+    def available(self, where: Where) -> int:
+        """Bytes that can be used in `where`."""
+        return self.host_available if where == "host" else self.accelerator_available
+
+    def missing(self, where: Where) -> int:
+        """Bytes needed beyond those available."""
+        return max(0, self.needed(where) - self.available(where))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""Plan.fit: a model file and its lock become a plan. Pure: no clock, no network, no file but the tables of facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+from heavylift.errors import InputError
+from heavylift.plan import facts, times
+from heavylift.plan import plan as form
+from heavylift.plan.demand import Demand, weights_bytes
+from heavylift.plan.digest import File, digest
+from heavylift.plan.facts import InstanceFact
+from heavylift.plan.instance import choose
+from heavylift.plan.lock import Lock
+from heavylift.plan.plan import Decision, Plan
+from heavylift.plan.properties import Properties, environment_of, properties_of
+from heavylift.serving.render import NAME, render_properties
+from heavylift.spec import ModelSpec
+
+
+def fit(spec: ModelSpec, lock: Lock) -> Plan:
+    """Answer every `auto` once. Raises InputError with every reason why the model does not fit."""
+    if (reason := lock.stale(spec)) is not None:
+        raise InputError(f"the lock is stale: {reason}; write it anew with `heavylift plan`")
+    demand = Demand.of(spec, lock)
+    choice, chosen = choose(demand)
+    properties = properties_of(demand, choice.degree)
+    config_digest = _config_digest(properties, lock)
+    isolated = spec.enable_network_isolation
+    variant, timed = _variant(spec, lock, choice.fact, isolated or demand.engine.name == "script")
+    plan = Plan(
+        format=form.FORMAT,
+        name=spec.name,
+        description=spec.description,
+        model=_model(spec, lock),
+        engine=demand.engine.name,
+        dtype=demand.dtype,
+        quantization=spec.quantization,
+        tensor_parallel_degree=choice.degree,
+        pipeline_parallel_degree=spec.pipeline_parallel_degree,
+        instance=_instance(choice.fact, spec.initial_instance_count),
+        memory=choice.memory,
+        serving=form.Serving(**spec.serving.model_dump()),
+        variant=variant,
+        enable_network_isolation=isolated,
+        properties=properties,
+        environment={**(environment_of(properties) if isolated else {}), **spec.environment},
+        tags=spec.tags,
+        weights_digest=lock.model.weights.digest,
+        config_digest=config_digest,
+        benchmark=_benchmark(spec),
+        gate=form.Gate(spec.gate.on_fail),
+        gate_digest=None,
+        decisions=(*demand.decisions, *chosen, *timed, _tokens(spec, demand)),
+    )
+    return plan if plan.benchmark is None else replace(plan, gate_digest=_gate_digest(plan))
+
+
+def _model(spec: ModelSpec, lock: Lock) -> form.Model:
+    config = lock.model.config or {}
+    family = config.get("model_type")
+    return form.Model(
+        source=lock.model.source,
+        revision=lock.model.revision,
+        family=family if isinstance(family, str) else None,
+        parameters=lock.model.parameters,
+        checkpoint_dtype=lock.model.dtype,
+        weights_bytes=weights_bytes(lock),
+        bytes=lock.model.weights.bytes,
+        code=spec.code,
+    )
+
+
+def _instance(fact: InstanceFact, count: int) -> form.Instance:
+    price = None
+    if fact.usd_per_hour is not None and fact.price_how != "unknown":
+        origin = fact.price_origin
+        price = form.Price(fact.usd_per_hour, facts.REGION, fact.price_how, origin.date, origin.url)
+    return form.Instance(
+        type=fact.type,
+        count=count,
+        vcpus=fact.vcpus,
+        memory_gib=fact.memory_gib,
+        accelerator=None if fact.accelerator is None else fact.accelerator.name,
+        accelerators=fact.accelerators,
+        accelerator_memory_gib=0.0 if fact.accelerator is None else fact.accelerator.memory_gib,
+        nvme=fact.nvme,
+        network_gbps=fact.network_gbps,
+        price=price,
+    )
+
+
+def _variant(spec: ModelSpec, lock: Lock, fact: InstanceFact, on_disk: bool) -> tuple[form.Variant, list[Decision]]:
+    """`on_disk`: the weights come to the disk, by SageMaker (isolation) or by a script; else ranks stream them."""
+    decisions, faults = [], []
+
+    def answer(field: str, given: int | str, computed: times.Answer, most: str) -> int:
+        if not isinstance(given, str):
+            decisions.append(
+                Decision(field, str(given), "given", f"computed would be {computed.value}: {computed.why}")
+            )
+            return given
+        if computed.over:
+            faults.append(f"'{field}' would exceed SageMaker's {most}: {computed.why}")
+        decisions.append(Decision(field, str(computed.value), "computed", computed.why))
+        return computed.value
+
+    everything, weights = lock.model.weights.bytes, weights_bytes(lock)
+    isolated = spec.enable_network_isolation
+    config_bytes = 0 if lock.code is None else sum(file.size for file in lock.code.files)
+    download = answer(
+        "model_data_download_timeout_in_seconds",
+        spec.model_data_download_timeout_in_seconds,
+        times.download_timeout(everything if isolated else config_bytes, fact),
+        f"{times.LONGEST} s",
+    )
+    health = answer(
+        "container_startup_health_check_timeout_in_seconds",
+        spec.container_startup_health_check_timeout_in_seconds,
+        times.health_timeout(0 if isolated else everything, weights, fact),
+        f"{times.LONGEST} s",
+    )
+    volume = None
+    if fact.nvme:
+        decisions.append(Decision("volume_size_in_gb", "left out", "computed", f"{fact.type} has NVMe storage"))
+    else:
+        size = times.volume(everything if on_disk else config_bytes)
+        volume = answer("volume_size_in_gb", spec.volume_size_in_gb, size, f"{times.LARGEST_VOLUME} GB")
+    if faults:
+        raise InputError(faults)
+    return form.Variant(download, health, volume, None), decisions
+
+
+def _benchmark(spec: ModelSpec) -> form.Benchmark | None:
+    if spec.benchmark is None:
+        return None
+    fields = spec.benchmark.model_dump()
+    slo = tuple({key: _number(value) for key, value in target.items()} for target in fields["slo"])
+    return form.Benchmark(**{**fields, "slo": slo})
+
+
+def _number(value: object) -> object:
+    """90, not 90.0: as people write percentiles and limits."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _tokens(spec: ModelSpec, demand: Demand) -> Decision:
+    given = "max_new_tokens" in spec.options
+    return Decision(
+        "options.max_new_tokens",
+        str(demand.new_tokens),
+        "given" if given else "assumed",
+        "the model file" if given else "for requests that give no number",
+    )
+
+
+def _config_digest(properties: Properties, lock: Lock) -> str:
+    rendered = File.of(NAME, render_properties(properties).encode())
+    return digest((rendered, *(() if lock.code is None else lock.code.files)))
+
+
+def _gate_digest(plan: Plan) -> str:
+    """SHA-256 of all that a measurement depends on; tags, descriptions and prices are not among it."""
+    matters = {
+        "benchmark": json.loads(plan.benchmark_json()),
+        "weights": plan.weights_digest,
+        "config": plan.config_digest,
+        "environment": plan.environment,
+        "enable_network_isolation": plan.enable_network_isolation,
+    }
+    return hashlib.sha256(json.dumps(matters, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

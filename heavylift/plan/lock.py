@@ -1,0 +1,123 @@
+"""The lock: what the plan learned from outside the model file; JSON beside it, committed.
+
+Not how it is learned: that is heavylift.weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from heavylift.errors import InputError
+from heavylift.plan.digest import File, digest
+from heavylift.spec import ModelSpec
+
+FORMAT: Literal["heavylift.lock/1"] = "heavylift.lock/1"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The user's code folder."""
+
+    digest: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The model's files; `bytes` counts all of them, config.json and tokenizer included."""
+
+    digest: str
+    bytes: int
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class LockedModel:
+    """`config` is config.json, whole, or None; `dtype` and `parameters` are None where no header tells them."""
+
+    source: str
+    revision: str | None
+    config: dict[str, Any] | None
+    weights: Weights
+    dtype: str | None
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Lock:
+    """models/<name>.lock"""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    format: Literal["heavylift.lock/1"]
+    model: LockedModel
+    code: Files | None
+
+    @classmethod
+    def read(cls, path: Path, command: str) -> Lock:
+        """Raises InputError, naming the command that writes it, for a lock that is missing, damaged or edited."""
+        try:
+            lock = TypeAdapter(cls).validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise InputError(f"{path} is missing; write it with `{command}`") from error
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            raise InputError(f"{path} is not a {FORMAT}: {where}: {first['msg']}; write it with `{command}`") from error
+        weights = lock.model.weights
+        sound = weights.digest == digest(weights.files) and weights.bytes == sum(file.size for file in weights.files)
+        if not sound or (lock.code is not None and lock.code.digest != digest(lock.code.files)):
+            raise InputError(f"{path} was edited: its digests do not belong to its files; write it with `{command}`")
+        return lock
+
+    def write(self, path: Path) -> None:
+        """Atomically: a reader sees the old file or the new one. The same lock gives the same bytes."""
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.to_json())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def to_json(self) -> str:
+        """Keys in the order of the classes, those of `config` sorted."""
+        document = TypeAdapter(Lock).dump_python(self, mode="json")
+        if self.model.config is not None:
+            document["model"]["config"] = json.loads(json.dumps(self.model.config, sort_keys=True))
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    def stale(self, spec: ModelSpec) -> str | None:
+        """Why this lock does not belong to the model file, or None."""
+        if self.model.source != str(spec.model):
+            return f"the lock is of {self.model.source}, the model file names {spec.model}"
+        if self.model.revision != spec.model.revision:
+            return f"the lock is of revision {self.model.revision}, the model file names {spec.model.revision}"
+        if (self.code is None) != (spec.code is None):
+            return f"the lock {'has no' if self.code is None else 'has a'} code folder, unlike the model file"
+        return None
+
+
+def lock_path(model_file: Path) -> Path:
+    """`models/x.yaml` → `models/x.lock`"""
+    return model_file.with_suffix(".lock")
+
+
+def read_fresh(spec: ModelSpec, model_file: Path) -> Lock:
+    """The lock beside a model file. Raises InputError, with the command that mends it, when it is missing or stale."""
+    command = f"heavylift plan {model_file}"
+    lock = Lock.read(lock_path(model_file), command)
+    if (reason := lock.stale(spec)) is not None:
+        raise InputError(f"{lock_path(model_file)} is stale: {reason}; write it anew with `{command}`")
+    return lock

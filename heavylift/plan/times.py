@@ -1,0 +1,70 @@
+"""The two start-up timeouts and the volume, from bytes and bandwidths. Not measured: every constant says `assumed`.
+
+SageMaker's limits: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProductionVariant.html. What the
+container itself reads from S3 counts against the health check, not against the download.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from heavylift.plan.facts import InstanceFact
+
+SHORTEST, LONGEST = 60, 3600  # seconds
+LARGEST_VOLUME = 512  # GB
+NETWORK_SHARE = 0.6  # of the line, one client's S3 throughput
+BURST_SHARE = 1 / 8  # of AWS's 'up to', the baseline of the smaller types
+S3_BYTES_PER_SECOND = 2e9
+LOAD_BYTES_PER_SECOND = 1e9
+START_SECONDS = 30  # processes, imports, rendezvous
+SAFETY, FLOOR_SECONDS = 2.5, 120
+VOLUME_FACTOR, VOLUME_FLOOR = 1.15, 30
+
+
+class Answer(NamedTuple):
+    """A value and its arithmetic; `over` when it exceeds what SageMaker allows even without the safety factor."""
+
+    value: int
+    why: str
+    over: bool = False
+
+
+def download_seconds(bytes_: int, fact: InstanceFact) -> float:
+    """Seconds to read so many bytes from S3 on this type."""
+    return bytes_ / bandwidth(fact)
+
+
+def bandwidth(fact: InstanceFact) -> float:
+    """Bytes per second from S3 that we count on."""
+    steady = fact.network_gbps * (BURST_SHARE if fact.network_kind == "burst" else 1)
+    return min(steady * 1e9 / 8 * NETWORK_SHARE, S3_BYTES_PER_SECOND)
+
+
+def download_timeout(bytes_: int, fact: InstanceFact) -> Answer:
+    """ModelDataDownloadTimeoutInSeconds for the bytes under ModelDataSource."""
+    seconds = download_seconds(bytes_, fact)
+    return _timeout(seconds, f"{bytes_} bytes / {bandwidth(fact) / 1e6:.0f} MB/s = {seconds:.1f} s")
+
+
+def health_timeout(streamed: int, loaded: int, fact: InstanceFact) -> Answer:
+    """ContainerStartupHealthCheckTimeoutInSeconds: bytes that the container streams, then loads."""
+    stream, load = download_seconds(streamed, fact), loaded / LOAD_BYTES_PER_SECOND
+    seconds = stream + load + START_SECONDS
+    parts = f"{streamed} bytes / {bandwidth(fact) / 1e6:.0f} MB/s + {loaded} bytes / 1 GB/s + {START_SECONDS} s start"
+    return _timeout(seconds, f"{parts} = {seconds:.1f} s")
+
+
+def volume(bytes_: int) -> Answer:
+    """VolumeSizeInGB for the bytes that may lie on the disk."""
+    size = ceil(VOLUME_FACTOR * bytes_ / 1e9) + VOLUME_FLOOR
+    why = f"⌈{VOLUME_FACTOR} · {bytes_ / 1e9:.2f} GB⌉ + {VOLUME_FLOOR} GB for the container"
+    return Answer(min(size, LARGEST_VOLUME), why, over=size > LARGEST_VOLUME)
+
+
+def _timeout(seconds: float, parts: str) -> Answer:
+    wanted = ceil(SAFETY * seconds) + FLOOR_SECONDS
+    value = min(max(wanted, SHORTEST), LONGEST)
+    clamp = "" if value == wanted else f", limited to SageMaker's {SHORTEST} to {LONGEST} s"
+    why = f"{parts}; ⌈{SAFETY} · estimate⌉ + {FLOOR_SECONDS} s = {wanted} s{clamp}, bandwidths assumed"
+    return Answer(value, why, over=seconds > LONGEST)

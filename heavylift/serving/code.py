@@ -1,0 +1,47 @@
+"""The user's code folder, read whole. Not run, and not installed: the container does that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from heavylift.errors import InputError
+
+LARGEST_BYTES = 16 * 1024 * 1024
+MOST_FILES = 500
+RESERVED = ("serving.properties", "manifest.json")
+LEFT_OUT = ("__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store")
+
+
+def read_code(folder: Path) -> dict[str, bytes]:
+    """Relative path → content, sorted. Follows no links. Raises InputError with every file that cannot be in it."""
+    if not folder.is_dir():
+        raise InputError(f"no code folder {folder}; 'code' names a folder with model.py, relative to the model file")
+    faults: list[str] = []
+    files: dict[str, bytes] = {}
+    total = 0
+    for path in sorted(_walk(folder)):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not path.is_file():
+            faults.append(f"{path} is a link or not a plain file; copy the file into the code folder")
+        elif name in RESERVED:
+            faults.append(f"{path}: Heavylift writes a file of that name itself; rename it")
+        elif (total := total + path.stat().st_size) > LARGEST_BYTES or len(files) == MOST_FILES:
+            limit = f"at most {MOST_FILES} files and {LARGEST_BYTES >> 20} MiB"
+            raise InputError(f"the code folder {folder} is too large: {limit}; weights belong to 'model'")
+        else:
+            files[name] = path.read_bytes()
+    if "model.py" not in files:
+        faults.append(f"{folder}/model.py is missing: the script engine runs its handle(inputs)")
+    if faults:
+        raise InputError(faults)
+    return files
+
+
+def _walk(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder, followlinks=False):
+        linked = [name for name in folders if (Path(root) / name).is_symlink()]
+        folders[:] = [name for name in folders if name not in LEFT_OUT and name not in linked]
+        found += [Path(root) / name for name in (*names, *linked) if name not in LEFT_OUT]
+    return found

@@ -1,0 +1,6 @@
+"""The model file: its fields, its faults with line and column, its JSON Schema. Not what follows from it: the plan."""
+
+from heavylift.spec.model import ModelSpec
+from heavylift.spec.schema import schema
+
+__all__ = ["ModelSpec", "schema"]

@@ -1,0 +1,132 @@
+"""A YAML file read into plain values, each with its line and column. Not their meaning: that is model.py.
+
+Read through PyYAML's SafeLoader (YAML 1.1: https://yaml.org/spec/1.1/), composed to nodes because only nodes keep
+positions. Anchors are refused, so that a small file cannot unfold into a large one; size and depth have limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path as File
+from typing import Any
+
+import yaml
+
+from heavylift.errors import InputError
+from heavylift.spec.fault import Fault, Path, dotted
+
+LARGEST_BYTES = 256 * 1024
+DEEPEST = 16
+
+Position = tuple[int, int]
+
+
+class Document:
+    """`data`, the plain values; `faults`, those of the notation itself (duplicate keys, values YAML cannot read)."""
+
+    def __init__(self, file: File, text: str) -> None:
+        self.file = file
+        self.data: Any = None
+        self.faults: list[Fault] = []
+        self._keys: dict[Path, Position] = {}
+        self._values: dict[Path, Position] = {}
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                self.data = self._plain(node, (), loader)
+        finally:
+            loader.dispose()
+
+    @classmethod
+    def read(cls, file: File) -> Document:
+        """Raises InputError for a file that is not there, not UTF-8, empty, too large or not YAML."""
+        try:
+            with file.open("rb") as stream:
+                raw = stream.read(LARGEST_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+        if len(raw) > LARGEST_BYTES:
+            raise InputError(f"{file} is larger than {LARGEST_BYTES} bytes, too large for a model file")
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            raise InputError(f"{file}:{line}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+        try:
+            _refuse_unfolding(file, text)
+            return cls(file, text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{file}{_where(error)}: not YAML: {_reason(error, text)}") from error
+
+    def located(self, faults: Iterable[Fault]) -> list[str]:
+        """`models/x.yaml:12:5: …`, in the order of the text."""
+        placed = sorted((self._place(fault), fault.sentence) for fault in faults)
+        return [f"{self.file}:{line}:{column}: {sentence}" for (line, column), sentence in placed]
+
+    def _place(self, fault: Fault) -> Position:
+        """Of the value, or of the key; what is missing has its parent's place."""
+        path = fault.path
+        if path in self._values:
+            return self._keys[path] if fault.at_key else self._values[path]
+        while path and path not in self._values:
+            path = path[:-1]
+        return self._keys.get(path) or self._values.get(path, (1, 1))
+
+    def _plain(self, node: yaml.Node, path: Path, loader: yaml.SafeLoader) -> Any:
+        self._values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if isinstance(node, yaml.MappingNode):
+            return dict(self._pairs(node, path, loader))
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(child, (*path, index), loader) for index, child in enumerate(node.value)]
+        try:
+            return loader.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError, TypeError, OverflowError):
+            self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {node.tag}; put it in quotes"))
+            return node.value
+
+    def _pairs(self, node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader) -> Iterator[tuple[str, Any]]:
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.faults.append(Fault(path, "a key must be text, not a mapping or a list"))
+                continue
+            here = (*path, str(key_node.value))
+            position = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if here in self._keys:
+                first = self._keys[here]
+                self._keys[here] = position
+                self.faults.append(
+                    Fault(here, f"duplicate key '{dotted(here)}'; first in line {first[0]}", at_key=True)
+                )
+            self._keys[here] = position
+            yield str(key_node.value), self._plain(value_node, here, loader)
+
+
+def _refuse_unfolding(file: File, text: str) -> None:
+    """Anchors, aliases and depth, before anything recursive touches the text."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        anchored = isinstance(event, yaml.NodeEvent) and event.anchor is not None
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if anchored or depth > DEEPEST:
+            fault = "anchors and aliases are not allowed; write the value out" if anchored else "nested too deeply"
+            mark = event.start_mark
+            assert mark is not None, "events of a text have marks"
+            raise InputError(f"{file}:{mark.line + 1}:{mark.column + 1}: {fault}")
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
+
+
+def _reason(error: yaml.YAMLError, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None and text[mark.index : mark.index + 1] == "\t":
+        return "a tab cannot indent; use spaces"
+    context, problem = getattr(error, "context", None), getattr(error, "problem", None)
+    reason = getattr(error, "reason", None)
+    return " ".join(part for part in (context, problem or reason or "unreadable") if part)

@@ -1,0 +1,146 @@
+"""Turns pydantic's errors into sentences: what is wrong, the value, what is allowed, the nearest valid key.
+
+One sentence for each place in the document, worded from the JSON Schema; pydantic's own texts are not shown, since
+they speak of Python types and repeat themselves for each member of a union.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from heavylift.spec.fault import Fault, Path, dotted, shown
+
+Schema = dict[str, Any]
+
+
+def field_faults(error: ValidationError, data: Any, schema: Schema) -> list[Fault]:
+    """The faults of single fields, in the document's order of fields, without doubles."""
+    faults: dict[tuple[Path, bool], Fault] = {}
+    for entry in error.errors(include_url=False, include_input=False, include_context=False):
+        fault = _fault(entry["type"], tuple(entry["loc"]), data, schema)
+        faults.setdefault((fault.path, fault.at_key), fault)
+    return list(faults.values())
+
+
+def allowed(schema: Schema, root: Schema) -> str:
+    """What a value may be, in words: `'auto' or a whole number from 60 to 3600`."""
+    schema = _resolved(schema, root)
+    if members := schema.get("anyOf"):
+        return " or ".join(allowed(member, root) for member in members if member.get("type") != "null")
+    if tags := schema.get("discriminator"):
+        return f"a mapping with '{tags['propertyName']}': {_choice(tags['mapping'])}"
+    if "const" in schema:
+        return shown(schema["const"])
+    if "enum" in schema:
+        return _choice(schema["enum"])
+    if "patternErrorMessage" in schema:
+        return str(schema["patternErrorMessage"])
+    match schema.get("type"):
+        case "integer":
+            return "a whole number" + _range(schema)
+        case "number":
+            return "a number" + _range(schema)
+        case "boolean":
+            return "true or false"
+        case "string":
+            return "text" + (f" of at most {schema['maxLength']} characters" if "maxLength" in schema else "")
+        case "array":
+            return ("a non-empty list: " if schema.get("minItems") else "a list: ") + allowed(schema["items"], root)
+        case _:
+            keys = list(schema.get("properties", {}))
+            return "a mapping" + (f" with {_choice(keys, 'and')}" if 0 < len(keys) <= 5 else " of keys and values")
+
+
+def _fault(kind: str, location: Path, data: Any, root: Schema) -> Fault:
+    path, value, schema = _walk(location, data, root)
+    if kind == "extra_forbidden":
+        return Fault(path, _unknown(path, _walk(path[:-1], data, root)[2], root), at_key=True)
+    if kind == "missing":
+        missing = (*path, location[-1])
+        return Fault(missing, f"'{dotted(missing)}' is missing: {allowed(schema['properties'][location[-1]], root)}")
+    if kind == "union_tag_invalid":
+        tags = schema["discriminator"]
+        path, value = (*path, tags["propertyName"]), value[tags["propertyName"]]
+        return Fault(path, f"'{dotted(path)}' must be {_choice(tags['mapping'])}; got {shown(value)}")
+    subject = f"'{dotted(path)}'" if path else "the file"
+    return Fault(path, f"{subject} must be {allowed(schema, root)}; got {shown(value)}")
+
+
+def _walk(location: Path, data: Any, root: Schema) -> tuple[Path, Any, Schema]:
+    """Follow pydantic's location; steps that the document has not (names of union members) are skipped."""
+    path: Path = ()
+    schema = _chosen(root, data, root)
+    for step in location:
+        if isinstance(data, dict) and step in data:
+            schema = schema.get("properties", {}).get(step) or schema.get("additionalProperties") or {}
+        elif isinstance(data, list) and isinstance(step, int):
+            schema = schema.get("items", {})
+        else:
+            continue
+        path, data = (*path, step), data[step]
+        schema = _chosen(schema, data, root)
+    return path, data, schema
+
+
+def _chosen(schema: Schema, data: Any, root: Schema) -> Schema:
+    """The member of a tagged union that the data names, or of `X or nothing`; else the schema itself."""
+    schema = _resolved(schema, root)
+    if (tags := schema.get("discriminator")) and isinstance(data, dict):
+        named = tags["mapping"].get(str(data.get(tags["propertyName"])))
+        return _resolved({"$ref": named}, root) if named is not None else schema
+    members = [member for member in schema.get("anyOf", []) if member.get("type") != "null"]
+    return _resolved({**schema, **members[0], "anyOf": None}, root) if len(members) == 1 else schema
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    reference = schema.get("$ref")
+    return schema if reference is None else root["$defs"][reference.rsplit("/", 1)[1]]
+
+
+def _unknown(path: Path, parent: Schema, root: Schema) -> str:
+    key = str(path[-1])
+    keys = list(parent.get("properties", {}))
+    sentence = f"unknown key '{key}'"
+    if near := difflib.get_close_matches(key.lower().replace("-", "_"), keys, n=1):
+        return f"{sentence}; did you mean '{near[0]}'?"
+    if homes := [home for home in _homes(key, root) if home != path]:
+        return f"{sentence} here; it belongs to '{dotted(homes[0])}'"
+    return f"{sentence}; allowed here: {', '.join(keys)}"
+
+
+def _homes(key: str, root: Schema, at: Path = ()) -> Iterator[Path]:
+    """Where else in the file a key of this name is valid."""
+    for name, member in _chosen(root if not at else member_at(at, root), None, root).get("properties", {}).items():
+        if name == key:
+            yield (*at, name)
+        elif "properties" in _chosen(member, None, root):
+            yield from _homes(key, root, (*at, name))
+
+
+def member_at(path: Path, root: Schema) -> Schema:
+    """The schema of a field reached through mappings only."""
+    schema = root
+    for step in path:
+        schema = _chosen(schema["properties"][step], None, root)
+    return schema
+
+
+def _choice(values: Any, word: str = "or") -> str:
+    *most, last = [shown(value) for value in values]
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def _range(schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    if above is not None and below is not None:
+        return f" above {above} and below {below}"
+    if low is not None:
+        return f" of at least {low}"
+    return f" above {above}" if above is not None else ""

@@ -1,0 +1,101 @@
+"""Inspects a model where it lies and makes its lock. Not the push, which reads the same bytes again and compares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heavylift.errors import InputError
+from heavylift.plan.digest import File, digest
+from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
+from heavylift.serving.code import read_code
+from heavylift.spec import ModelSpec
+from heavylift.weights.headers import read_headers
+from heavylift.weights.store import Folder, Prefix, Store
+
+LARGEST_CONFIG = 1 << 20  # bytes
+TORCH_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+Progress = Callable[[str, int, int], None]
+"""Called with a file's name, bytes of all files done, bytes of all files."""
+
+
+def silent(name: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progress = silent) -> Lock:
+    """Read the whole model once. `client`: boto3's for S3, needed for `model.s3` only.
+
+    Raises InputError with every file that is missing, truncated or damaged.
+    """
+    store = store_of(spec, spec_dir, client)
+    sizes = store.files()
+    headers = read_headers(store, sizes)
+    config = _config(store, sizes)
+    files = _hashed(store, sizes, progress)
+    code = None
+    if spec.code is not None:
+        contents = read_code(spec_dir / spec.code)
+        entries = tuple(File.of(path, content) for path, content in contents.items())
+        code = Files(digest(entries), entries)
+    stated = None if config is None else config.get("dtype", config.get("torch_dtype"))
+    model = LockedModel(
+        source=str(spec.model),
+        revision=spec.model.revision,
+        config=config,
+        weights=Weights(digest(files), sum(file.size for file in files), files),
+        dtype=TORCH_DTYPES.get(str(stated)) if headers.dtype is None else headers.dtype,
+        parameters=headers.parameters,
+    )
+    return Lock(FORMAT, model, code)
+
+
+def store_of(spec: ModelSpec, spec_dir: Path, client: Any = None) -> Store:
+    """Where the model file says that the model lies."""
+    if spec.model.path is not None:
+        return Folder(spec_dir / spec.model.path)
+    if spec.model.s3 is not None:
+        assert client is not None, "a model in S3 is read with a client"
+        return Prefix(spec.model.s3, client)
+    raise InputError(
+        f"'model.id' {spec.model.id} cannot be read yet: staging from the hub comes with the staging job; "
+        f"download revision {spec.model.revision} into a folder and name it with 'model.path'"
+    )
+
+
+def _hashed(store: Store, sizes: dict[str, int], progress: Progress) -> tuple[File, ...]:
+    done, total, files = 0, sum(sizes.values()), []
+    for name in sizes:
+        sha256, size = hashlib.sha256(), 0
+        for chunk in store.read(name):
+            sha256.update(chunk)
+            size += len(chunk)
+            progress(name, done + size, total)
+        if size != sizes[name]:
+            raise InputError(f"{store.title}: {name} changed while it was read; run the command again")
+        done += size
+        files.append(File(name, size, sha256.hexdigest()))
+    return tuple(files)
+
+
+def _config(store: Store, sizes: dict[str, int]) -> dict[str, Any] | None:
+    name = "config.json"
+    if name not in sizes:
+        return None
+    try:
+        if sizes[name] > LARGEST_CONFIG:
+            raise ValueError("too large")
+        config = json.loads(b"".join(store.read(name)), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{store.title.rstrip('/')}/{name} is not JSON: {error}; download it again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{store.title.rstrip('/')}/{name} must be a JSON object; download it again")
+    return config
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
