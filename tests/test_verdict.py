@@ -16,7 +16,7 @@ from heavylift.benchmark.slo import Slo
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import judge
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "benchmark"
 
 
 def slo(metric: str, **limits: float) -> list[dict[str, object]]:
