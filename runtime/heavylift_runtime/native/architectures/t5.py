@@ -1,0 +1,208 @@
+"""T5's forward pass (Raffel et al. 2020) on one rank of a tensor-parallel group: encoder, and decoder token by token.
+
+Not its table of weights (families/t5.py), not the choice of when to stop (generate.py). B rows, S source positions,
+H heads of this rank, D their width, d the model's width; activations are flat, (B * S, d).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heavylift_runtime.families.t5 import (
+    DECODER_CROSS,
+    DECODER_FF,
+    DECODER_SELF,
+    ENCODER_FF,
+    ENCODER_SELF,
+    HEAD,
+    SHARED,
+    Shape,
+)
+from heavylift_runtime.native.cache import CrossCache, SelfCache
+from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.layers import ACTIVATIONS, RMSNorm, attend, position_buckets
+from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.vocabulary import Vocabulary
+
+
+class Output:
+    """A row-parallel product that ends a layer: its sum over the ranks, on top of the residual."""
+
+    def __init__(self, weight: Tensor, group: Group) -> None:
+        self._linear, self._group = Linear(weight), group
+
+    def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
+        # the residual is in the sum once: rank 0 brings it
+        part = self._linear.onto(residual, x) if self._group.rank == 0 else self._linear(x)
+        return self._group.all_reduce(part)
+
+
+class SelfAttention:
+    """Norm, fused q, k, v, and output of a block; the first block of a stack also brings the bias of all."""
+
+    def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group, *, first: bool) -> None:
+        self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+        attention = f"{prefix}.SelfAttention"
+        self.qkv = Linear(torch.cat([weights.take(f"{attention}.{name}.weight") for name in "qkv"]))
+        self.output = Output(weights.take(f"{attention}.o.weight"), group)
+        self.bias = weights.take(f"{attention}.relative_attention_bias.weight") if first else None  # (buckets, H)
+
+
+class CrossAttention:
+    """Norm, q, fused k and v over the source text, and output of a decoder block."""
+
+    def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
+        self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+        attention = f"{prefix}.EncDecAttention"
+        self.query = Linear(weights.take(f"{attention}.q.weight"))
+        self.pair = Linear(torch.cat([weights.take(f"{attention}.{name}.weight") for name in "kv"]))
+        self.output = Output(weights.take(f"{attention}.o.weight"), group)
+
+
+class FeedForward:
+    """Norm, input (gate and up fused, where gated), activation, output."""
+
+    def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
+        self._norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+        names = ("wi_0", "wi_1") if shape.gated else ("wi",)
+        parts = [weights.take(f"{prefix}.DenseReluDense.{name}.weight") for name in names]
+        self._width = len(parts[0])
+        self._input = Linear(torch.cat(parts) if shape.gated else parts[0])
+        self._output = Output(weights.take(f"{prefix}.DenseReluDense.wo.weight"), group)
+        self._activation, self._gated = ACTIVATIONS[shape.activation], shape.gated
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d), the residual added"""
+        inner = self._input(self._norm(x))
+        if self._gated:
+            inner = self._activation(inner.narrow(1, 0, self._width)).mul_(inner.narrow(1, self._width, self._width))
+        else:
+            inner = self._activation(inner)
+        return self._output(x, inner)
+
+
+class T5Model:
+    """One rank's part of a T5."""
+
+    def __init__(self, shape: Shape, weights: Weights, group: Group) -> None:
+        """Takes its weights in the order of the family's table, so that the loader can read ahead."""
+        self.shape, self.group = shape, group
+        self.heads = shape.num_heads // group.world
+        table = weights.take(SHARED)
+        self.dtype = table.dtype
+        self.encoder = [
+            (
+                SelfAttention(weights, ENCODER_SELF.format(block), shape, group, first=block == 0),
+                FeedForward(weights, ENCODER_FF.format(block), shape, group),
+            )
+            for block in range(shape.num_layers)
+        ]
+        self.encoder_norm = RMSNorm(weights.take("encoder.final_layer_norm.weight"), shape.epsilon)
+        self.decoder = [
+            (
+                SelfAttention(weights, DECODER_SELF.format(block), shape, group, first=block == 0),
+                CrossAttention(weights, DECODER_CROSS.format(block), shape, group),
+                FeedForward(weights, DECODER_FF.format(block), shape, group),
+            )
+            for block in range(shape.num_decoder_layers)
+        ]
+        self.decoder_norm = RMSNorm(weights.take("decoder.final_layer_norm.weight"), shape.epsilon)
+        head = weights.take(HEAD) if weights.has(HEAD) else None
+        self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """ids (B, S) int64 padded at the right, lengths (B,) → hidden (B * S, d), padding mask (B, S) of 0 and -inf"""
+        rows, positions = ids.shape
+        mask = torch.zeros(rows, positions, dtype=self.dtype)
+        mask.masked_fill_(torch.arange(positions) >= lengths.unsqueeze(1), -torch.inf)
+        bias = self._encoder_bias(positions) + mask.view(rows, 1, 1, positions)  # (B, H, S, S)
+        x = self.vocabulary.embed(ids.flatten())
+        for attention, feed_forward in self.encoder:
+            qkv = attention.qkv(attention.norm(x)).view(rows, positions, 3, self.heads, self.shape.d_kv)
+            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+            x = feed_forward(attention.output(x, mixed.transpose(1, 2).reshape(rows * positions, -1)))
+        return self.encoder_norm(x), mask
+
+    def begin(self, ids: Tensor, lengths: Tensor, start: int) -> Decoding:
+        """Encodes the source texts; the answers begin with token `start`."""
+        hidden, mask = self.encode(ids, lengths)
+        rows, positions = ids.shape
+        pairs = [
+            cross.pair(hidden)
+            .view(rows, positions, 2, self.heads, self.shape.d_kv)
+            .permute(2, 0, 3, 1, 4)  # (2, B, H, S, D)
+            .contiguous()
+            for _, cross, _ in self.decoder
+        ]
+        return Decoding(self, CrossCache(pairs, mask), torch.full((rows,), start))
+
+    def _encoder_bias(self, positions: int) -> Tensor:
+        """(1, H, S, S): query, key"""
+        table = self.encoder[0][0].bias
+        assert table is not None
+        each = torch.arange(positions)
+        return (
+            table[self._buckets(each.unsqueeze(0) - each.unsqueeze(1), bidirectional=True)]
+            .permute(2, 0, 1)
+            .unsqueeze(0)
+        )
+
+    def decoder_bias(self, distances: int) -> Tensor:
+        """(H, distances): of keys 0, 1, … positions before the query"""
+        table = self.decoder[0][0].bias
+        assert table is not None
+        return table[self._buckets(-torch.arange(distances), bidirectional=False)].t()
+
+    def _buckets(self, distance: Tensor, *, bidirectional: bool) -> Tensor:
+        return position_buckets(
+            distance, bidirectional=bidirectional, buckets=self.shape.buckets, furthest=self.shape.max_distance
+        )
+
+
+class Decoding:
+    """A batch on its way through the decoder, all rows at the same position."""
+
+    def __init__(self, model: T5Model, cross: CrossCache, start: Tensor) -> None:
+        """`start`: (B,) int64, each row's first token."""
+        self._model, self._cross = model, cross
+        self._scale = model.shape.d_model**-0.5 if model.shape.scaled else None
+        self._embedded = model.vocabulary.embed(start)
+        self._own = SelfCache(
+            len(model.decoder), len(start), model.heads, model.shape.d_kv, model.dtype, model.decoder_bias
+        )
+
+    def step(self) -> Tensor:
+        """The next token of each row, greedily: (B,) int64"""
+        tokens, self._embedded = self._model.vocabulary.choose(self.forward(self._embedded))
+        return tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The decoder over one embedded token of each row, (B, d) → what the head gets, (B, d)"""
+        heads, width = self._model.heads, self._model.shape.d_kv
+        rows, inner = len(x), heads * width
+        flat = (rows * heads, 1, width)
+        own, cross = self._own, self._cross
+        slots, bias = own.next()
+        for layer, (attention, over_source, feed_forward) in enumerate(self._model.decoder):
+            qkv = attention.qkv(attention.norm(x))
+            slots[layer].copy_(qkv.narrow(1, inner, 2 * inner).view(rows, 2, heads, width).transpose(0, 1))
+            query = qkv.narrow(1, 0, inner).reshape(flat)
+            x = attention.output(x, attend(query, own.keys[layer], own.values[layer], bias).view(rows, inner))
+            query = over_source.query(over_source.norm(x)).view(flat)
+            x = over_source.output(
+                x, attend(query, cross.keys[layer], cross.values[layer], cross.bias).view(rows, inner)
+            )
+            x = feed_forward(x)
+        x = self._model.decoder_norm(x)
+        return x if self._scale is None else x * self._scale
+
+    def keep(self, rows: list[int]) -> None:
+        """Only these rows go on."""
+        index = torch.tensor(rows)
+        self._own.keep(index)
+        self._cross.keep(index)
+        self._embedded = self._embedded.index_select(0, index)

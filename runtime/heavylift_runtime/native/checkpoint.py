@@ -1,0 +1,168 @@
+"""A Hugging Face checkpoint: its config, and where each of its tensors lies. All is proved before a weight is read.
+
+Not the loader (loader.py), and it holds no tensors. PyTorch .bin files are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families import family_of
+from heavylift_runtime.families.table import Family, Weight
+from heavylift_runtime.native.header import Stored, index_of, read_header
+from heavylift_runtime.native.sources import Source, whole
+
+MANIFEST, CONFIG, TOKENIZER = "manifest.json", "config.json", "tokenizer.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FLOATS = ("F64", "F32", "F16", "BF16")
+SMALL = 64 * 1024 * 1024
+"""Bytes; config and tokenizer are read whole and are never this large."""
+SHOWN = 20
+"""Faults in one message; a checkpoint of another model has thousands."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint; `tensors` is by name."""
+
+    source: Source
+    sizes: Mapping[str, int]
+    digests: Mapping[str, str]
+    """SHA-256 from the manifest, where there is one."""
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
+
+    @classmethod
+    def open(cls, source: Source) -> Checkpoint:
+        """Reads the manifest, config.json and every safetensors header; LoadError names what is wrong."""
+        sizes = source.files()
+        digests = _check_manifest(source, sizes)
+        config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
+        return cls(source, sizes, digests, config, _tensors(source, sizes, digests))
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.config)
+
+    def small(self, name: str) -> bytes:
+        """A small file whole, proved against the manifest."""
+        return _small(self.source, name, self.sizes, self.digests)
+
+    def generation(self) -> Mapping[str, Any]:
+        """generation_config.json over config.json, as the tokens that begin and end an answer are looked up."""
+        name = "generation_config.json"
+        return {**self.config, **(_json(self.source, name, self.small(name)) if name in self.sizes else {})}
+
+    def find(self, weight: Weight) -> Stored | None:
+        """Where a weight of the table lies, under its own name or that of a copy; None: its stand-in is used."""
+        return next(iter(self._all(weight)), None)
+
+    def copies(self, weight: Weight) -> list[Stored]:
+        """Further tensors of the file for the same weight; published checkpoints hold up to two."""
+        return self._all(weight)[1:]
+
+    def _all(self, weight: Weight) -> list[Stored]:
+        return [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
+
+    def agree(self) -> list[Weight]:
+        """The family's table, proved against the tensors: none missing, misshapen or unknown."""
+        family = self.family
+        table = list(family.weights(self.config))
+        faults = []
+        for weight in table:
+            stored = self.find(weight)
+            if stored is None and weight.stand_in is None:
+                faults.append(f"tensor {weight.name!r} of shape {list(weight.shape)} is missing")
+            for name in (weight.name, *weight.copies):
+                there = self.tensors.get(name)
+                if there is not None and there.shape != weight.shape:
+                    shapes = f"has shape {list(there.shape)}, {list(weight.shape)} by config.json"
+                    faults.append(f"{there.file}: tensor {name!r} {shapes}")
+                if there is not None and there.dtype not in FLOATS:
+                    faults.append(f"{there.file}: tensor {name!r} is {there.dtype}; known are {', '.join(FLOATS)}")
+        known = {name for weight in table for name in (weight.name, *weight.copies)} | set(family.ignored(self.config))
+        faults += [
+            f"{stored.file}: tensor {name!r} is none of {family.title}'s"
+            for name, stored in self.tensors.items()
+            if name not in known
+        ]
+        if faults:
+            more = [f"and {len(faults) - SHOWN} more such faults"] if len(faults) > SHOWN else []
+            raise LoadError("\n".join([f"{self.source.place}: {fault}" for fault in faults[:SHOWN]] + more))
+        return table
+
+
+def _check_manifest(source: Source, sizes: Mapping[str, int]) -> dict[str, str]:
+    """The digests of a `heavylift.manifest/1`, after its files' sizes are proved; empty without a manifest."""
+    if MANIFEST not in sizes:
+        return {}
+    manifest = _json(source, MANIFEST, _small(source, MANIFEST, sizes, {}))
+    if manifest.get("format") != "heavylift.manifest/1":
+        raise LoadError(f"{source.place} {MANIFEST}: format {manifest.get('format')!r} is not 'heavylift.manifest/1'")
+    try:
+        listed = {str(f["path"]): (int(f["size"]), str(f["sha256"])) for f in manifest["files"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoadError(f"{source.place} {MANIFEST}: its 'files' have no path, size and sha256 each") from error
+    faults = [
+        f"{source.place} {path}: is missing, though {MANIFEST} lists it"
+        if path not in sizes
+        else f"{source.place} {path}: has {sizes[path]} bytes, {size} by {MANIFEST}; push the weights again"
+        for path, (size, _) in listed.items()
+        if sizes.get(path) != size
+    ]
+    if faults:
+        raise LoadError("\n".join(faults))
+    return {path: digest for path, (_, digest) in listed.items()}
+
+
+def _small(source: Source, name: str, sizes: Mapping[str, int], digests: Mapping[str, str]) -> bytes:
+    if name not in sizes:
+        raise LoadError(f"{source.place}: there is no {name}; a checkpoint has {CONFIG}, {TOKENIZER} and {WEIGHTS}")
+    if sizes[name] > SMALL:
+        raise LoadError(f"{source.place} {name}: has {sizes[name]} bytes; at most {SMALL} are read")
+    content = whole(source, name, sizes[name])
+    if name in digests and hashlib.sha256(content).hexdigest() != digests[name]:
+        raise LoadError(f"{source.place} {name}: its SHA-256 is not the one in {MANIFEST}; push the weights again")
+    return content
+
+
+def _json(source: Source, name: str, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"{source.place} {name}: is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise LoadError(f"{source.place} {name}: holds a {type(value).__name__}, not an object")
+    return value
+
+
+def _tensors(source: Source, sizes: Mapping[str, int], digests: Mapping[str, str]) -> dict[str, Stored]:
+    """All tensors of a single file, or of the files that an index names."""
+    if INDEX not in sizes:
+        if WEIGHTS in sizes:
+            return read_header(source, WEIGHTS, sizes[WEIGHTS])
+        if any(name.endswith(".bin") for name in sizes):
+            raise LoadError(f"{source.place}: holds PyTorch .bin weights only; convert them to {WEIGHTS}")
+        raise LoadError(f"{source.place}: there is neither {WEIGHTS} nor {INDEX}")
+    index = index_of(_small(source, INDEX, sizes, digests), INDEX)
+    missing = sorted(set(index.values()) - set(sizes))
+    if missing:
+        raise LoadError(f"{source.place}: {INDEX} names {', '.join(missing)}, which is not there")
+    found: dict[str, Stored] = {}
+    faults = []
+    for file in sorted(set(index.values())):
+        for name, stored in read_header(source, file, sizes[file]).items():
+            if index.get(name) != file:
+                faults.append(f"{file}: tensor {name!r} is in this file, in {index.get(name)!r} by {INDEX}")
+            found[name] = stored
+    faults += [
+        f"{index[name]}: tensor {name!r} is missing, though {INDEX} lists it" for name in index if name not in found
+    ]
+    if faults:
+        raise LoadError("\n".join(faults[:SHOWN]))
+    return found

@@ -1,0 +1,66 @@
+"""The layers that architectures are built of: norm, activations, relative position bias, attention over a cache.
+
+Not a model: each is a function of tensors. Rows are flat, (N, features), so that every product is one plain matmul.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+class RMSNorm:
+    """x / sqrt(mean(x²) + epsilon) * weight (Zhang and Sennrich 2019), the mean in fp32."""
+
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        self.weight, self._epsilon = weight, torch.tensor(epsilon)
+        self._shape, self._number = weight.shape, epsilon
+        self._mean = 1 / weight.shape[0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d)"""
+        if x.dtype != torch.float32:
+            return F.rms_norm(x, self._shape, self.weight, self._number)
+        # a row's sum of squares as a 1 x 1 product, which takes half the time of F.rms_norm on a CPU
+        squares = torch.baddbmm(self._epsilon, x.unsqueeze(1), x.unsqueeze(2), alpha=self._mean)  # (N, 1, 1)
+        return (x * squares.rsqrt_().squeeze(2)).mul_(self.weight)
+
+
+def position_buckets(distance: Tensor, *, bidirectional: bool, buckets: int, furthest: int) -> Tensor:
+    """T5's bucket of each distance (key position - query position), as int64 (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets are exact distances, the others grow with the logarithm up to `furthest`; with
+    `bidirectional` half of all are for keys after the query, without it those count as distance 0.
+    """
+    offset = torch.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = (distance > 0).long() * buckets
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp(min=0)
+    exact = buckets // 2
+    # in fp32 and in this order: at the borders of buckets the truncation depends on it
+    growth = torch.log(distance.float() / exact) / math.log(furthest / exact) * (buckets - exact)
+    far = (exact + growth.nan_to_num(neginf=0).long()).clamp(max=buckets - 1)
+    return offset + torch.where(distance < exact, distance, far)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ + bias) v without scaling, for one query per row: q (N, 1, D), k and v (N, T, D), bias (N, 1, T).
+
+    N is batch times heads. Batched products beat the fused kernel here, whose start costs more than one query's work.
+    """
+    scores = torch.baddbmm(bias, query, key.transpose(1, 2))
+    return torch.bmm(torch.softmax(scores, -1), value)

@@ -1,0 +1,49 @@
+"""A matrix product with a weight that never changes: oneDNN's packed form where it is faster, PyTorch's own elsewhere.
+
+Not a layer: no bias, no activation, no ranks. The only file that calls PyTorch's private oneDNN operators; their
+results are held against torch.nn.functional.linear in the tests.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PACK_FROM = {torch.float32: 2**17, torch.bfloat16: 0}
+"""Numbers in a weight from which packing wins; benchmarks/linear.py measures it. A packed call costs about 11 µs
+more than torch.mm, which a fp32 weight of 128 x 128 never earns back; bf16 goes through oneDNN in either case."""
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of PyTorch has the packed form for `dtype`."""
+    return dtype in PACK_FROM and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Linear:
+    """`x @ weight.T` for x of shape (N, in) and a weight of shape (out, in)."""
+
+    def __init__(self, weight: Tensor, *, packed: bool | None = None) -> None:
+        """`packed`: None lets the size decide; the plain weight is not kept beside the packed one."""
+        if packed is None:
+            packed = can_pack(weight.dtype) and weight.numel() >= PACK_FROM[weight.dtype]
+        self.packed = packed
+        if packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+            self._product = torch.ops.mkldnn._linear_pointwise.default
+            self._sum = torch.ops.mkldnn._linear_pointwise.binary
+        else:
+            self._weight = weight.t()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, in) → (N, out)"""
+        if self.packed:
+            product: Tensor = self._product(x, self._weight, None, "none", [], "")
+            return product
+        return torch.mm(x, self._weight)
+
+    def onto(self, base: Tensor, x: Tensor) -> Tensor:
+        """base + x @ weight.T, for base of shape (N, out)"""
+        if self.packed:
+            total: Tensor = self._sum(x, base, self._weight, None, "add")
+            return total
+        return torch.addmm(base, x, self._weight)

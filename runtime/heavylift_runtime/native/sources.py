@@ -1,0 +1,146 @@
+"""Where a checkpoint's bytes come from: a local folder, or a prefix in S3. Reads ranges only; writes nothing, ever.
+
+Not a parser: header.py and checkpoint.py know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from heavylift_runtime.errors import LoadError
+
+ATTEMPTS = 4
+"""Of one range from S3, beyond botocore's own retries, which end where the body begins."""
+
+
+class Source(Protocol):
+    """The files of one checkpoint, by their name relative to it."""
+
+    place: str
+    """For messages."""
+    readers: int
+    """How many reads at once pay off; 1: no threads."""
+
+    def files(self) -> dict[str, int]:
+        """Name → size in bytes."""
+
+    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` from byte `start` of file `name`; LoadError where it cannot be filled."""
+
+
+class Folder:
+    """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
+
+    readers = 1
+
+    def __init__(self, path: Path) -> None:
+        self.place = str(path)
+        self._path = path
+
+    def files(self) -> dict[str, int]:
+        try:
+            return {entry.name: entry.stat().st_size for entry in os.scandir(self._path) if entry.is_file()}
+        except OSError as error:
+            raise LoadError(f"{self._path}: cannot list the model's folder: {error.strerror}") from error
+
+    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+        try:
+            with open(self._path / name, "rb", buffering=0) as file:
+                file.seek(start)
+                done = 0
+                while done < len(buffer):
+                    count = file.readinto(buffer[done:])
+                    if not count:
+                        raise LoadError(f"{self._path / name}: ends before byte {start + len(buffer)}; copy it again")
+                    done += count
+        except OSError as error:
+            raise LoadError(f"{self._path / name}: cannot be read: {error.strerror}") from error
+
+
+class Prefix:
+    """A checkpoint under `s3://bucket/prefix/`, read in ranges and never stored on disk."""
+
+    readers = 8
+
+    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
+        """`client`: boto3's S3 client. The prefix is a folder: 'a/b' and 'a/b/' are the same."""
+        self._bucket, self._client = bucket, client
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.place = f"s3://{bucket}/{self._prefix}"
+
+    @classmethod
+    def at(cls, url: str) -> Prefix:
+        """With a client of its own; boto3 finds region, credentials and AWS_ENDPOINT_URL in the environment."""
+        import boto3
+        from botocore.config import Config
+
+        parts = urlsplit(url)
+        if not parts.netloc:
+            raise LoadError(f"'model_id' is {url!r}; an S3 location has the form s3://bucket/prefix/")
+        retries: Any = {"mode": "standard", "max_attempts": 5}
+        config = Config(max_pool_connections=cls.readers, retries=retries, connect_timeout=10, read_timeout=60)
+        return cls(parts.netloc, parts.path, boto3.client("s3", config=config))
+
+    def files(self) -> dict[str, int]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            found = {
+                item["Key"].removeprefix(self._prefix): int(item["Size"])
+                for page in pages
+                for item in page.get("Contents", ())
+            }
+        except (BotoCoreError, ClientError) as error:
+            raise LoadError(f"{self.place}: cannot list the model's files: {error}") from error
+        if not found:
+            raise LoadError(f"{self.place}: there is nothing under this prefix; push the weights first")
+        return found
+
+    def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if len(buffer) == 0:
+            return
+        wanted = f"bytes={start}-{start + len(buffer) - 1}"
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=wanted)["Body"]
+                content = body.read()
+            except ClientError as error:
+                raise LoadError(f"{self.place}{name}: cannot be read: {error}") from error
+            except BotoCoreError as error:
+                if attempt == ATTEMPTS:
+                    raise LoadError(f"{self.place}{name}: {wanted} failed {ATTEMPTS} times: {error}") from error
+                continue
+            if len(content) != len(buffer):
+                raise LoadError(
+                    f"{self.place}{name}: {wanted} has {len(content)} bytes; the object was cut or replaced"
+                )
+            buffer[:] = content
+            return
+
+
+def source_of(model_id: str | None, model_dir: Path) -> Source:
+    """What `option.model_id` names: nothing (the model folder itself), an S3 prefix, or a local folder."""
+    if model_id is None:
+        return Folder(model_dir)
+    if model_id.startswith("s3://"):
+        return Prefix.at(model_id)
+    folder = Path(model_id)
+    folder = folder if folder.is_absolute() else model_dir / folder
+    if not folder.is_dir():
+        raise LoadError(
+            f"'model_id' is {model_id!r}; the native engine loads s3://bucket/prefix/ or an existing local folder"
+        )
+    return Folder(folder)
+
+
+def whole(source: Source, name: str, size: int) -> bytes:
+    """A small file, read at once."""
+    content = bytearray(size)
+    source.read_into(name, 0, memoryview(content))
+    return bytes(content)

@@ -1,0 +1,67 @@
+"""Text to tokens and back, through the checkpoint's own tokenizer.json. On rank 0 only.
+
+Not a tokenizer of its own (the `tokenizers` library is), and it adds no prefix and cuts nothing off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.checkpoint import TOKENIZER, Checkpoint
+
+
+class Text:
+    """The tokenizer of one checkpoint, without the padding and truncation that its file may ask for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if TOKENIZER not in checkpoint.sizes and "spiece.model" in checkpoint.sizes:
+            raise LoadError(
+                f"{checkpoint.source.place}: has spiece.model but no {TOKENIZER}; save the tokenizer in its fast form"
+            )
+        content = checkpoint.small(TOKENIZER)
+        try:
+            self._tokenizer = Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises plain Exception
+            raise LoadError(f"{checkpoint.source.place} {TOKENIZER}: is no tokenizer: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text, the end-of-sequence token included where the tokenizer adds it."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text, without special tokens."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+
+@dataclass(frozen=True)
+class Markers:
+    """The special tokens of decoding."""
+
+    start: int
+    """An answer begins with it; T5's is the padding token."""
+    pad: int
+    ends: frozenset[int]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Markers:
+        """From generation_config.json, else config.json; LoadError where they do not say."""
+        settings = checkpoint.generation()
+        pad, end = settings.get("pad_token_id"), settings.get("eos_token_id")
+        start = settings.get("decoder_start_token_id")
+        start = pad if start is None else start
+        ends: list[Any] = end if isinstance(end, list) else [end]
+        if not ends or not all(type(token) is int and token >= 0 for token in (start, pad, *ends)):
+            raise LoadError(
+                f"{checkpoint.source.place}: 'pad_token_id' is {pad!r}, 'eos_token_id' is {end!r}, "
+                f"'decoder_start_token_id' is {start!r}; config.json or generation_config.json must give each"
+            )
+        assert isinstance(start, int) and isinstance(pad, int)
+        return cls(start, pad, frozenset(ends))

@@ -1,0 +1,58 @@
+"""The two ends of a model whose vocabulary is split over the ranks: embedding of tokens, choice of the next one.
+
+Not the model between them. A rank holds rows `[start, start + n)` of the embedding and the same rows of the head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.linear import Linear
+
+
+class Vocabulary:
+    """Embedding table and head; `head` None: the head is the embedding (tied), held once and therefore not packed."""
+
+    def __init__(self, group: Group, size: int, table: Tensor, head: Tensor | None) -> None:
+        """`table`, `head`: this rank's rows (n, d) of a vocabulary of `size`."""
+        self._group, self._size, self._table = group, size, table
+        self._start = size * group.rank // group.world
+        self._head = Linear(table, packed=False) if head is None else Linear(head)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(N,) int64 → (N, d)"""
+        if self._group.world == 1:
+            return F.embedding(tokens, self._table)
+        local = tokens - self._start
+        mine = (local >= 0) & (local < len(self._table))
+        rows = F.embedding(local.where(mine, 0), self._table) * mine.unsqueeze(1)
+        return self._group.all_reduce(rows)
+
+    def choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest token of each row and its embedding: (N, d) → (N,) int64, (N, d); the lowest id wins a tie.
+
+        A rank sends its best token's score, id and embedding together, so that a step needs one exchange, not two.
+        """
+        scores = self._head(hidden)
+        if self._group.world == 1:
+            tokens = scores.argmax(1)
+            return tokens, F.embedding(tokens, self._table)
+        score, local = scores.float().max(1, keepdim=True)
+        # an id is exact in fp32 up to 2 ** 24, far beyond any vocabulary
+        best = torch.cat([score, (local + self._start).float(), self._table[local.squeeze(1)].float()], 1)
+        ranks = self._group.all_gather(best)  # (world, N, 2 + d)
+        winner = ranks[:, :, 0].max(0).indices
+        chosen = ranks[winner, torch.arange(len(winner))]  # (N, 2 + d)
+        return chosen[:, 1].long(), chosen[:, 2:].to(self._table.dtype)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, d) → (N, size) in fp32, gathered on every rank; for inspection, decoding needs `choose` only."""
+        mine = self._head(hidden).float()
+        widest = -(-self._size // self._group.world)
+        padded = F.pad(mine, (0, widest - mine.shape[1]), value=-torch.inf)
+        parts = self._group.all_gather(padded)
+        bounds = [self._size * rank // self._group.world for rank in range(self._group.world + 1)]
+        return torch.cat([parts[r, :, : bounds[r + 1] - bounds[r]] for r in range(self._group.world)], 1)
