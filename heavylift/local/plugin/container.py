@@ -1,0 +1,129 @@
+"""A container: one model process, its folders, its log and its port, under a keeper.
+
+Not the endpoint, which outlives its containers: that is endpoints.py.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import keeper
+from .errors import EndpointFailed
+from .settings import Settings
+
+PING_SECONDS = 2.0
+"""A container must answer /ping within 2 s (SageMaker developer guide, "How Containers Serve Requests")."""
+
+
+class Container:
+    """One generation of an endpoint: `folder` holds its model, home and tmp, and goes with it; `log` stays."""
+
+    def __init__(self, settings: Settings, endpoint: str) -> None:
+        home = settings.home / "endpoints" / endpoint
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        generation = 1 + max((int(log.stem) for log in home.glob("*.log") if log.stem.isdecimal()), default=0)
+        self.log = home / f"{generation:04d}.log"
+        self.log.touch(mode=0o600)
+        self.folder = home / f"{generation:04d}"
+        for part in ("model", "home", "tmp"):
+            (self.folder / part).mkdir(mode=0o700, parents=True)
+        self.model = self.folder / "model"
+        self.port = _free_port()
+        self._settings = settings
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Start the model server with the Model's `environment` and what SageMaker and the image add to it."""
+        values = {"{model_dir}": str(self.model), "{port}": str(self.port)}
+        command = [values.get(argument, argument) for argument in self._settings.command]
+        with open(self.log, "ab") as log:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, *command],
+                cwd=self.folder,
+                env=self._environment(environment),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _environment(self, given: dict[str, str]) -> dict[str, str]:
+        """The process's whole environment: the image's, then the Model's, then SageMaker's. Nothing of the user's."""
+        image = {
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONPATH": str(self._settings.runtime_root),
+            "PYTHONUNBUFFERED": "1",
+        }
+        sagemaker = {
+            "SAGEMAKER_BIND_TO_PORT": str(self.port),
+            "AWS_REGION": self._settings.region,
+            "AWS_DEFAULT_REGION": self._settings.region,
+            "AWS_ENDPOINT_URL": self._settings.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        return {**image, **given, **sagemaker}
+
+    def wait_healthy(self, seconds: float, cancelled: Callable[[], bool]) -> None:
+        """Return when /ping answers 200; EndpointFailed when the process ends first or `seconds` pass."""
+        assert self._keeper is not None
+        deadline = time.monotonic() + seconds
+        while not self._ping():
+            if self._keeper.poll() is not None:
+                raise EndpointFailed(self._reason(f"the container exited with code {self._keeper.returncode}"))
+            if time.monotonic() > deadline:
+                raise EndpointFailed(self._reason(f"/ping did not answer 200 within {seconds:g} s"))
+            if cancelled():
+                raise EndpointFailed("the embedded AWS is ending")
+            time.sleep(0.05)
+
+    def alive(self) -> bool:
+        """Whether the model process runs."""
+        return self._keeper is not None and self._keeper.poll() is None
+
+    def stop(self) -> None:
+        """End the process and all its children, and remove its folders; the log stays. Safe to call twice."""
+        if self._keeper is not None and self._keeper.stdin is not None:
+            self._keeper.stdin.close()
+            self._keeper.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ping(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PING_SECONDS)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _reason(self, what: str) -> str:
+        """`what`, the log's path and its last lines, within FailureReason's 1024 characters."""
+        head = f"{what}; log '{self.log}', its end: "
+        tail = _tail(self.log, 16_384).strip() or "(empty)"
+        return head + tail[-(1024 - len(head)) :]
+
+
+def _tail(path: Path, size: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode("utf-8", "replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,94 @@
+"""The one door of the embedded AWS: our services answer here, everything else goes on to MiniStack.
+
+Not for browsers: binding to loopback is not enough, because a page that the user visits reaches it too, by a rebound
+name or by a form. So a request whose Host or Origin is not of this machine is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from .asgi import Receive, Scope, Send, fail, headers, reply_json, request_body
+from .errors import ApiError
+from .invoke import Invocations
+
+log = logging.getLogger("heavylift.front")
+
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+_MAX_BODY = 1 << 20  # bytes of a control-plane request; AWS's own limit is lower
+_HEALTH = "/_heavylift/health"
+
+
+class Service(Protocol):
+    """A service of the JSON protocol."""
+
+    def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Do one operation; ApiError where the service would refuse."""
+
+
+class Front:
+    """The ASGI application. `services` by the prefix of X-Amz-Target, such as "SageMaker"."""
+
+    def __init__(self, services: Mapping[str, Service], invocations: Invocations, rest: Asgi, token: str) -> None:
+        self._services = services
+        self._invocations = invocations
+        self._rest = rest
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._rest(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})  # nothing of ours speaks it
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = headers(scope)
+        service, _, operation = given.get("x-amz-target", "").partition(".")
+        if not _local(given):
+            await fail(send, ApiError("AccessDenied", "the embedded AWS answers this machine only", 403))
+        elif scope["path"] == _HEALTH:
+            await reply_json(send, 200, {"token": self._token, "pid": os.getpid()})
+        elif self._invocations.matches(scope):
+            await self._invocations.serve(scope, receive, send)
+        elif service in self._services:
+            await self._call(self._services[service], operation, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _call(self, service: Service, operation: str, receive: Receive, send: Send) -> None:
+        try:
+            body = await request_body(receive, _MAX_BODY)
+            parameters = json.loads(body or b"{}")
+            if not isinstance(parameters, dict):
+                raise ApiError("SerializationException", "the request is no JSON object")
+            await reply_json(send, 200, service.call(operation, parameters))
+        except json.JSONDecodeError as error:
+            await fail(send, ApiError("SerializationException", f"the request is not JSON: {error}"))
+        except ApiError as error:
+            await fail(send, error)
+        except Exception as error:  # answered, because a closed connection tells the caller nothing
+            log.exception("%s", operation)
+            await fail(send, ApiError("InternalFailure", repr(error), 500))
+
+
+def _local(given: Mapping[str, str]) -> bool:
+    """Whether Host and, where there is one, Origin name this machine."""
+    origin = given.get("origin")
+    return _loopback(f"//{given.get('host', '')}") and (origin is None or _loopback(origin))
+
+
+def _loopback(url: str) -> bool:
+    try:
+        name = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return name in ("127.0.0.1", "::1", "localhost") or name.endswith(".localhost")

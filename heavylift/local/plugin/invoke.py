@@ -1,0 +1,188 @@
+"""sagemaker-runtime: an invocation is forwarded to the endpoint's container, answered whole or as a stream of events.
+
+Not the endpoint's life: that is endpoints.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import re
+import socket
+import urllib.parse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from . import eventstream
+from .asgi import Receive, Scope, Send, fail, headers, reply, request_body
+from .container import Container
+from .endpoints import Endpoint, Endpoints
+from .errors import ApiError
+
+T = TypeVar("T")
+
+MAX_BODY = 6_291_456
+"""Bytes of a request: the maximum in botocore's model of sagemaker-runtime."""
+MAX_SECONDS = 60.0
+"""A container must answer, and a stream go on, within 60 s (InvokeEndpoint, API reference)."""
+MAX_PART = 65_536  # bytes of one PayloadPart
+_PATH = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-stream)")
+_PREFIX = "x-amzn-sagemaker-"
+_FORWARDED = ("custom-attributes", "session-id", "inference-id", "prefix-aware-id")
+_RETURNED = ("custom-attributes", "new-session-id", "closed-session-id")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The container's answer, its body not yet read, and the connection that brings it."""
+
+    response: http.client.HTTPResponse
+    connection: http.client.HTTPConnection
+
+    def cut(self) -> None:
+        """End the connection, also under a thread that reads from it: the container sees its caller hang up."""
+        if self.connection.sock is not None:
+            with suppress(OSError):
+                self.connection.sock.shutdown(socket.SHUT_RDWR)
+        self.response.close()
+        self.connection.close()
+
+
+class Invocations:
+    """Forwards invocations, each on threads of their own pool: a Lambda that invokes an endpoint waits for no other."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._threads = ThreadPoolExecutor(max_workers=512, thread_name_prefix="invocation")
+
+    def matches(self, scope: Scope) -> bool:
+        """Whether the request is an invocation."""
+        return scope["method"] == "POST" and _PATH.fullmatch(scope["path"]) is not None
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one invocation."""
+        match = _PATH.fullmatch(scope["path"])
+        assert match is not None
+        try:
+            given = headers(scope)
+            endpoint, container = self._serving(urllib.parse.unquote(match[1]), given)
+            body = await request_body(receive, MAX_BODY)
+            answer = await self._forward(container, _request_headers(given), body)
+            await self._answer(endpoint, answer, match[2].endswith("stream"), receive, send)
+        except ApiError as error:
+            await fail(send, error)
+
+    def _serving(self, name: str, given: dict[str, str]) -> tuple[Endpoint, Container]:
+        endpoint = self._endpoints.find(name)
+        if endpoint is None:
+            raise ApiError("ValidationError", f"Endpoint {name} not found.")
+        container, serving = endpoint.container, endpoint.serving
+        if container is None or serving is None or endpoint.status == "Deleting":
+            raise ApiError("ValidationError", f"Endpoint {name} is {endpoint.status}; it serves when it is InService.")
+        variant = given.get(f"{_PREFIX}target-variant")
+        if variant is not None and variant != serving.variant["VariantName"]:
+            raise ApiError("ValidationError", f"endpoint {name} has no variant {variant!r}")
+        for header in ("target-model", "target-container-hostname", "inference-component"):
+            if _PREFIX + header in given:
+                raise ApiError("ValidationError", f"endpoint {name} serves one model; leave out {header}")
+        return endpoint, container
+
+    async def _forward(self, container: Container, sent: dict[str, str], body: bytes) -> Answer:
+        """The container's answer once its headers are here; ModelError where it does not come."""
+        connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=MAX_SECONDS)
+
+        def exchange() -> http.client.HTTPResponse:
+            connection.request("POST", "/invocations", body, sent)
+            return connection.getresponse()
+
+        try:
+            return Answer(await self._in_time(exchange), connection)
+        except TimeoutError:
+            connection.close()
+            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", container) from None
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            state = "runs" if container.alive() else "has ended"
+            what = f"the container, which {state}, broke the connection: {error or type(error).__name__}"
+            raise _model_error(0, what, container) from None
+
+    async def _answer(self, endpoint: Endpoint, answer: Answer, stream: bool, receive: Receive, send: Send) -> None:
+        assert endpoint.serving is not None and endpoint.container is not None
+        response, variant = answer.response, endpoint.serving.variant["VariantName"]
+        returned = {"x-Amzn-Invoked-Production-Variant": variant}
+        for name in _RETURNED:
+            if (value := response.getheader(_PREFIX + name)) is not None:
+                returned[_PREFIX + name] = value
+        kind = response.getheader("Content-Type", "application/octet-stream")
+        try:
+            if response.status >= 400:
+                text = (await self._in_time(response.read)).decode("utf-8", "replace")
+                raise _model_error(response.status, text, endpoint.container, variant)
+            if not stream:
+                body = await self._in_time(response.read)
+                await reply(send, 200, body, {**returned, "Content-Type": kind})
+                return
+            returned |= {"Content-Type": "application/vnd.amazon.eventstream", f"{_PREFIX}content-type": kind}
+            await self._stream(answer, returned, receive, send)
+        except TimeoutError:
+            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", endpoint.container, variant) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _model_error(0, f"the answer broke off: {error!r}", endpoint.container, variant) from None
+        finally:
+            answer.cut()
+
+    async def _stream(self, answer: Answer, returned: dict[str, str], receive: Receive, send: Send) -> None:
+        """Send each part as it comes; stop, and so cancel the generation, when the caller hangs up."""
+
+        async def body(frame: bytes, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": frame, "more_body": more})
+
+        lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in returned.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        hung_up = asyncio.ensure_future(receive())
+        try:
+            while True:
+                chunk = asyncio.ensure_future(self._in_time(lambda: answer.response.read1(MAX_PART)))
+                await asyncio.wait({chunk, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+                if hung_up.done():
+                    answer.cut()
+                    await asyncio.gather(chunk, return_exceptions=True)
+                    return
+                try:
+                    data = chunk.result()
+                except TimeoutError:
+                    code = "ModelInvocationTimeExceeded"
+                    await body(eventstream.failure("ModelStreamError", f"no part within {MAX_SECONDS:g} s", code))
+                    break
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    await body(eventstream.failure("ModelStreamError", f"the stream broke: {error!r}", "StreamBroken"))
+                    break
+                if not data:
+                    break
+                await body(eventstream.part(data))
+            await body(b"", more=False)
+        finally:
+            hung_up.cancel()
+
+    async def _in_time(self, work: Callable[[], T]) -> T:
+        return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, work), MAX_SECONDS)
+
+
+def _request_headers(given: dict[str, str]) -> dict[str, str]:
+    """What the container gets: SageMaker strips every header that its API does not name."""
+    sent = {
+        "Content-Type": given.get("content-type", "application/json"),
+        "Accept": given.get(f"{_PREFIX}accept") or given.get("accept", "*/*"),
+    }
+    return sent | {_PREFIX + name: given[_PREFIX + name] for name in _FORWARDED if _PREFIX + name in given}
+
+
+def _model_error(status: int, text: str, container: Container, variant: str = "the variant") -> ApiError:
+    """SageMaker's 424 for a container's error; status 0 where there was no answer."""
+    side = "client" if 400 <= status < 500 else "server"
+    message = f'Received {side} error ({status}) from {variant} with message "{text}". See {container.log}.'
+    members = {"OriginalStatusCode": status, "OriginalMessage": text, "LogStreamArn": str(container.log)}
+    return ApiError("ModelError", message, 424, members)

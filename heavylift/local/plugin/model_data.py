@@ -1,0 +1,90 @@
+"""Model data: the S3 prefix of a Model's ModelDataSource, downloaded from the embedded S3.
+
+Not archives: a model here is uncompressed files under one prefix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .errors import EndpointFailed, invalid
+from .settings import Settings
+
+_CHUNK = 1 << 20  # bytes
+
+
+def check(container: dict[str, Any]) -> None:
+    """Raise ValidationException for model data that the embedded SageMaker cannot fetch."""
+    for member in ("ModelDataUrl", "AdditionalModelDataSources", "MultiModelConfig", "ModelPackageName"):
+        if member in container:
+            raise invalid(f"the embedded SageMaker does not know {member}; give ModelDataSource with an S3 prefix")
+    source = container.get("ModelDataSource")
+    if source is None:
+        return
+    s3 = source.get("S3DataSource", {})
+    if (s3.get("S3DataType"), s3.get("CompressionType")) != ("S3Prefix", "None"):
+        raise invalid(
+            f"ModelDataSource is {s3.get('S3DataType')} with compression {s3.get('CompressionType')}; "
+            "the embedded SageMaker reads S3Prefix with CompressionType None"
+        )
+    uri = s3["S3Uri"]
+    if not (uri.startswith("s3://") and uri.endswith("/") and uri.count("/") >= 3):
+        raise invalid(f"S3Uri is {uri!r}; an S3Prefix is s3://bucket/prefix/ with the slash at its end")
+
+
+class ModelData:
+    """Downloads prefixes from the S3 of the embedded AWS itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._s3 = botocore.session.get_session().create_client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=settings.url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=4),
+        )
+
+    def fetch(self, container: dict[str, Any], folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
+        """Write every object under the container's prefix into `folder`; EndpointFailed after `seconds`."""
+        if "ModelDataSource" not in container:
+            return
+        uri = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        deadline = time.monotonic() + seconds
+        try:
+            keys = self._keys(bucket, prefix)
+            if not keys:
+                raise EndpointFailed(f"no object under '{uri}'")
+            for key in keys:
+                target = _confined(folder, key.removeprefix(prefix))
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with open(target, "xb") as file:
+                    for chunk in self._s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_CHUNK):
+                        file.write(chunk)
+                        if time.monotonic() > deadline:
+                            raise EndpointFailed(f"'{uri}' was not downloaded within {seconds:g} s")
+                        if cancelled():
+                            raise EndpointFailed("the embedded AWS is ending")
+        except (BotoCoreError, ClientError) as error:
+            raise EndpointFailed(f"'{uri}' cannot be downloaded: {error}") from error
+
+    def _keys(self, bucket: str, prefix: str) -> list[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = (entry["Key"] for page in pages for entry in page.get("Contents", []))
+        return [key for key in keys if not key.endswith("/")]  # the console's folder markers
+
+
+def _confined(folder: Path, relative: str) -> Path:
+    """`relative` inside `folder`; EndpointFailed where it would lead out of it."""
+    target = (folder / relative).resolve()
+    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
+        raise EndpointFailed(f"the key ends in {relative!r}, which leads out of the model's folder")
+    return target

@@ -1,0 +1,208 @@
+"""SageMaker's control plane: Model, EndpointConfig, Endpoint and their tags, with SageMaker's errors.
+
+Not the processes: those are endpoints.py. Not invocations: those are invoke.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from . import model_data
+from .endpoints import Deployment, Endpoint, Endpoints
+from .errors import ApiError, invalid
+from .listing import page
+from .settings import Settings
+from .shapes import Shapes
+
+Parameters = dict[str, Any]
+
+_ARN = {"Model": "model", "EndpointConfig": "endpoint-config"}
+
+
+class SageMaker:
+    """The operations that the embedded AWS knows, by their API name."""
+
+    def __init__(self, settings: Settings, endpoints: Endpoints) -> None:
+        self._settings = settings
+        self._endpoints = endpoints
+        self._shapes = Shapes("sagemaker")
+        self._stored: dict[str, dict[str, Parameters]] = {"Model": {}, "EndpointConfig": {}}
+        self._tags: dict[str, dict[str, str]] = {}
+        self._operations: dict[str, Callable[[Parameters], Parameters]] = {
+            "CreateModel": self._create_model,
+            "CreateEndpointConfig": self._create_config,
+            "CreateEndpoint": self._create_endpoint,
+            "UpdateEndpoint": self._update_endpoint,
+            "UpdateEndpointWeightsAndCapacities": self._update_weights,
+            "DescribeEndpoint": lambda p: self._describe_endpoint(self._endpoints.get(p["EndpointName"])),
+            "DeleteEndpoint": self._delete_endpoint,
+            "ListEndpoints": self._list_endpoints,
+            "ListTags": lambda p: {"Tags": self._tag_list(p["ResourceArn"])},
+            "AddTags": self._add_tags,
+            "DeleteTags": self._delete_tags,
+        }
+        for kind in self._stored:
+            self._operations[f"Describe{kind}"] = partial(self._describe, kind)
+            self._operations[f"Delete{kind}"] = partial(self._delete, kind)
+            self._operations[f"List{kind}s"] = partial(self._list, kind)
+
+    def call(self, operation: str, parameters: Parameters) -> Parameters:
+        """Do one operation; ApiError where SageMaker would refuse."""
+        self._shapes.check(operation, parameters)
+        if operation not in self._operations:
+            raise ApiError("UnknownOperationException", f"the embedded SageMaker does not know {operation}")
+        return self._operations[operation](parameters)
+
+    def call_with(self, operation: str, properties: Parameters) -> Parameters:
+        """The same with CloudFormation's properties."""
+        return self.call(operation, self._shapes.coerce(operation, properties))
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether there is a Model, EndpointConfig or Endpoint of that name."""
+        return self._endpoints.find(name) is not None if kind == "Endpoint" else name in self._stored[kind]
+
+    # Model and EndpointConfig: stored as they were given
+
+    def _create_model(self, given: Parameters) -> Parameters:
+        containers = [given["PrimaryContainer"]] if "PrimaryContainer" in given else given.get("Containers", [])
+        if len(containers) != 1:
+            raise invalid(f"the model has {len(containers)} containers; the embedded SageMaker starts exactly one")
+        if "Image" not in containers[0]:
+            raise invalid("the container has no Image")
+        model_data.check(containers[0])
+        return self._create("Model", given)
+
+    def _create_config(self, given: Parameters) -> Parameters:
+        variants = given["ProductionVariants"]
+        if len(variants) != 1 or given.get("ShadowProductionVariants"):
+            raise invalid(
+                f"the endpoint configuration has {len(variants)} production variants; the embedded SageMaker serves "
+                "exactly one, and no shadow variant"
+            )
+        if "ServerlessConfig" in variants[0]:
+            raise invalid("the embedded SageMaker serves from instances; leave out ServerlessConfig")
+        if "ModelName" not in variants[0]:
+            raise invalid(
+                "the production variant has no ModelName; the embedded SageMaker knows no inference components"
+            )
+        if "InstanceType" not in variants[0]:
+            raise invalid("the production variant has no InstanceType")
+        if "AsyncInferenceConfig" in given:
+            raise invalid("the embedded SageMaker serves in real time; leave out AsyncInferenceConfig")
+        self._get("Model", variants[0]["ModelName"])
+        return self._create("EndpointConfig", given)
+
+    def _create(self, kind: str, given: Parameters) -> Parameters:
+        name = given[f"{kind}Name"]
+        arn = self._settings.arn("sagemaker", f"{_ARN[kind]}/{name}")
+        if name in self._stored[kind]:
+            raise invalid(f'Cannot create already existing {_ARN[kind]} "{arn}".')
+        stored = {key: value for key, value in given.items() if key != "Tags"}
+        self._stored[kind][name] = {**stored, f"{kind}Arn": arn, "CreationTime": time.time()}
+        self._tag(arn, given.get("Tags", []))
+        return {f"{kind}Arn": arn}
+
+    def _get(self, kind: str, name: str) -> Parameters:
+        if name not in self._stored[kind]:
+            arn = self._settings.arn("sagemaker", f"{_ARN[kind]}/{name}")
+            raise invalid(f'Could not find {_ARN[kind]} "{arn}".')
+        return self._stored[kind][name]
+
+    def _describe(self, kind: str, given: Parameters) -> Parameters:
+        return dict(self._get(kind, given[f"{kind}Name"]))
+
+    def _delete(self, kind: str, given: Parameters) -> Parameters:
+        name = given[f"{kind}Name"]
+        self._tags.pop(self._get(kind, name)[f"{kind}Arn"], None)
+        del self._stored[kind][name]
+        return {}
+
+    def _list(self, kind: str, given: Parameters) -> Parameters:
+        members = (f"{kind}Name", f"{kind}Arn", "CreationTime")
+        rows = [{member: stored[member] for member in members} for stored in self._stored[kind].values()]
+        return page(f"{kind}s", f"{kind}Name", rows, given)
+
+    # Endpoint: a process
+
+    def _deployment(self, config: str) -> Deployment:
+        variant = self._get("EndpointConfig", config)["ProductionVariants"][0]
+        model = self._get("Model", variant["ModelName"])
+        return Deployment(config, variant, model.get("PrimaryContainer") or model["Containers"][0])
+
+    def _create_endpoint(self, given: Parameters) -> Parameters:
+        endpoint = self._endpoints.create(given["EndpointName"], self._deployment(given["EndpointConfigName"]))
+        self._tag(endpoint.arn, given.get("Tags", []))
+        return {"EndpointArn": endpoint.arn}
+
+    def _update_endpoint(self, given: Parameters) -> Parameters:
+        name, config = given["EndpointName"], given["EndpointConfigName"]
+        self._endpoints.get(name)
+        return {"EndpointArn": self._endpoints.update(name, self._deployment(config)).arn}
+
+    def _update_weights(self, given: Parameters) -> Parameters:
+        endpoint = self._endpoints.get(given["EndpointName"])
+        for desired in given["DesiredWeightsAndCapacities"]:
+            if endpoint.serving is None or desired["VariantName"] != endpoint.serving.variant["VariantName"]:
+                raise invalid(f"endpoint {endpoint.name} serves no variant {desired['VariantName']!r}")
+            endpoint.weight = desired.get("DesiredWeight", endpoint.weight)
+            endpoint.instances = desired.get("DesiredInstanceCount", endpoint.instances)
+        return {"EndpointArn": endpoint.arn}
+
+    def _delete_endpoint(self, given: Parameters) -> Parameters:
+        self._tags.pop(self._endpoints.get(given["EndpointName"]).arn, None)
+        self._endpoints.delete(given["EndpointName"])
+        return {}
+
+    def _describe_endpoint(self, endpoint: Endpoint) -> Parameters:
+        """The endpoint; CurrentInstanceCount is 1 however many are desired, because one process serves."""
+        described = _summary(endpoint)
+        described["EndpointConfigName"] = (endpoint.serving or endpoint.asked).config
+        if endpoint.status == "Updating":
+            described["PendingDeploymentSummary"] = {"EndpointConfigName": endpoint.asked.config}
+        if endpoint.failure is not None:
+            described["FailureReason"] = endpoint.failure
+        if endpoint.serving is not None:
+            described["ProductionVariants"] = [
+                {
+                    "VariantName": endpoint.serving.variant["VariantName"],
+                    "CurrentWeight": endpoint.weight,
+                    "DesiredWeight": endpoint.weight,
+                    "CurrentInstanceCount": 1,
+                    "DesiredInstanceCount": endpoint.instances,
+                }
+            ]
+        return described
+
+    def _list_endpoints(self, given: Parameters) -> Parameters:
+        rows = [_summary(endpoint) for endpoint in self._endpoints.all()]
+        return page("Endpoints", "EndpointName", rows, given)
+
+    # Tags
+
+    def _tag(self, arn: str, tags: list[dict[str, str]]) -> None:
+        self._tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags})
+
+    def _tag_list(self, arn: str) -> list[dict[str, str]]:
+        return [{"Key": key, "Value": value} for key, value in self._tags.get(arn, {}).items()]
+
+    def _add_tags(self, given: Parameters) -> Parameters:
+        self._tag(given["ResourceArn"], given["Tags"])
+        return {"Tags": self._tag_list(given["ResourceArn"])}
+
+    def _delete_tags(self, given: Parameters) -> Parameters:
+        for key in given["TagKeys"]:
+            self._tags.get(given["ResourceArn"], {}).pop(key, None)
+        return {}
+
+
+def _summary(endpoint: Endpoint) -> Parameters:
+    return {
+        "EndpointName": endpoint.name,
+        "EndpointArn": endpoint.arn,
+        "EndpointStatus": endpoint.status,
+        "CreationTime": endpoint.created,
+        "LastModifiedTime": endpoint.modified,
+    }
