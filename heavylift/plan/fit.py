@@ -15,7 +15,7 @@ from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import choose
 from heavylift.plan.lock import Lock
 from heavylift.plan.plan import Decision, Plan
-from heavylift.plan.properties import Properties, environment_of, properties_of
+from heavylift.plan.properties import Properties, properties_of
 from heavylift.serving.render import NAME, render_properties
 from heavylift.spec import ModelSpec
 
@@ -46,7 +46,7 @@ def fit(spec: ModelSpec, lock: Lock) -> Plan:
         variant=variant,
         enable_network_isolation=isolated,
         properties=properties,
-        environment={**(environment_of(properties) if isolated else {}), **spec.environment},
+        environment=spec.environment,
         tags=spec.tags,
         weights_digest=lock.model.weights.digest,
         config_digest=config_digest,

@@ -160,9 +160,9 @@ class Gate(Part):
 class Plan(Part):
     """Everything that synthesis, rendering and pushing need to know of one model.
 
-    `properties` are serving.properties' keys and values in order. `environment` is the container's, but for
-    OPTION_MODEL_ID, which names the account's bucket. `benchmark` is None, and so is `gate_digest`, where the
-    file has no benchmark: such a model is deployed without a gate.
+    `properties` are serving.properties' keys and values in order. `environment` is the model file's own: what names
+    the account's bucket, and the properties' OPTION_* form, are added where the container is defined. `benchmark` is
+    None, and so is `gate_digest`, where the file has no benchmark: such a model is deployed without a gate.
     """
 
     format: Literal["heavylift.plan/1"]

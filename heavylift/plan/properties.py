@@ -1,4 +1,4 @@
-"""The keys of serving.properties that a plan asks for, in order, and the same as environment variables.
+"""The keys of serving.properties that a plan asks for, in order.
 
 Not their text: that is heavylift.serving. Keys and their spelling are LMI's (djl-serving v0.23, lmi configurations).
 """
@@ -42,16 +42,6 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     except OptionsError as error:
         raise InputError(error.faults) from error
     return tuple(own)
-
-
-def environment_of(properties: Properties) -> dict[str, str]:
-    """The same options for a container that gets no serving.properties (network isolation)."""
-    special = {"minWorkers": "SERVING_MIN_WORKERS", "maxWorkers": "SERVING_MAX_WORKERS", "engine": "OPTION_ENGINE"}
-    return {
-        special.get(key)
-        or (f"OPTION_{key.removeprefix('option.')}" if key.startswith("option.") else f"SERVING_{key}").upper(): value
-        for key, value in properties
-    }
 
 
 def _text(value: bool | int | float | str) -> str:
