@@ -14,12 +14,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Message, receive
 
 _LAST_WORDS_S = 1.0
+
+
+def _both(one: asyncio.Future[Any], other: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
+    return {one, other}
 
 
 class CopyDied(Exception):
@@ -74,7 +79,7 @@ class Copy:
         loading = asyncio.create_task(self.ready.wait())
         limit = self._options.model_loading_timeout
         try:
-            await asyncio.wait({loading, self._dead}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_both(loading, self._dead), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loading.cancel()
         if self._dead.done():
@@ -91,16 +96,18 @@ class Copy:
     async def ask(self, message: Message, seconds: float) -> Message:
         """The answer of rank 0; raises CopyDied where it ends or takes longer, which ends it."""
         assert self._answer is None, "a copy is asked one thing at a time"
-        if self._dead.done():
-            raise CopyDied(self._dead.result())
-        self._answer = asyncio.get_running_loop().create_future()
+        dead = self._dead  # of this birth: the next one begins while we still look at how this one ended
+        if dead.done():
+            raise CopyDied(dead.result())
+        answer = self._answer = asyncio.get_running_loop().create_future()
         try:
             self._ranks[0].writer.write(message.encode())
-            await asyncio.wait({self._answer, self._dead}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if self._answer.done():
-                return self._answer.result()
-            self._fall(f"copy {self.number} did not answer within option.predict_timeout={seconds:g} s and was stopped")
-            raise CopyDied(self._dead.result())
+            await asyncio.wait(_both(answer, dead), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if not dead.done():
+                self._fall(f"copy {self.number} did not answer within option.predict_timeout={seconds:g} s: stopped")
+            raise CopyDied(dead.result())
         finally:
             self._answer = None
 

@@ -1,4 +1,4 @@
-"""The server process: bind the port, start the copies, answer until SIGTERM. No torch, no model: those are in the ranks.
+"""The server process: bind the port, start the copies, answer until SIGTERM. No torch: that is the ranks' business.
 
 The port is bound at once, so that /ping can say what the model is loading; SageMaker only counts a 200.
 SageMaker sends SIGTERM and, 30 s later, SIGKILL: requests get 25 s of these, the ranks the rest.
@@ -34,7 +34,7 @@ _MORE_CONNECTIONS = 256  # beside those of the waiting requests: /ping, idle one
 
 
 def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT (0); raises OptionsError, AddressError, or RuntimeFault with the ranks' sentence."""
+    """Serve until SIGTERM or SIGINT (0); raises OptionsError, AddressError, or RuntimeFault with a rank's sentence."""
     if not folder.is_dir():
         raise OptionsError(f"no folder {str(folder)!r}: give one with serving.properties and weights or a model.py")
     folder = folder.resolve()
@@ -57,7 +57,11 @@ async def _serve(options: Options, folder: Path, scratch: Path, listener: socket
 
     def health() -> tuple[bool, dict[str, object]]:
         health = supervisor.health()
-        return health.ready, {"status": health.status, "elapsed_s": round(health.elapsed_s, 1)}
+        return health.ready, {
+            "status": health.status,
+            "elapsed_s": round(health.elapsed_s, 1),
+            "waiting": len(line),
+        }
 
     server = _Server(
         uvicorn.Config(
@@ -118,7 +122,7 @@ def _ask(copy: Copy, dialect: Dialect, seconds: float) -> Callable[[list[Any]], 
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its way to end: it would raise the signal again, and SIGTERM is an order here, not an accident."""
+    """uvicorn without its way to end, which raises the signal again: SIGTERM is an order here, not an accident."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -146,9 +150,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise AddressError(
-                f"port {port} of {host} is in use: stop what listens there, or give another --port"
-            ) from error
+            raise AddressError(f"port {port} of {host} is in use: stop what listens there, or give --port") from error
         raise AddressError(f"cannot listen on port {port} of {host}: {error}") from error
     return listener
 

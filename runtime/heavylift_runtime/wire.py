@@ -1,7 +1,7 @@
 """The messages between the server and its rank processes. Not HTTP, and no meaning: that is in worker.py and server/.
 
-A message is a JSON header and raw bytes. On the channel (an inherited Unix socket): two big-endian u32, the sizes of the
-header and of the body in bytes, then both.
+A message is a JSON header and raw bytes. On the channel (an inherited Unix socket): two big-endian u32, the sizes of
+the header and of the body in bytes, then both.
 """
 
 from __future__ import annotations

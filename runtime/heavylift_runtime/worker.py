@@ -3,8 +3,10 @@
 Every rank reads its channel in a thread, so that it notices at any moment that the server is gone, and then ends its
 whole process group: no rank outlives the server, even after `kill -9`. Rank 0 gets the work; the others follow it.
 
-    server → rank   start {options, folder, scratch, rank, world, rendezvous} · batch {rows} | call {properties} + body · stop
-    rank → server   stage {stage} · ready · failed {error} · replies {replies} | answer {code, headers} + body · error {code, error}
+    to the rank     start {options, folder, scratch, rank, world, rendezvous}
+                    batch {rows} (text engines) · call {properties} + body (scripts) · stop
+    from the rank   stage {stage} · ready · failed {error}
+                    replies {replies} (text engines) · answer {code, headers} + body (scripts) · error {code, error}
 """
 
 from __future__ import annotations

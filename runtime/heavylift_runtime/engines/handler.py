@@ -1,7 +1,7 @@
-"""What a user's `handle(inputs)` gets and gives: Input and Output, LMI's names for them. Not the engine: that is script.py.
+"""What a user's `handle(inputs)` gets and gives: Input and Output, by LMI's names. Not the engine: script.py.
 
-The names, their behaviour and their defaults are those of djl_python in deepjavalibrary/djl-serving v0.23, written anew;
-of its many encodings, this version has bytes, text and JSON.
+The names, their behaviour and their defaults are those of djl_python in deepjavalibrary/djl-serving v0.23, written
+anew; of its many encodings, this version has bytes, text and JSON.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Input:
     @property
     def function_name(self) -> str | None:
         """The function that is called."""
-        return self.get_property("handler")
+        name: str | None = self.get_property("handler")
+        return name
 
     def is_empty(self) -> bool:
         """It is the warm-up call."""

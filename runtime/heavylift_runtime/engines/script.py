@@ -102,6 +102,8 @@ def _attributes(headers: dict[str, str]) -> dict[str, Any]:
 
 def _import(entry: Path) -> ModuleType:
     """The script as a module of its file's name, so that what it pickles can be found again."""
+    if entry.stem in sys.modules or entry.stem in sys.stdlib_module_names or not entry.stem.isidentifier():
+        raise LoadError(f"{entry.name} has the name of another module: rename it, and set option.entryPoint")
     spec = importlib.util.spec_from_file_location(entry.stem, entry)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = importlib.util.module_from_spec(spec)

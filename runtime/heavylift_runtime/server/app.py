@@ -1,7 +1,7 @@
 """The HTTP routes: GET /ping and POST /invocations. Not the request's meaning (dialects.py), not the model's processes.
 
-A request's way: the model is ready? → read the body, bounded in size and time → the dialect reads it → its rows wait in the
-line → its results become the reply. A client that goes away leaves the line.
+A request's way: the model is ready? → read the body, bounded in size and time → the dialect reads it → its rows wait in
+the line → its results become the reply. A client that goes away leaves the line.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -70,7 +71,8 @@ async def _first(job: Job, request: Request, budget: float) -> list[object]:
     """The results, unless the client goes or the time is up before."""
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({job.done, gone}, timeout=budget, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {job.done, gone}
+        await asyncio.wait(either, timeout=budget, return_when=asyncio.FIRST_COMPLETED)
         if job.done.done():
             return job.done.result()
         if gone.done():

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with a limit on the time for a request's headers. Not limits on bodies: those are in app.py.
 
-uvicorn closes a connection that is idle between two requests, but waits for ever for the first request and for the rest of
-half a header, so that slow clients can hold every connection.
+uvicorn closes a connection that is idle between two requests, but waits for ever for the first request and for the
+rest of half a header, so that slow clients can hold every connection.
 """
 
 from __future__ import annotations
