@@ -19,11 +19,11 @@ from heavylift.weights.store import Folder, Prefix, Store
 LARGEST_CONFIG = 1 << 20  # bytes
 TORCH_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
-Progress = Callable[[str, int, int], None]
-"""Called with a file's name, bytes of all files done, bytes of all files."""
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are done, and all."""
 
 
-def silent(name: str, done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     """No progress is shown."""
 
 
@@ -74,7 +74,7 @@ def _hashed(store: Store, sizes: dict[str, int], progress: Progress) -> tuple[Fi
         for chunk in store.read(name):
             sha256.update(chunk)
             size += len(chunk)
-            progress(name, done + size, total)
+            progress(done + size, total)
         if size != sizes[name]:
             raise InputError(f"{store.title}: {name} changed while it was read; run the command again")
         done += size

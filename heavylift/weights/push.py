@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from heavylift.errors import InputError
-from heavylift.plan.digest import File, digest
+from heavylift.plan.digest import File
 from heavylift.plan.lock import Lock
 from heavylift.plan.plan import Plan
+from heavylift.serving import config_files
 from heavylift.weights.bucket import Bucket
 from heavylift.weights.inspect import Progress, silent
-from heavylift.weights.store import Store
+from heavylift.weights.store import Folder, Store
 from heavylift.weights.upload import SMALLEST_PART, Line, Upload, changed, part_size
 
 FILES_AT_ONCE, PARTS_AT_ONCE = 4, 8
@@ -37,21 +38,23 @@ class Pushed:
 def push(
     plan: Plan,
     lock: Lock,
-    store: Store,
+    source: Path | Store,
     bucket: str,
     client: Any,
     progress: Progress = silent,
-    part: int = SMALLEST_PART,
+    *,
+    smallest_part: int = SMALLEST_PART,
 ) -> Pushed:
-    """Upload the lock's files from `store`; `part` is the smallest part of a multipart upload, in bytes.
+    """Upload the lock's files from `source`, a local folder or a store; `smallest_part` of a multipart upload in bytes.
 
     Raises InputError when a file is missing or is not the lock's, before the prefix is declared complete.
     """
+    store = Folder(source) if isinstance(source, Path) else source
     weights, target = lock.model.weights, Bucket(bucket, client)
     assert plan.weights_digest == weights.digest, "the plan was made from this lock"
     prefix, uri = plan.weights_prefix, f"s3://{bucket}/{plan.weights_prefix}"
     if target.complete(prefix):
-        progress("", weights.bytes, weights.bytes)
+        progress(weights.bytes, weights.bytes)
         return Pushed(uri, 0, weights.bytes)
     _compare(store, weights.files)
     counter = _Counter(weights.bytes, progress)
@@ -72,11 +75,14 @@ def push(
     return Pushed(uri, sent, weights.bytes - sent)
 
 
-def push_config(plan: Plan, files: Mapping[str, bytes], bucket: str, client: Any) -> Pushed:
-    """Upload heavylift.serving.config_files' result to the plan's config prefix."""
+def push_config(plan: Plan, spec_dir: Path, bucket: str, client: Any) -> Pushed:
+    """Upload serving.properties and the user's code to the plan's config prefix.
+
+    Raises InputError when the code, beside the model file in `spec_dir`, is not the lock's.
+    """
+    files = config_files(plan, spec_dir)
     target, prefix = Bucket(bucket, client), plan.config_prefix
     entries = tuple(File.of(path, content) for path, content in sorted(files.items()))
-    assert digest(entries) == plan.config_digest, "the files are the plan's"
     total, uri = sum(file.size for file in entries), f"s3://{bucket}/{prefix}"
     if target.complete(prefix):
         return Pushed(uri, 0, total)
@@ -90,17 +96,17 @@ def _file(bucket: Bucket, prefix: str, store: Store, file: File, part: int, line
     """Bytes sent for this file."""
     key = prefix + file.path
     if bucket.holds(key, file):
-        counter.add(file.path, file.size)
+        counter.add(file.size)
         return 0
     if file.size > part:
         upload = Upload(bucket, key, file, part)
-        upload.run(store, line, lambda size: counter.add(file.path, size))
+        upload.run(store, line, counter.add)
         return upload.sent
     content = b"".join(store.read(file.path))
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise changed(store, file)
     bucket.put(key, content, file)
-    counter.add(file.path, file.size)
+    counter.add(file.size)
     return file.size
 
 
@@ -124,7 +130,7 @@ class _Counter:
         self._total, self._progress, self._done = total, progress, 0
         self._lock = threading.Lock()
 
-    def add(self, name: str, size: int) -> None:
+    def add(self, size: int) -> None:
         with self._lock:
             self._done += size
-            self._progress(name, self._done, self._total)
+            self._progress(self._done, self._total)

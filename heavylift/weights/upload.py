@@ -50,7 +50,7 @@ def changed(store: Store, file: File) -> InputError:
 
 
 class Line:
-    """What all uploads of a push share: `slots` parts on their way at once, and a stop. Memory: a part for each slot."""
+    """What all uploads of a push share: `slots` parts on their way at once, and a stop. Memory: a part a slot."""
 
     def __init__(self, slots: int) -> None:
         self._pool = ThreadPoolExecutor(slots)
