@@ -99,7 +99,8 @@ class Copy:
         dead = self._dead  # of this birth: the next one begins while we still look at how this one ended
         if dead.done():
             raise CopyDied(dead.result())
-        answer = self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
             self._ranks[0].writer.write(message.encode())
             await asyncio.wait(_both(answer, dead), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

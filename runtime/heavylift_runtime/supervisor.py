@@ -68,7 +68,8 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(copy.stop(_STOP_S) for copy in self.copies))
+        grace = _STOP_S if self.failure is None else 0.0
+        await asyncio.gather(*(copy.stop(grace) for copy in self.copies))
 
     async def _keep(self, copy: Copy) -> None:
         deaths: deque[float] = deque()
