@@ -1,6 +1,6 @@
 """One embedded AWS for the tests, and the one-second way to deploy to it: boto3, a change set, no CDK CLI.
 
-Not a test. `embedded_aws` starts our runtime as the model server; `start_embedded` starts any.
+Not a test. The endpoints of `embedded_aws` run our runtime; those of `local_aws` the tests' own model server.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from heavylift.local.embedded import ACCOUNT, REGION, SERVE, EmbeddedAws, Running
+from heavylift.local.embedded import REGION, SERVE, EmbeddedAws, Running
 from heavylift.local.interpreter import local_python
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL_SERVER = ("{python}", str(ROOT / "tests" / "local_model_server.py"), "{model_dir}", "{port}")
 DEADLINE = 120.0
 """Seconds after which a stack that does not settle fails the test."""
 
@@ -189,4 +190,8 @@ def embedded_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]
         yield embedded
 
 
-__all__ = ["ACCOUNT", "Deployed", "Embedded", "embedded_aws", "free_port", "new_embedded", "start_embedded", "zipped"]
+@pytest.fixture(scope="session")
+def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """One embedded AWS for all tests; its endpoints run tests/local_model_server.py."""
+    with start_embedded(tmp_path_factory.mktemp("local-aws"), MODEL_SERVER) as embedded:
+        yield embedded
