@@ -152,7 +152,7 @@ def test_a_container_that_fails_every_request_fails_the_deployment(monkeypatch: 
         report = json.loads(aws.document(told["Data"]["ReportUri"]))
 
     assert told["Status"] == "FAILED"
-    assert "error_rate is 100.0 %, limit 0.0 %" in told["Reason"]
+    assert "error_rate is 100 %, limit 0 %" in told["Reason"]
     assert report["errors"] == {"rate": 1.0, "by_kind": {"model": 6}}
 
 

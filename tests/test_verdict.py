@@ -69,7 +69,7 @@ def test_a_failed_request_is_infinitely_slow_not_fast() -> None:
 def test_errors_count_as_wrong_answers() -> None:
     verdict = judge(recorded([100.0] * 9 + [None], slo=[*slo("quality", min=0.95), *slo("error_rate", max=0.05)]))
 
-    assert verdict.sentences == ("quality is 90.0 %, at least 95.0 %", "error_rate is 10.0 %, limit 5.0 %")
+    assert verdict.sentences == ("quality is 90 %, at least 95 %", "error_rate is 10 %, limit 5 %")
 
 
 def test_tokens_per_second_is_over_the_whole_window() -> None:
@@ -141,9 +141,9 @@ def test_data_quality_says_normal_only_when_its_target_is_met() -> None:
     strict = recorded([1.0], slo=slo("quality", min=0.999))
 
     assert data_quality(recorded([1.0]), 0.95) == "normal (95 %)"
-    assert data_quality(recorded([1.0]), 0.9499) == "degraded (94.9 %)"
-    assert data_quality(strict, 0.9985) == "degraded (99.8 %)"
-    assert data_quality(strict, 0.9999) == "normal (99.9 %)"
+    assert data_quality(recorded([1.0]), 0.9499) == "degraded (94.99 %)"
+    assert data_quality(strict, 0.9985) == "degraded (99.85 %)"
+    assert data_quality(strict, 0.99999) == "normal (99.99 %)"
     assert data_quality(strict, 1.0) == "normal (100 %)"
     assert data_quality(strict, None) == "not measured"
 

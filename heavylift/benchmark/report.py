@@ -11,7 +11,7 @@ from typing import Any
 from heavylift.benchmark.measurement import Measurement
 from heavylift.benchmark.percentile import METHOD, percentile
 from heavylift.benchmark.samples import Recording
-from heavylift.benchmark.verdict import Judgement, Verdict
+from heavylift.benchmark.verdict import Judgement, Verdict, percent
 
 FORMAT = "heavylift.report/1"
 NORMAL_QUALITY = 0.95  # where the benchmark has no target for quality
@@ -72,13 +72,12 @@ def build_report(recording: Recording, verdict: Verdict, *, samples: str) -> dic
 
 
 def data_quality(recording: Recording, share: float | None) -> str:
-    """`normal (99.5 %)` when the share of exact answers meets the quality target (or 95 %), else `degraded (…)`.
-    The share is rounded down, so that only a perfect run shows 100 %."""
+    """`normal (99.5 %)` when the share of exact answers meets the quality target (or 95 %), else `degraded (…)`."""
     if share is None:
         return "not measured"
     targets = [slo.limit for slo in recording.run.benchmark.slo if slo.metric == "quality"]
     word = "normal" if share >= max(targets, default=NORMAL_QUALITY) else "degraded"
-    return f"{word} ({math.floor(share * 1000) / 10:g} %)"
+    return f"{word} ({percent(share)})"
 
 
 def _latency(values: list[float]) -> dict[str, Any]:

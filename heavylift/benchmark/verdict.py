@@ -90,15 +90,23 @@ def _void(recording: Recording, judgements: Sequence[Judgement]) -> list[str]:
     return reasons
 
 
+def percent(share: float, digits: int = 2) -> str:
+    """0.9917 is `99.17 %`; only all is `100 %`, and only nothing is `0 %`."""
+    least = 10.0**-digits
+    shown = share * 100 if share in (0, 1) else min(max(round(share * 100, digits), least), 100 - least)
+    return f"{shown:.{digits}f}".rstrip("0").rstrip(".") + " %"
+
+
 def _figures(value: float | None, limit: float, unit: str) -> tuple[str, str]:
-    """`812.3 ms` and `1.0 ms`; shares as `99.5 %`. With as many digits as it takes to show the limit, and to
-    tell the value from it."""
-    scale, name = (100, "%") if unit == "share" else (1, unit)
-    shown = limit if value is None else value
-    texts = ("", "")
+    """`812.3 ms` and `1.0 ms`; shares as percentages. With as many digits as it takes to show the limit, and to tell
+    the value from it."""
+    shown, texts = limit if value is None else value, ("", "")
     for digits in (1, 2, 3, 6):
-        texts = f"{shown * scale:.{digits}f} {name}", f"{limit * scale:.{digits}f} {name}"
-        exact = math.isclose(round(limit * scale, digits), limit * scale)
+        if unit == "share":
+            texts = percent(shown, digits + 1), percent(limit, digits + 1)
+        else:
+            texts = f"{shown:.{digits}f} {unit}", f"{limit:.{digits}f} {unit}"
+        exact = math.isclose(round(limit, digits), limit) or unit == "share"
         if exact and (texts[0] != texts[1] or shown == limit):
             break
     return texts

@@ -1,0 +1,37 @@
+"""Reads a run's folder: report.json and samples.jsonl.gz.
+
+Not from S3 (heavylift/deploy/reports.py brings a run to a folder).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heavylift.benchmark.report import FORMAT
+from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.shape import FormatError
+from heavylift.errors import InputError
+
+REPORT, SAMPLES = "report.json", "samples.jsonl.gz"
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """The report at `path`. Raises InputError if there is none, or not one of this format."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a report: {error}") from None
+    named = report.get("format") if isinstance(report, dict) else None
+    if named != FORMAT:
+        raise InputError(f"{path} has the format {named!r}; this version reads {FORMAT!r}")
+    return dict(report)
+
+
+def load_samples(path: Path) -> Recording:
+    """The samples at `path`. Raises InputError if there are none, or they are damaged."""
+    try:
+        return Recording.load(path)
+    except (OSError, FormatError) as error:
+        raise InputError(f"{path} cannot be read as samples: {error}") from None
