@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from heavylift.benchmark.report import percent
 from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.verdict import percent
 from heavylift.report import chart
 from heavylift.report.load import REPORT, SAMPLES, load_report, load_samples
 from heavylift.report.table import COLUMNS, MARKS, cells, headline
