@@ -22,6 +22,17 @@ ACTIVATIONS = {
 }
 """`feed_forward_proj` → (activation, gated)."""
 
+BUCKETS, FURTHEST = "relative_attention_num_buckets", "relative_attention_max_distance"
+DEFAULTS: dict[str, Any] = {
+    "architectures": [ARCHITECTURE],
+    "feed_forward_proj": "relu",
+    "tie_word_embeddings": True,
+    BUCKETS: 32,
+    FURTHEST: 128,
+    "layer_norm_epsilon": 1e-6,
+}
+"""What config.json may leave out, or say null to: the values of the first T5."""
+
 SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 HEAD, SHARED = "lm_head.weight", "shared.weight"
 ENCODER_SELF, ENCODER_FF = "encoder.block.{}.layer.0", "encoder.block.{}.layer.1"
@@ -57,39 +68,44 @@ class Shape:
         """LoadError with every fault of config.json at once."""
         if faults := config_faults(config):
             raise LoadError("\n".join(faults))
-        activation, gated = ACTIVATIONS[config.get("feed_forward_proj", "relu")]
-        layers = config.get("num_decoder_layers")
-        tied = config.get("tie_word_embeddings", True) is not False
+        given = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
+        activation, gated = ACTIVATIONS[given["feed_forward_proj"]]
         return cls(
-            **{name: config[name] for name in SIZES},
-            num_decoder_layers=config["num_layers"] if layers is None else layers,
+            **{name: given[name] for name in SIZES},
+            num_decoder_layers=given.get("num_decoder_layers", given["num_layers"]),
             activation=activation,
             gated=gated,
-            tied=tied,
+            tied=given["tie_word_embeddings"] is not False,
             # transformers 5 writes this field, and then `tie_word_embeddings` is always true;
             # in older files a tied head is a scaled one (Raffel et al., released code)
-            scaled=config.get("scale_decoder_outputs", tied),
-            buckets=config.get("relative_attention_num_buckets", 32),
-            max_distance=config.get("relative_attention_max_distance", 128),
-            epsilon=config.get("layer_norm_epsilon", 1e-6),
+            scaled=given.get("scale_decoder_outputs", given["tie_word_embeddings"]) is not False,
+            buckets=given[BUCKETS],
+            max_distance=given[FURTHEST],
+            epsilon=given["layer_norm_epsilon"],
         )
 
 
 def config_faults(config: Mapping[str, Any]) -> list[str]:
     """Everything in config.json that no T5 can be built from."""
+    given = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
     faults = []
-    architectures = config.get("architectures")
-    if architectures is not None and ARCHITECTURE not in architectures:
-        faults.append(
-            f"config.json: 'architectures' is {architectures!r}; of this family only {ARCHITECTURE!r} generates text"
-        )
-    optional = ("num_decoder_layers", "relative_attention_num_buckets", "relative_attention_max_distance")
-    for name in (*SIZES, *(name for name in optional if config.get(name) is not None)):
-        value = config.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    architectures = given["architectures"]
+    if not isinstance(architectures, list) or ARCHITECTURE not in architectures:
+        faults.append(f"config.json: 'architectures' is {architectures!r}; only {ARCHITECTURE!r} generates text")
+    for name in (*SIZES, "num_decoder_layers", BUCKETS, FURTHEST):
+        value = given.get(name, given.get("num_layers") if name == "num_decoder_layers" else None)
+        if type(value) is not int or value < 1:
             faults.append(f"config.json: {name!r} is {value!r}; it must be a whole number of at least 1")
-    kind = config.get("feed_forward_proj", "relu")
-    if kind not in ACTIVATIONS:
+    if not faults and (given[BUCKETS] < 4 or given[BUCKETS] % 2 or given[FURTHEST] <= given[BUCKETS] // 2):
+        faults.append(
+            f"config.json: {BUCKETS!r} is {given[BUCKETS]} and {FURTHEST!r} is {given[FURTHEST]}; "
+            "the first must be even and at least 4, the second more than half of it"
+        )
+    epsilon = given["layer_norm_epsilon"]
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        faults.append(f"config.json: 'layer_norm_epsilon' is {epsilon!r}; it must be a number between 0 and 1")
+    kind = given["feed_forward_proj"]
+    if not isinstance(kind, str) or kind not in ACTIVATIONS:
         faults.append(f"config.json: 'feed_forward_proj' is {kind!r}; known are {', '.join(map(repr, ACTIVATIONS))}")
     return faults
 
@@ -106,12 +122,17 @@ class T5:
     def check(self, config: Mapping[str, Any], tensor_parallel_degree: int) -> list[str]:
         if faults := config_faults(config):
             return faults
-        return [
+        faults = [
             f"tensor_parallel_degree {tensor_parallel_degree} does not divide {name!r} {config[name]}; "
             f"use {' or '.join(map(str, _common_divisors(config['num_heads'], config['d_ff'])))}"
             for name in ("num_heads", "d_ff")
             if config[name] % tensor_parallel_degree != 0
         ]
+        if config["vocab_size"] < tensor_parallel_degree:
+            faults.append(
+                f"tensor_parallel_degree {tensor_parallel_degree} is more than 'vocab_size' {config['vocab_size']}"
+            )
+        return faults
 
     def weights(self, config: Mapping[str, Any]) -> Iterable[Weight]:
         return _table(Shape.of(config))

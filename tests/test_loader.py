@@ -1,0 +1,356 @@
+"""The loader: the parts of all ranks are the checkpoint bit for bit, from disk and from S3; bad files are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import torch
+from moto import mock_aws
+from safetensors.torch import load_file, save_file
+from t5_checkpoints import edit_config, edit_tensors, write_t5
+from torch import Tensor
+
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families.table import Split
+from heavylift_runtime.native import loader as loader_module
+from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.sources import Folder, Prefix, Source, source_of
+
+BUCKET = "weights-of-tests"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_t5(tmp_path_factory.mktemp("written") / "t5")
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(written, tmp_path / "t5")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+
+
+def push(client: Any, folder: Path, prefix: str) -> Prefix:
+    for file in folder.iterdir():
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{file.name}", Body=file.read_bytes())
+    return Prefix(BUCKET, prefix, client)
+
+
+def taken(source: Source, rank: int, world: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Every weight of one rank, in the table's order."""
+    checkpoint = Checkpoint.open(source)
+    names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+    with Loader(checkpoint, rank, world, dtype) as loader:
+        return {name: loader.take(name) for name in names}
+
+
+def assembled(source: Source, world: int) -> dict[str, Tensor]:
+    """The parts of all ranks, put together by the table."""
+    parts = [taken(source, rank, world) for rank in range(world)]
+    axes = {weight.name: weight.axis for weight in Checkpoint.open(source).agree()}
+    whole = {}
+    for name in parts[0]:
+        axis = axes[name]
+        if axis is None:
+            assert all(torch.equal(part[name], parts[0][name]) for part in parts)
+        whole[name] = parts[0][name] if axis is None else torch.cat([part[name] for part in parts], axis)
+    return whole
+
+
+def shard_files(folder: Path) -> None:
+    """Splits model.safetensors into three files with an index, as large checkpoints are published."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: f"model-0000{place % 3 + 1}-of-00003.safetensors" for place, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def write_manifest(folder: Path) -> None:
+    files = [
+        {"path": f.name, "size": f.stat().st_size, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
+        for f in folder.iterdir()
+    ]
+    manifest = {"format": "heavylift.manifest/1", "digest": "0" * 64, "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("block", [7 * 24 * 4, 2**23])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_parts_of_all_ranks_are_the_file_bit_for_bit(
+    folder: Path, world: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "BLOCK", block)  # seven rows of most weights, or all
+
+    whole = assembled(Folder(folder), world)
+
+    expected = load_file(folder / "model.safetensors")
+    assert whole.keys() == expected.keys()
+    assert all(torch.equal(whole[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("ahead", [0, 2**26])
+@pytest.mark.parametrize("world", [1, 2])
+def test_weights_stream_from_s3_the_same(
+    folder: Path, bucket: Any, world: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "AHEAD", ahead)
+    shard_files(folder)
+    source = push(bucket, folder, "weights/abc")
+
+    whole = assembled(source, world)
+
+    for file in folder.glob("*.safetensors"):
+        for name, tensor in load_file(file).items():
+            assert torch.equal(whole.pop(name), tensor)
+    assert not whole
+
+
+def test_a_rank_reads_of_a_column_split_weight_only_its_own_bytes(folder: Path) -> None:
+    reads: list[tuple[int, int]] = []
+
+    class Watched(Folder):
+        def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+            reads.append((start, start + len(buffer)))
+            super().read_into(name, start, buffer)
+
+    checkpoint = Checkpoint.open(Watched(folder))
+    table = [weight for weight in checkpoint.agree() if weight.split in (Split.COLUMN, Split.VOCABULARY)]
+    reads.clear()
+    with pytest.raises(RuntimeError, match="enough"), Loader(checkpoint, 1, 2, torch.float32) as loader:
+        for weight in table:
+            loader.take(weight.name)
+        raise RuntimeError("enough")
+
+    for weight in table:
+        stored = checkpoint.find(weight)
+        assert stored is not None
+        middle, end = stored.start + stored.bytes // 2, stored.start + stored.bytes
+        inside = [(start, stop) for start, stop in reads if stored.start <= start < end]
+        assert inside
+        assert all(middle - 24 * 4 <= start and stop <= end for start, stop in inside)
+
+
+@pytest.mark.parametrize("stored", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_are_cast_while_they_are_read(folder: Path, stored: torch.dtype) -> None:
+    edit_tensors(folder, lambda tensors: {name: tensor.to(stored) for name, tensor in tensors.items()})
+
+    parts = taken(Folder(folder), 0, 1, torch.bfloat16)
+
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert torch.equal(parts[name], tensor.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_an_embedding_under_a_stacks_own_name_is_found(folder: Path, name: str) -> None:
+    edit_tensors(folder, lambda tensors: {name if key == "shared.weight" else key: tensors[key] for key in tensors})
+
+    parts = taken(Folder(folder), 0, 1)
+
+    assert torch.equal(parts["shared.weight"], load_file(folder / "model.safetensors")[name])
+
+
+def test_a_copy_of_the_embedding_is_accepted_only_when_it_is_one(folder: Path) -> None:
+    name = "encoder.embed_tokens.weight"
+    edit_tensors(folder, lambda tensors: {**tensors, name: tensors["shared.weight"].clone()})
+    assert name not in taken(Folder(folder), 1, 2)
+    edit_tensors(folder, lambda tensors: {**tensors, name: tensors[name] + 1})
+
+    with pytest.raises(LoadError, match=r"tensor 'encoder.embed_tokens.weight' differs from 'shared.weight'"):
+        taken(Folder(folder), 1, 2)
+
+
+def test_the_position_bias_that_nothing_uses_is_passed_over(folder: Path) -> None:
+    name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    edit_tensors(folder, lambda tensors: {**tensors, name: torch.zeros(8, 4)})
+
+    assert name not in taken(Folder(folder), 0, 1)
+
+
+def test_a_weight_that_the_forward_pass_leaves_over_is_named(folder: Path) -> None:
+    checkpoint = Checkpoint.open(Folder(folder))
+
+    with pytest.raises(AssertionError, match=r"uses no.*lm_head"), Loader(checkpoint, 0, 1, torch.float32) as loader:
+        loader.take("shared.weight")
+    with pytest.raises(AssertionError, match="taken before"), Loader(checkpoint, 0, 1, torch.float32) as loader:
+        loader.take("shared.weight")
+        loader.take("shared.weight")
+
+
+def test_progress_is_reported_in_tenths_up_to_all(folder: Path) -> None:
+    lines: list[str] = []
+    checkpoint = Checkpoint.open(Folder(folder))
+
+    with Loader(checkpoint, 0, 1, torch.float32, lines.append) as loader:
+        for weight in checkpoint.agree():
+            loader.take(weight.name)
+
+    assert lines[-1].endswith("(100 %)")
+    assert 5 < len(lines) <= 10
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def append(path: Path, content: bytes) -> None:
+    path.write_bytes(path.read_bytes() + content)
+
+
+def rewrite_header(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    edit(header)
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + content[8 + length :])
+
+
+Q = "encoder.block.0.layer.0.SelfAttention.q.weight"
+FAULTS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: cut(f / "model.safetensors", 5), "5 bytes are no safetensors file"),
+    (lambda f: cut(f / "model.safetensors", 500), "header alone needs .* truncated"),
+    (
+        lambda f: cut(f / "model.safetensors", (f / "model.safetensors").stat().st_size - 1),
+        "tensors end at .* truncated",
+    ),
+    (lambda f: append(f / "model.safetensors", b"x"), "something follows the last tensor"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 4000), "more than the 100000000 allowed"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"[]"), "is a list, not an object"),
+    (lambda f: (f / "model.safetensors").write_bytes(b"\x04" + b"\0" * 7 + b"\xff{}}"), "not readable JSON"),
+    (
+        lambda f: (f / "model.safetensors").write_bytes(b"\x0f" + b"\0" * 7 + b'{"a":{},"a":{}}'),
+        "'a' is there twice",
+    ),
+    (lambda f: rewrite_header(f, lambda h: h[Q].pop("shape")), f"{Q}' has no dtype, shape and data_offsets"),
+    (lambda f: rewrite_header(f, lambda h: h[Q].update(shape=[24, -24])), f"{Q}' has no dtype, shape"),
+    (lambda f: rewrite_header(f, lambda h: h[Q].update(dtype="F7")), f"{Q}' has dtype 'F7'; known are F64"),
+    (lambda f: rewrite_header(f, lambda h: h[Q].update(shape=[24, 23])), f"{Q}' of F32 .* needs 2208 bytes"),
+    (
+        lambda f: rewrite_header(f, lambda h: h[Q].update(data_offsets=[o + 4 for o in h[Q]["data_offsets"]])),
+        "a gap or an overlap",
+    ),
+    (lambda f: edit_tensors(f, lambda t: {k: v for k, v in t.items() if k != Q}), f"{Q}' of shape .* is missing"),
+    (lambda f: edit_tensors(f, lambda t: {**t, Q: t[Q][:12].clone()}), rf"{Q}' has shape \[12, 24\], \[24, 24\] by"),
+    (lambda f: edit_tensors(f, lambda t: {**t, "more": torch.ones(1)}), "tensor 'more' is none of T5"),
+    (lambda f: edit_tensors(f, lambda t: {**t, Q: t[Q].to(torch.int8)}), f"{Q}' is I8; known are F64"),
+    (lambda f: edit_config(f, d_ff=40), r"wi_0.weight' has shape \[36, 24\], \[40, 24\] by"),
+    (lambda f: edit_config(f, model_type="bloom"), "'model_type' is 'bloom'"),
+    (lambda f: (f / "config.json").unlink(), "there is no config.json"),
+    (lambda f: (f / "config.json").write_text("{"), "config.json: is not readable JSON"),
+    (lambda f: (f / "config.json").write_text("[1]"), "config.json: holds a list"),
+    (lambda f: (f / "model.safetensors").unlink(), "neither model.safetensors nor"),
+    (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "PyTorch .bin weights only; convert"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), FAULTS, ids=[sentence[-40:] for _, sentence in FAULTS])
+def test_a_damaged_checkpoint_is_refused_with_a_sentence(
+    folder: Path, damage: Callable[[Path], object], sentence: str
+) -> None:
+    damage(folder)
+
+    with pytest.raises(LoadError, match=sentence):
+        Checkpoint.open(Folder(folder)).agree()
+
+
+def test_every_fault_of_the_tensors_comes_at_once_and_a_flood_is_cut(folder: Path) -> None:
+    edit_tensors(folder, lambda tensors: {"a": torch.ones(1), "b": torch.ones(1)})
+
+    with pytest.raises(LoadError) as caught:
+        Checkpoint.open(Folder(folder)).agree()
+
+    lines = str(caught.value).splitlines()
+    missing = len(
+        list(Checkpoint.open(Folder(folder)).family.weights(json.loads((folder / "config.json").read_text())))
+    )
+    assert len(lines) == 21
+    assert lines[-1] == f"and {missing - 1 + 2 - 20} more such faults"  # a missing head is a tied one, no fault
+
+
+def test_an_index_that_disagrees_with_its_files_is_refused(folder: Path) -> None:
+    shard_files(folder)
+    index = folder / "model.safetensors.index.json"
+    good = json.loads(index.read_text())
+
+    index.write_text(json.dumps({"weight_map": {**good["weight_map"], "ghost": "model-00001-of-00003.safetensors"}}))
+    with pytest.raises(LoadError, match="tensor 'ghost' is missing, though"):
+        Checkpoint.open(Folder(folder))
+    index.write_text(json.dumps({"weight_map": {**good["weight_map"], Q: "../other.safetensors"}}))
+    with pytest.raises(LoadError, match=r"is in '../other.safetensors'; it must be .* beside the index"):
+        Checkpoint.open(Folder(folder))
+    index.write_text(json.dumps({"weight_map": {k: v for k, v in good["weight_map"].items() if k != Q}}))
+    with pytest.raises(LoadError, match=f"tensor '{Q}' is in this file, in None by"):
+        Checkpoint.open(Folder(folder))
+    index.write_text(json.dumps(good))
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(LoadError, match=r"names model-00002-of-00003.safetensors, which is not there"):
+        Checkpoint.open(Folder(folder))
+    index.write_text("{}")
+    with pytest.raises(LoadError, match="no readable 'weight_map'"):
+        Checkpoint.open(Folder(folder))
+
+
+def test_a_manifest_is_held_against_the_files(folder: Path) -> None:
+    write_manifest(folder)
+    Checkpoint.open(Folder(folder)).agree()
+    config = (folder / "config.json").read_text()
+
+    (folder / "config.json").write_text(config.replace("61", "62"))
+    with pytest.raises(LoadError, match=r"config.json: its SHA-256 is not the one in manifest.json"):
+        Checkpoint.open(Folder(folder))
+    (folder / "config.json").write_text(config + " ")
+    cut(folder / "model.safetensors", 1000)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(LoadError) as caught:
+        Checkpoint.open(Folder(folder))
+    assert len(str(caught.value).splitlines()) == 3
+    (folder / "manifest.json").write_text('{"format": "heavylift.manifest/2"}')
+    with pytest.raises(LoadError, match=r"'heavylift.manifest/2' is not 'heavylift.manifest/1'"):
+        Checkpoint.open(Folder(folder))
+
+
+def test_what_s3_refuses_is_said_with_the_place(bucket: Any, folder: Path) -> None:
+    with pytest.raises(LoadError, match=r"s3://weights-of-tests/nothing/: there is nothing under this prefix"):
+        Checkpoint.open(Prefix(BUCKET, "nothing", bucket))
+    with pytest.raises(LoadError, match=r"s3://no-such-bucket/a/: cannot list the model's files: .*NoSuchBucket"):
+        Checkpoint.open(Prefix("no-such-bucket", "a", bucket))
+
+    source = push(bucket, folder, "weights/abc")
+    checkpoint = Checkpoint.open(source)
+    bucket.delete_object(Bucket=BUCKET, Key="weights/abc/model.safetensors")
+    with (
+        pytest.raises(LoadError, match=r"s3://weights-of-tests/weights/abc/model.safetensors: cannot be read"),
+        Loader(checkpoint, 0, 1, torch.float32) as loader,
+    ):
+        loader.take("shared.weight")
+
+
+def test_where_the_weights_are_is_read_from_model_id(tmp_path: Path, folder: Path, bucket: Any) -> None:
+    assert source_of(None, folder).place == str(folder)
+    assert source_of("t5", tmp_path).place == str(folder)
+    assert source_of(str(folder), tmp_path / "elsewhere").place == str(folder)
+    assert source_of("s3://b/weights/abc", tmp_path).place == "s3://b/weights/abc/"
+    for wrong in ("google/flan-t5-xxl", "s3://", "s3:///a"):
+        with pytest.raises(LoadError, match="'model_id' is"):
+            source_of(wrong, tmp_path)
