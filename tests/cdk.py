@@ -38,6 +38,7 @@ __all__ = [
     "Match",
     "Stack",
     "Synthesized",
+    "Template",
     "ecr",
     "iam",
     "plan",

@@ -1,0 +1,92 @@
+"""The CDK app: which stacks it makes, that the same files give the same bytes, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heavylift.errors import InputError
+from tests.cdk import FLAGS, ROOT, App
+
+TINY = ROOT / "models" / "tiny-t5.yaml"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavylift/runtime:v1"
+
+
+def run(assembly: Path, cwd: Path = ROOT, **context: str) -> subprocess.CompletedProcess[str]:
+    """Run app.py as the CDK CLI does: context and folder come by environment."""
+    environ = {
+        **os.environ,
+        "CDK_OUTDIR": str(assembly),
+        "CDK_CONTEXT_JSON": json.dumps({**FLAGS, "image": IMAGE, **context}),
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # nobody answers: synthesis asks nobody
+    }
+    return subprocess.run(
+        [sys.executable, str(ROOT / "app.py")], cwd=cwd, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.slow
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", model=str(TINY))
+    second = run(tmp_path / "second", cwd=tmp_path, model=os.path.relpath(TINY, tmp_path))
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    made = files(tmp_path / "first")
+    assert made == files(tmp_path / "second")
+    assert {"heavylift-foundation.template.json", "heavylift-tiny-t5.template.json"} <= set(made)
+    assert str(ROOT).encode() not in made["heavylift-tiny-t5.template.json"]
+
+
+@pytest.mark.slow
+def test_bad_input_ends_with_its_sentence_and_no_traceback(tmp_path: Path) -> None:
+    shutil.copy(TINY, tmp_path / "typo.yaml")
+    with open(tmp_path / "typo.yaml", "a") as file:
+        file.write("instance_typ: ml.c6i.xlarge\n")
+
+    done = run(tmp_path / "assembly", model=str(tmp_path / "typo.yaml"))
+
+    assert done.returncode == 2
+    assert "instance_typ" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "assembly" / "manifest.json").exists()
+
+
+def test_every_file_in_models_is_taken_unless_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    import app
+
+    monkeypatch.chdir(ROOT)
+
+    assert app.model_files(None) == sorted(Path("models").glob("*.yaml"))
+    assert app.model_files("models/tiny-t5.yaml") == [Path("models/tiny-t5.yaml")]
+
+
+def test_two_files_with_one_name_are_refused() -> None:
+    import app
+    from stacks.foundation import FoundationStack
+
+    cdk_app = App(context={"image": IMAGE})
+    foundation = FoundationStack(cdk_app, "heavylift-foundation")
+    app.add_model(cdk_app, foundation, TINY)
+
+    with pytest.raises(InputError, match=r"'name' must be this file's alone.*got tiny-t5"):
+        app.add_model(cdk_app, foundation, TINY)
+
+
+def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
+    import app
+    from stacks.foundation import FoundationStack
+
+    cdk_app = App(context={"image": "nginx:latest"})
+
+    with pytest.raises(InputError, match="must be in Amazon ECR"):
+        app.add_model(cdk_app, FoundationStack(cdk_app, "heavylift-foundation"), TINY)
