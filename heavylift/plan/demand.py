@@ -100,7 +100,7 @@ def _hardware(spec: ModelSpec, weights: int) -> tuple[tuple[Hardware, ...], str]
         fact = facts.instances().get(spec.instance_type)
         assert fact is not None, "the model file's rules refuse types without facts"
         return (fact.hardware,), f"instance_type {fact.type} is given"
-    size = f"{weights / memory.GIB:.2f} GiB of weights"
+    size = f"{weights / 2**20:.1f} MiB of weights"
     if weights <= SMALL:
         return ("cpu", "gpu", "neuron"), f"{size}, at most {SMALL / memory.GIB:g} GiB: a CPU first, assumed"
     return ("gpu", "neuron", "cpu"), f"{size}, over {SMALL / memory.GIB:g} GiB: an accelerator first, assumed"

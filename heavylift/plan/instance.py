@@ -112,7 +112,7 @@ def _type_decision(demand: Demand, choice: Choice, tried: list[Choice]) -> Decis
 def _degree_decision(demand: Demand, choice: Choice, degrees: tuple[int, ...]) -> Decision:
     value = str(choice.degree)
     if demand.spec.tensor_parallel_degree != "auto":
-        return Decision("tensor_parallel_degree", value, "given", "the model file; it divides heads and layers")
+        return Decision("tensor_parallel_degree", value, "given", "the model file")
     allowed = ", ".join(map(str, degrees))
     return Decision(
         "tensor_parallel_degree", value, "computed", f"the smallest of {allowed} that fits {choice.fact.type}"

@@ -16,9 +16,10 @@ def show(plan: Plan) -> str:
 def _lines(plan: Plan) -> Iterator[str]:
     model, instance = plan.model, plan.instance
     size = f"{model.parameters:,} parameters, " if model.parameters is not None else ""
-    yield f"{plan.name}: {model.source}, {size}{model.bytes / GIB:.3f} GiB"
+    yield f"{plan.name}: {model.source}, {size}{sized(model.bytes)}"
     accelerators = f", {instance.accelerators} · {instance.accelerator}" if instance.accelerator is not None else ""
-    yield f"{instance.count} · {instance.type}: {instance.vcpus} vCPUs, {instance.memory_gib:g} GiB{accelerators}, {_price(plan)}"
+    facts = f"{instance.vcpus} vCPUs, {instance.memory_gib:g} GiB{accelerators}, {_price(plan)}"
+    yield f"{instance.count} · {instance.type}: {facts}"
     yield ""
     yield from _table(
         ("decision", "value", "how", "why"),
@@ -30,10 +31,10 @@ def _lines(plan: Plan) -> Iterator[str]:
             yield ""
             total, available = plan.memory.needed(where), plan.memory.available(where)
             on_what = "the host" if where == "host" else "each accelerator"
-            cells = [(row.what, f"{row.bytes / GIB:.3f}", row.formula) for row in rows]
+            cells = [(row.what, sized(row.bytes), row.formula) for row in rows]
             yield from _table(
-                (f"memory of {on_what}", "GiB", "formula, bytes"),
-                [*cells, ("needed", f"{total / GIB:.3f}", f"of {available / GIB:.3f} GiB that can be used")],
+                (f"memory of {on_what}", "size", "formula, bytes"),
+                [*cells, ("needed", sized(total), f"of {sized(available)} that can be used")],
             )
     yield ""
     yield from _table(("serving.properties", "value"), plan.properties)
@@ -41,6 +42,11 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"weights {plan.weights_digest}"
     yield f"config  {plan.config_digest}"
     yield f"gate    {plan.gate_digest if plan.gate_digest is not None else 'none: the file has no benchmark'}"
+
+
+def sized(count: int) -> str:
+    """Bytes for people: MiB below one GiB."""
+    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
 def _price(plan: Plan) -> str:

@@ -183,7 +183,7 @@ class ModelSpec(Strictly):
     def from_yaml(cls, path: Path | str) -> ModelSpec:
         """Read a model file. Raises InputError with every fault, each with its line and column."""
         document = Document.read(Path(path))
-        faults = [*document.faults, *rule_faults(document.data)]
+        faults = [*document.faults, *rule_faults(document.data, Path(path).stem)]
         try:
             spec = cls.model_validate(document.data)
         except ValidationError as error:

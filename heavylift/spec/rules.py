@@ -42,10 +42,17 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 
 
-def rule_faults(document: Any) -> list[Fault]:
-    """Every broken rule; none for a document that is not a mapping, since its fields have said so."""
+def rule_faults(document: Any, stem: str) -> list[Fault]:
+    """Every broken rule; none for a document that is not a mapping, since its fields have said so. `stem`: the file's."""
     data = document if isinstance(document, dict) else {}
-    return [fault for rule in RULES for fault in rule(data)]
+    return [*named_as_file(data, stem), *(fault for rule in RULES for fault in rule(data))]
+
+
+def named_as_file(data: Data, stem: str) -> Iterator[Fault]:
+    """So that no two files of a folder can name the same endpoint."""
+    name = data.get("name")
+    if isinstance(name, str) and name != stem:
+        yield Fault(("name",), f"'name' must be the file's: {shown(stem)}; got {shown(name)}")
 
 
 def one_source(data: Data) -> Iterator[Fault]:
