@@ -1,0 +1,188 @@
+"""The page of a run: what it shows, that it is self-contained, and that nothing in it is markup of others."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_documents import recorded, sample
+
+from heavylift.benchmark.report import build_report
+from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.verdict import judge
+from heavylift.errors import InputError
+from heavylift.report.page import render, write_page, write_report
+
+GOLDEN = Path(__file__).parent / "golden" / "benchmark"
+VOID_TAGS = {"meta"}
+HOSTILE = "<script>alert('x')</script>\"'&"
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and whether each was closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def count(self, tag: str, kind: str) -> int:
+        return sum(name == tag and attributes.get("class") == kind for name, attributes in self.tags)
+
+
+def page(recording: Recording, **changes: Any) -> str:
+    return render(build_report(recording, judge(recording), samples="s3://b/samples.jsonl.gz") | changes, recording)
+
+
+@pytest.fixture(scope="module")
+def golden() -> Recording:
+    return Recording.load(GOLDEN / "samples.jsonl.gz")
+
+
+def test_the_page_shows_the_verdict_the_figures_and_every_request(golden: Recording) -> None:
+    report = json.loads((GOLDEN / "report.json").read_text())
+
+    text = render(report, golden)
+
+    tags = Tags(text)
+    assert tags.open == []
+    assert f">{report['verdict']}</div>" in text
+    for point in ("p50", "p90", "p99"):
+        assert f"<b>{report['latency_ms'][point]:,.1f}</b>" in text
+    drawn = {kind: tags.count("circle", kind) - 1 for kind in ("ok", "warmup", "wrong", "failed")}  # one is in the key
+    assert drawn["warmup"] == 8
+    assert sum(drawn.values()) == len(golden.samples)
+    assert drawn["failed"] == sum(report["errors"]["by_kind"].values())
+    assert all(task in text for task in report["quality"]["by_task"])
+    assert all(judgement["formula"] in text for judgement in report["judgements"])
+
+
+def test_the_page_needs_nothing_from_outside(golden: Recording) -> None:
+    text = page(golden)
+
+    names = {tag for tag, _ in Tags(text).tags}
+    assert names.isdisjoint({"script", "link", "img", "iframe", "object", "base", "form"})
+    assert not re.search(r"url\(|@import|https?://|src=|href=", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_value_is_escaped() -> None:
+    recording = recorded([10.0, None], endpoint=HOSTILE, gate_digest=HOSTILE, generator=HOSTILE)
+    failed = replace(recording.samples[1], error={"kind": HOSTILE, "message": HOSTILE})
+    odd = sample(0, 0.0, 0.01, task=HOSTILE)
+
+    text = page(replace(recording, samples=(odd, failed)), name=HOSTILE, run=HOSTILE, void=[HOSTILE])
+
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&#39;&amp;") >= 8
+    assert Tags(text).open == []
+
+
+def test_a_limit_in_the_picture_is_a_line_and_one_beyond_it_is_a_note() -> None:
+    inside = page(recorded([100.0] * 9, slo=[{"metric": "e2e_latency", "percentile": 90, "max_ms": 50}]))
+    beyond = page(recorded([100.0] * 9, slo=[{"metric": "e2e_latency", "percentile": 90, "max_ms": 5000}]))
+
+    assert Tags(inside).count("line", "limit") == 1
+    assert Tags(beyond).count("line", "limit") == 0
+    assert "The limit p90 ≤ 5000 ms lies above this picture." in beyond
+
+
+def test_a_slow_warm_up_request_does_not_flatten_the_picture() -> None:
+    recording = recorded([9000.0, 100.0, 110.0])
+    warm = replace(recording.samples[0], phase="warmup")
+
+    text = page(replace(recording, samples=(warm, *recording.samples[1:])))
+
+    assert "Drawn at the upper edge: 1 warm-up request of up to 9,000.0 ms." in text
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [
+        replace(recorded([100.0]), samples=()),
+        recorded([None] * 3),
+        recorded([100.0]),
+        recorded([100.0] * 5, slo=[]),
+        recorded([0.001, 120_000.0]),
+        recorded([250.0] * 40),
+    ],
+    ids=["nothing", "only failures", "one", "no targets", "far apart", "all equal"],
+)
+def test_odd_runs_have_a_page_too(recording: Recording) -> None:
+    text = page(recording)
+
+    assert Tags(text).open == []
+    assert "nan" not in text and "inf" not in text.replace("infinite", "")
+
+
+def test_many_requests_are_thinned_but_the_extremes_stay() -> None:
+    latencies = [100.0 + index % 7 for index in range(9000)]
+    latencies[4321] = 777.0
+
+    text = page(recorded(latencies))
+
+    assert "only the fastest and the slowest is drawn" in text
+    assert Tags(text).count("circle", "ok") <= 4001
+    assert "request 4321 (measure, ok): 777.00 ms" in text
+
+
+def test_a_runs_folder_gets_its_page(tmp_path: Path) -> None:
+    for name in ("report.json", "samples.jsonl.gz"):
+        (tmp_path / name).write_bytes((GOLDEN / name).read_bytes())
+
+    path = write_page(tmp_path)
+
+    assert path == tmp_path / "report.html"
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["report.html", "report.json", "samples.jsonl.gz"]
+
+
+def test_a_page_is_written_over_an_older_one(tmp_path: Path) -> None:
+    recording = recorded([100.0])
+    report = build_report(recording, judge(recording), samples="x")
+
+    first = write_report(tmp_path / "new", report, recording)
+    second = write_report(tmp_path / "new", {**report, "verdict": "VOID"}, recording)
+
+    assert first == second
+    assert ">VOID</div>" in second.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("report.json", b"{", "cannot be read as a report"),
+        ("report.json", b'{"format": "heavylift.report/2"}', "this version reads 'heavylift.report/1'"),
+        ("report.json", b"[]", "has the format None"),
+        ("samples.jsonl.gz", b"x", "cannot be read as samples"),
+        ("samples.jsonl.gz", None, "cannot be read as samples"),
+    ],
+)
+def test_a_damaged_folder_is_the_users_input(tmp_path: Path, name: str, content: bytes | None, sentence: str) -> None:
+    for good in ("report.json", "samples.jsonl.gz"):
+        (tmp_path / good).write_bytes((GOLDEN / good).read_bytes())
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        write_page(tmp_path)
