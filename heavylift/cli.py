@@ -1,0 +1,90 @@
+"""The `heavylift` command: its arguments, and which function does the work.
+
+Not the work. Nothing heavy is imported before the command is known, so that `heavylift --help` is instant.
+Exit codes: 0 done, 1 failed, 2 the user's input, 3 the SLO was missed, 4 inconclusive, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from heavylift.errors import HeavyliftError
+
+FILE = ("file", {"type": Path, "help": "the model file, models/<name>.yaml", "metavar": "FILE"})
+LOCAL = ("--local", {"action": "store_true", "help": "the embedded AWS on this machine, not an account"})
+JSON = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
+PORT = ("--port", {"type": int, "help": "the embedded AWS's port (default 4566)", "metavar": "N"})
+
+COMMANDS = {
+    # name: (function, help, arguments)
+    "validate": ("models:validate", "check a model file; every fault at once", [FILE]),
+    "schema": ("models:schema", "print the model file's JSON Schema", []),
+    "plan": ("models:plan", "answer every `auto`, with the arithmetic, and write the lock", [FILE, JSON]),
+    "ls": ("models:ls", "list the models of this checkout", [JSON]),
+    "synth": ("cloud:synth", "write the CloudFormation templates", [FILE]),
+    "diff": ("cloud:diff", "what a deployment would change", [FILE, LOCAL]),
+    "weights": ("cloud:weights_push", "`weights push FILE`: copy the weights to S3", [
+        ("action", {"choices": ["push"]}), FILE, LOCAL]),
+    "deploy": ("cloud:deploy", "foundation, weights, endpoint, gate", [FILE, LOCAL]),
+    "destroy": ("cloud:destroy", "remove a model's stack; --purge: and its weights, reports and the foundation", [
+        FILE, LOCAL, ("--purge", {"action": "store_true"})]),
+    "up": ("cloud:up", "start the embedded AWS and deploy to it", [FILE, LOCAL, PORT]),
+    "down": ("cloud:down", "stop the embedded AWS and all that runs in it", []),
+    "status": ("cloud:status", "what is up", [
+        ("--account", {"action": "store_true", "help": "in the account of the environment"}), JSON]),
+    "invoke": ("traffic:invoke", "send inputs to an endpoint", [
+        FILE, ("inputs", {"nargs": "*", "help": "texts (default: the lines of stdin)"}), LOCAL, JSON,
+        ("--max-new-tokens", {"type": int})]),
+    "bench": ("traffic:bench", "run the model file's benchmark from this machine", [
+        FILE, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"})]),
+    "judge": ("traffic:judge", "judge recorded samples again", [
+        ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
+    "serve": ("serving:serve", "run the container's server on a folder", [
+        ("folder", {"type": Path, "metavar": "FOLDER"}), ("--port", {"type": int, "metavar": "N"})]),
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its arguments."""
+    root = argparse.ArgumentParser(prog="heavylift", description="Deploy large models on Amazon SageMaker as code.")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, text, arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        for flag, options in arguments:
+            command.add_argument(flag, **options)
+    return root
+
+
+def terminated(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, with its clean-up."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; gives its exit code."""
+    chosen = parser().parse_args(arguments)
+    module, function = COMMANDS[chosen.command][0].split(":")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
+    try:
+        body = getattr(importlib.import_module(f"heavylift.commands.{module}"), function)
+        code: int = body(chosen)
+    except HeavyliftError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `heavylift ls | head`
+        sys.stderr.close()
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

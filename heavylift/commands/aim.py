@@ -1,0 +1,45 @@
+"""Aims this process, and every process it starts, at the embedded AWS: whatever calls AWS from here on reaches loopback.
+
+Not the embedded AWS itself: that is heavylift.local.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import heavylift_runtime
+from heavylift.errors import InputError
+from heavylift.local.embedded import EmbeddedAws, Running
+from heavylift.project import Project
+
+
+def embedded(project: Project) -> EmbeddedAws:
+    """The embedded AWS of a checkout, running or not."""
+    return EmbeddedAws(project.home / "local")
+
+
+def start(project: Project, port: int | None) -> Running:
+    """Start the embedded AWS unless it runs already, and aim at it."""
+    runtime_root = Path(heavylift_runtime.__file__).parent.parent
+    aws = embedded(project)
+    running = aws.start(runtime_python=Path(sys.executable), runtime_root=runtime_root, port=port)
+    _aim(aws, running)
+    return running
+
+
+def at_running(project: Project) -> Running:
+    """Aim at the embedded AWS that runs; InputError when none does."""
+    aws = embedded(project)
+    running = aws.running()
+    if running is None:
+        raise InputError("the embedded AWS is not running; start it with `heavylift up FILE --local`")
+    _aim(aws, running)
+    return running
+
+
+def _aim(aws: EmbeddedAws, running: Running) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # the user's credentials and profile have no business on loopback
+    os.environ.update(aws.environment(running))

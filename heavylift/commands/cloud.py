@@ -1,0 +1,177 @@
+"""`up`, `deploy`, `destroy`, `down`, `synth`, `diff`, `weights push`: commands that change an AWS, or say how they would.
+
+Not the deployment's steps (heavylift.deploy), and not traffic to an endpoint (traffic.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heavylift.commands import aim
+from heavylift.deploy import cdk, purge, stacks
+from heavylift.deploy.console import Console
+from heavylift.deploy.flow import Deployment, Missed, Outcome
+from heavylift.deploy.prepare import prepare
+from heavylift.deploy.state import state, text
+from heavylift.deploy.told import calls, tell
+from heavylift.errors import DeployError, InputError
+from heavylift.plan.show import show
+from heavylift.project import Project
+
+
+def up(chosen: argparse.Namespace) -> int:
+    """Start the embedded AWS and deploy to it; interrupted, stop it if it did not run before."""
+    if not chosen.local:
+        raise InputError(
+            "`heavylift up` works on this machine: add --local; to deploy to an account, use `heavylift deploy FILE`"
+        )
+    with _deployment(chosen, steps=7) as deployment:
+        console, embedded = deployment.console, aim.embedded(deployment.project)
+        found_running = embedded.running() is not None
+        try:
+            with console.step("embedded AWS"):
+                running = aim.start(deployment.project, chosen.port)
+                console.detail(f"http://localhost:{running.port}, process {running.pid}")
+            with console.step("cdk bootstrap"):
+                deployment.bootstrap()
+            return _deploy(deployment, local=True)
+        except KeyboardInterrupt:
+            if found_running:
+                deployment.abandon()
+            else:
+                console.say("interrupted: stopping the embedded AWS")
+                embedded.stop()
+            raise
+
+
+def deploy(chosen: argparse.Namespace) -> int:
+    """Deploy to the account of the environment, or to the embedded AWS that runs."""
+    with _deployment(chosen, steps=5) as deployment:
+        if chosen.local:
+            aim.at_running(deployment.project)
+        try:
+            return _deploy(deployment, local=chosen.local)
+        except KeyboardInterrupt:
+            deployment.abandon()
+            raise
+
+
+@contextmanager
+def _deployment(chosen: argparse.Namespace, steps: int) -> Iterator[Deployment]:
+    """The project held, the model file validated and planned, the lock written."""
+    file = chosen.file.resolve()
+    project, console = Project.find(file.parent), Console(total=steps)
+    with project.only_one(chosen.command):
+        with console.step(f"plan {chosen.file}"):
+            prepared = prepare(file, console.progress("checksums"))
+            for line in show(prepared.plan).splitlines():
+                console.detail(line)
+        yield Deployment(project, prepared, console)
+
+
+def _deploy(deployment: Deployment, *, local: bool) -> int:
+    console, plan = deployment.console, deployment.prepared.plan
+    with console.step("cdk synth"):
+        deployment.synth()
+    with console.step("foundation stack"):
+        outputs = deployment.foundation().outputs
+    with console.step("weights push"):
+        deployment.push(outputs["WeightsBucketName"])
+    try:
+        with console.step("serving stack: model, endpoint, benchmark gate"):
+            outcome = deployment.serve(outputs["ReportsBucketName"])
+    except Missed as missed:
+        _show(missed.outcome)
+        raise
+    console.say(f"up in {sum(console.seconds.values()):.1f} s")
+    _show(outcome)
+    file = deployment.prepared.file.relative_to(deployment.project.root)
+    workload = None if plan.benchmark is None else plan.benchmark.workload
+    print(f"\nendpoint {plan.name} is {outcome.status}\n{calls(plan.name, file, workload, local=local)}")
+    return 0
+
+
+def _show(outcome: Outcome) -> None:
+    if outcome.run is not None and outcome.folder is not None:
+        print(flush=True)
+        tell(outcome.run.report, outcome.folder, measured_now=outcome.measured_now)
+
+
+def weights_push(chosen: argparse.Namespace) -> int:
+    """Copy the weights and the rendered options to the foundation's bucket."""
+    with _deployment(chosen, steps=2) as deployment:
+        if chosen.local:
+            aim.at_running(deployment.project)
+        found = deployment.found_foundation().outputs
+        with deployment.console.step("weights push"):
+            deployment.push(found["WeightsBucketName"])
+    return 0
+
+
+def synth(chosen: argparse.Namespace) -> int:
+    """Write the templates of one model."""
+    with _deployment(chosen, steps=2) as deployment:
+        with deployment.console.step("cdk synth"):
+            deployment.synth()
+        print(deployment.project.assembly)
+    return 0
+
+
+def diff(chosen: argparse.Namespace) -> int:
+    """Show what a deployment of one model would change."""
+    with _deployment(chosen, steps=2) as deployment:
+        if chosen.local:
+            aim.at_running(deployment.project)
+        with deployment.console.step("cdk synth"):
+            deployment.synth()
+        names = [stacks.FOUNDATION, stacks.serving(deployment.prepared.plan.name)]
+        app = str(deployment.project.assembly)
+        return cdk.run(deployment.project, ["diff", *names], app=app, line=lambda text: print(text, end=""))
+
+
+def destroy(chosen: argparse.Namespace) -> int:
+    """Remove a model's stack; with --purge its weights and reports too, and the foundation when no model is left."""
+    with _deployment(chosen, steps=4 if chosen.purge else 3) as deployment:
+        if chosen.local:
+            aim.at_running(deployment.project)
+        console, name = deployment.console, stacks.serving(deployment.prepared.plan.name)
+        with console.step("cdk synth"):
+            deployment.synth()
+        with console.step(f"destroy {name}"):
+            code = cdk.destroy(deployment.project, name, line=console.detail)
+            if code != 0:
+                raise DeployError(f"{name} was not destroyed (exit code {code}); the CDK CLI's lines are above")
+        if chosen.purge:
+            with console.step("purge"):
+                for line in purge.purge(deployment.prepared.plan):
+                    console.detail(line)
+    return 0
+
+
+def down(chosen: argparse.Namespace) -> int:
+    """Stop the embedded AWS and everything in it. Reports that were fetched stay in .heavylift/reports."""
+    project = Project.find(Path.cwd())
+    with project.only_one("down"):
+        aws = aim.embedded(project)
+        running = aws.running()
+        aws.stop()
+    print("nothing is up" if running is None else f"stopped the embedded AWS (process {running.pid}) and its endpoints")
+    return 0
+
+
+def status(chosen: argparse.Namespace) -> int:
+    """What is up: in the embedded AWS, or with --account in the account of the environment."""
+    project = Project.find(Path.cwd())
+    running = aim.embedded(project).running()
+    found: dict[str, object] = {"embedded_aws": None, "stacks": [], "endpoints": []}
+    if chosen.account:
+        found |= state()
+    elif running is not None:
+        aim.at_running(project)
+        found |= {"embedded_aws": {"pid": running.pid, "port": running.port}, **state()}
+    print(json.dumps(found, indent=2) if chosen.json else text(found))
+    return 0

@@ -1,0 +1,78 @@
+"""`validate`, `schema`, `plan`, `ls`: commands about model files, which need no AWS.
+
+Not the reading and planning themselves: heavylift.spec, heavylift.plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from heavylift.deploy.console import Console
+from heavylift.deploy.prepare import prepare
+from heavylift.errors import InputError
+from heavylift.plan.lock import lock_path, read_fresh
+from heavylift.plan.plan import Plan
+from heavylift.plan.show import show, sized
+from heavylift.project import Project
+from heavylift.spec import ModelSpec
+from heavylift.spec import schema as model_schema
+
+
+def validate(chosen: argparse.Namespace) -> int:
+    """Read a model file; its faults are the error."""
+    ModelSpec.from_yaml(chosen.file)
+    print(f"{chosen.file} is valid")
+    return 0
+
+
+def schema(_chosen: argparse.Namespace) -> int:
+    """Print the JSON Schema."""
+    print(json.dumps(model_schema(), indent=2))
+    return 0
+
+
+def plan(chosen: argparse.Namespace) -> int:
+    """Inspect the weights, write the lock, show the plan."""
+    made = prepare(chosen.file, Console().progress("checksums"))
+    if chosen.json:
+        print(made.plan.to_json(), end="")
+    else:
+        print(show(made.plan), end="")
+        print(f"lock    {lock_path(chosen.file)}", file=sys.stderr)
+    return 0
+
+
+def ls(chosen: argparse.Namespace) -> int:
+    """One line for each model file; a faulty one says so and does not hide the others."""
+    rows, faults = [], []
+    for file in Project.find(Path.cwd()).models():
+        try:
+            spec = ModelSpec.from_yaml(file)
+            rows.append(_row(Plan.fit(spec, read_fresh(spec, file))))
+        except InputError as error:
+            faults += error.faults
+    if chosen.json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        shown = [tuple(rows[0]), *(tuple(str(value) for value in row.values()) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        for line in shown:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if faults:
+        raise InputError(faults)
+    return 0
+
+
+def _row(made: Plan) -> dict[str, str | int]:
+    return {
+        "name": made.name,
+        "engine": made.engine,
+        "dtype": made.dtype,
+        "tensor_parallel_degree": made.tensor_parallel_degree,
+        "instance_type": made.instance.type,
+        "instances": made.instance.count,
+        "model": sized(made.model.bytes),
+    }

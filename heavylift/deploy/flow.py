@@ -1,0 +1,123 @@
+"""The order of a deployment: foundation, weights, serving stack, gate; and what came of it.
+
+Not the steps themselves: each is a function of another module. Works the same against AWS and the embedded AWS;
+which of the two is decided by the process's environment before this is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+
+from heavylift.deploy import cdk, reports, stacks
+from heavylift.deploy.console import Console
+from heavylift.deploy.prepare import Prepared
+from heavylift.errors import DeployError, SloMissed
+from heavylift.local.embedded import ACCOUNT
+from heavylift.local.environment import REGION
+from heavylift.project import Project
+from heavylift.weights.push import push, push_config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished deployment: the stack's status, and the gate's newest report for this plan, if it has a gate."""
+
+    status: str
+    run: reports.Run | None
+    folder: Path | None
+    measured_now: bool
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One model's deployment to the AWS that the environment names."""
+
+    project: Project
+    prepared: Prepared
+    console: Console
+
+    def bootstrap(self) -> None:
+        """`cdk bootstrap` the embedded AWS, once; an account of the user's is his to bootstrap."""
+        if stacks.describe(boto3.client("cloudformation"), stacks.TOOLKIT) is None:
+            arguments = ["bootstrap", f"aws://{ACCOUNT}/{REGION}"]
+            self._check(cdk.run(self.project, arguments, line=self.console.detail), "cdk bootstrap", stacks.TOOLKIT)
+
+    def synth(self) -> None:
+        """Run app.py for this model file."""
+        self._check(cdk.synth(self.project, self.prepared.file, line=self.console.detail), "cdk synth", None)
+
+    def foundation(self) -> stacks.Stack:
+        """Deploy what outlives the model; gives the stack with its outputs."""
+        code = cdk.deploy(self.project, stacks.FOUNDATION, line=self.console.detail)
+        self._check(code, "the foundation", stacks.FOUNDATION)
+        return self.found_foundation()
+
+    def found_foundation(self) -> stacks.Stack:
+        """The foundation as it stands. Raises DeployError when there is none."""
+        found = stacks.describe(boto3.client("cloudformation"), stacks.FOUNDATION)
+        if found is None:
+            raise DeployError(f"there is no stack {stacks.FOUNDATION}; `heavylift deploy FILE` makes it")
+        return found
+
+    def push(self, bucket: str) -> None:
+        """Copy weights and rendered options to their immutable prefixes; what is there already is not sent again."""
+        s3, made = boto3.client("s3"), self.prepared
+        weights = push(made.plan, made.lock, made.weights, bucket, s3, self.console.progress("weights"))
+        for pushed in (weights, push_config(made.plan, made.file.parent, bucket, s3)):
+            self.console.detail(f"{pushed.uri}: {pushed.sent:,} bytes sent, {pushed.already:,} were there")
+
+    def serve(self, reports_bucket: str) -> Outcome:
+        """Deploy the serving stack and fetch what its gate reported. Raises SloMissed or DeployError on a roll-back."""
+        plan, s3 = self.prepared.plan, boto3.client("s3")
+        before = frozenset(reports.prefixes(s3, reports_bucket, plan.name))
+        name = stacks.serving(plan.name)
+        code = cdk.deploy(self.project, name, line=self.console.detail)
+        run, folder, new = None, None, None
+        if plan.gate_digest is not None:
+            new = reports.newest(s3, reports_bucket, plan.name, gate_digest=plan.gate_digest, than=before)
+            run = new or reports.newest(s3, reports_bucket, plan.name, gate_digest=plan.gate_digest)
+        if run is not None:
+            folder = reports.fetch(s3, reports_bucket, run, self.project.home / "reports" / plan.name)
+        stack = stacks.describe(boto3.client("cloudformation"), name)
+        outcome = Outcome("deleted" if stack is None else stack.status, run, folder, new is not None)
+        if code != 0:
+            self._explain(name, outcome)
+        return outcome
+
+    def abandon(self) -> None:
+        """Take back the operation that an interrupt left behind in CloudFormation, and wait until the stack is still."""
+        cloudformation, name = boto3.client("cloudformation"), stacks.serving(self.prepared.plan.name)
+        stack = stacks.describe(cloudformation, name)
+        if stack is None or not stack.status.endswith("_IN_PROGRESS"):
+            return
+        self.console.say(f"interrupted: taking back {name} ({stack.status})")
+        if stack.status == "UPDATE_IN_PROGRESS":
+            cloudformation.cancel_update_stack(StackName=name)
+        elif stack.status == "CREATE_IN_PROGRESS":
+            cloudformation.delete_stack(StackName=name)
+        left = stacks.settled(cloudformation, name)
+        self.console.say(f"{name} is {'gone' if left is None else left.status}")
+
+    def _explain(self, name: str, outcome: Outcome) -> None:
+        reasons = stacks.failures(boto3.client("cloudformation"), name)
+        told = "\n".join(f"  {reason}" for reason in reasons) or "  the CDK CLI's lines above say why"
+        if outcome.measured_now and outcome.run is not None and outcome.run.report["verdict"] == "FAIL":
+            raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
+        raise DeployError(f"{name} was not deployed ({outcome.status}):\n{told}")
+
+    def _check(self, code: int, what: str, stack: str | None) -> None:
+        if code == 0:
+            return
+        reasons = [] if stack is None else stacks.failures(boto3.client("cloudformation"), stack)
+        raise DeployError("\n".join([f"{what} failed (exit code {code}); its lines are above", *reasons]))
+
+
+class Missed(SloMissed):
+    """SloMissed, with the outcome that the command still shows."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(message)

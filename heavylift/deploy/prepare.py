@@ -1,0 +1,41 @@
+"""Reads a model file, inspects its weights, writes its lock and fits its plan: all that precedes a deployment.
+
+Not a deployment. A lock that is the same as before is not written again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from heavylift.plan.lock import Lock, lock_path
+from heavylift.plan.plan import Plan
+from heavylift.spec import ModelSpec
+from heavylift.weights.inspect import Progress, inspect, store_of
+from heavylift.weights.store import Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model file (absolute path) with its lock, its plan, and the place of its weights."""
+
+    file: Path
+    lock: Lock
+    plan: Plan
+    weights: Store
+
+
+def prepare(file: Path, progress: Progress) -> Prepared:
+    """Raises InputError with every fault. The lock is written only when the plan fits."""
+    spec = ModelSpec.from_yaml(file)
+    client = None
+    if spec.model.s3 is not None:
+        import boto3  # a plan of a local folder needs no AWS
+
+        client = boto3.client("s3")
+    lock = inspect(spec, file.parent, client, progress)
+    plan = Plan.fit(spec, lock)
+    path = lock_path(file)
+    if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
+        lock.write(path)
+    return Prepared(file, lock, plan, store_of(spec, file.parent, client))

@@ -1,0 +1,65 @@
+"""What CloudFormation says of our stacks: status, outputs, and why the last operation failed.
+
+Not the changing of stacks: the CDK CLI does that.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.errors import DeployError
+
+FOUNDATION = "heavylift-foundation"
+TOOLKIT = "CDKToolkit"
+
+
+def serving(name: str) -> str:
+    """The name of a model's serving stack."""
+    return f"heavylift-{name}"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack as DescribeStacks shows it."""
+
+    name: str
+    status: str
+    outputs: dict[str, str]
+
+
+def describe(cloudformation: Any, name: str) -> Stack | None:
+    """The stack, or None if there is none."""
+    try:
+        found = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    except cloudformation.exceptions.ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+    return Stack(name, found["StackStatus"], outputs)
+
+
+def failures(cloudformation: Any, name: str) -> list[str]:
+    """`<logical id>: <reason>` of every resource that failed in the last operation, first failure first."""
+    reasons: list[str] = []
+    for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=name):
+        for event in page["StackEvents"]:  # newest first
+            status, is_stack = event.get("ResourceStatus", ""), event["LogicalResourceId"] == name
+            if is_stack and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"):
+                return reasons[::-1]
+            reason = event.get("ResourceStatusReason", "")
+            if status.endswith("_FAILED") and not is_stack and "cancelled" not in reason.lower():
+                reasons.append(f"{event['LogicalResourceId']}: {reason}")
+    return reasons[::-1]
+
+
+def settled(cloudformation: Any, name: str, *, seconds: float = 900.0) -> Stack | None:
+    """Wait until no operation is in progress; the stack, or None if it is gone. DeployError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (stack := describe(cloudformation, name)) is not None and stack.status.endswith("_IN_PROGRESS"):
+        if time.monotonic() > deadline:
+            raise DeployError(f"{name} is still {stack.status} after {seconds:.0f} s")
+        time.sleep(0.5)
+    return stack
