@@ -165,7 +165,7 @@ def test_a_benchmark_without_targets_is_refused(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ("", "1:1: the file must be a mapping"),
-        ("- a\n", "1:1: the file must be a mapping of keys and values; got a list"),
+        ("- a\n", "1:1: the file must be a mapping of keys and values"),
         ("name:\n\tx: 1\n", "2:1: not YAML: a tab cannot indent; use spaces"),
         ("a: b: c\n", "1:5: not YAML: mapping values are not allowed here"),
         ("a: 1\n---\nb: 1\n", "2:1: not YAML: expected a single document"),

@@ -11,6 +11,7 @@ from heavylift.errors import InputError
 from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
 from heavylift.plan.lock import Lock
+from heavylift.plan.memory import Need
 from heavylift.plan.plan import Decision, Memory
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
@@ -25,7 +26,7 @@ NEW_TOKENS = 64  # generated where a request gives no number
 
 @dataclass(frozen=True)
 class Demand:
-    """`family` is None for a script, of which only the size of its files is known. `element` in bytes."""
+    """`family` is None for a script, of which only the size of its files is known. `needs` is by degree."""
 
     spec: ModelSpec
     lock: Lock
@@ -34,6 +35,7 @@ class Demand:
     dtype: str
     hardware: tuple[Hardware, ...]
     new_tokens: int
+    needs: dict[int, Need]
     decisions: tuple[Decision, ...]
 
     @classmethod
@@ -56,37 +58,48 @@ class Demand:
         tokens = given if isinstance(given, int) and not isinstance(given, bool) and given > 0 else NEW_TOKENS
         runs_on = tuple(name for name in hardware if name in engine.hardware)
         hardware_decision = Decision("hardware", " or ".join(runs_on), "computed", reason)
-        return cls(
-            spec, lock, engine, family, dtype, runs_on, tokens, (engine_decision, dtype_decision, hardware_decision)
-        )
+        decisions = (engine_decision, dtype_decision, hardware_decision)
+        needs = _needs(spec, lock, family, dtype, tokens)
+        return cls(spec, lock, engine, family, dtype, runs_on, tokens, needs, decisions)
 
+    @property
     def degrees(self) -> tuple[int, ...]:
-        """Degrees to try, smallest first. Raises InputError when the given one does not divide the model."""
-        given = self.spec.tensor_parallel_degree
-        if given == "auto":
-            return tuple(degree for degree in DEGREES if not self._refused(degree))
-        if faults := self._refused(given):
-            raise InputError(faults)
-        return (given,)
+        """Degrees to try, smallest first."""
+        return tuple(self.needs)
 
     def memory(self, fact: InstanceFact, degree: int) -> Memory:
         """The ledger on one instance of this type."""
-        workers, element = self.spec.serving.workers, memory.BYTES_PER_ELEMENT[self.dtype]
-        if self.family is None:
-            stored = memory.BYTES_PER_ELEMENT.get(self.lock.model.dtype or self.dtype, element)
-            shares = 1 if fact.hardware == "cpu" else degree
-            need = memory.script_need(weights_bytes(self.lock) * element // stored, shares)
-            return memory.ledger(fact, need, shares, 1, workers)
-        config = _config(self.lock)
-        per_rank = self.family.bytes_per_rank(config, degree, element)
-        rows = self.spec.serving.batch_size
-        need = memory.family_need(config, per_rank, degree, element, rows, self.new_tokens)
-        return memory.ledger(fact, need, degree, degree, workers)
+        workers = self.spec.serving.workers
+        if self.family is not None:
+            return memory.ledger(fact, self.needs[degree], degree, degree, workers)
+        if fact.hardware == "cpu":  # a script is one process; on a CPU it holds all of the model, whatever the degree
+            return memory.ledger(fact, _script_need(self.lock, self.dtype, 1), 1, 1, workers)
+        return memory.ledger(fact, self.needs[degree], degree, 1, workers)
 
-    def _refused(self, degree: int) -> list[str]:
-        if degree > 1 and self.family is not None and not self.engine.tensor_parallel:
-            return [f"engine {self.engine.name} has no tensor parallelism; got tensor_parallel_degree {degree}"]
-        return [] if self.family is None else self.family.check(_config(self.lock), degree)
+
+def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, tokens: int) -> dict[int, Need]:
+    """What one rank holds, for each degree that divides the model. Raises InputError when the given one does not."""
+    given = spec.tensor_parallel_degree
+    degrees = DEGREES if given == "auto" else (given,)
+    if family is None:
+        return {degree: _script_need(lock, dtype, degree) for degree in degrees}
+    config, element, rows = _config(lock), memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
+    refused = {degree: family.check(config, degree) for degree in degrees}
+    if given != "auto" and refused[given]:
+        raise InputError(refused[given])
+    return {
+        degree: memory.family_need(
+            config, family.bytes_per_rank(config, degree, element), degree, element, rows, tokens
+        )
+        for degree in degrees
+        if not refused[degree]
+    }
+
+
+def _script_need(lock: Lock, dtype: str, ranks: int) -> Need:
+    element = memory.BYTES_PER_ELEMENT[dtype]
+    stored = memory.BYTES_PER_ELEMENT.get(lock.model.dtype or dtype, element)
+    return memory.script_need(weights_bytes(lock) * element // stored, ranks)
 
 
 def weights_bytes(lock: Lock) -> int:

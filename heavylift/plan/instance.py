@@ -35,7 +35,7 @@ class Choice:
 
 def choose(demand: Demand) -> tuple[Choice, tuple[Decision, ...]]:
     """Raises InputError naming the missing GiB and the cheapest type that fits."""
-    degrees, spec = demand.degrees(), demand.spec
+    degrees, spec = demand.degrees, demand.spec
     if spec.instance_type != "auto":
         fact = facts.instances()[spec.instance_type]
         tried = [_weigh(demand, fact, degree, crowded=True) for degree in degrees]

@@ -1,0 +1,315 @@
+"""Plan.fit: every auto answered, with its arithmetic, or a refusal that says what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heavylift.errors import InputError
+from heavylift.plan import facts, times
+from heavylift.plan.digest import File, digest
+from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
+from heavylift.plan.memory import GIB
+from heavylift.plan.plan import Plan
+from heavylift.plan.show import show
+from heavylift.serving import render
+from heavylift.spec import ModelSpec
+from heavylift_runtime.families import family_of
+from heavylift_runtime.options import Options
+
+XXL = {  # google/flan-t5-xxl's config.json, the fields that shape it
+    "model_type": "t5",
+    "architectures": ["T5ForConditionalGeneration"],
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_decoder_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+SMALL = {**XXL, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 4, "num_decoder_layers": 4, "num_heads": 4}
+SLO = {"metric": "e2e_latency", "percentile": 90.0, "max_ms": 2000.0}
+BENCHMARK = {"workload": "four-tasks", "slo": [SLO]}
+
+
+def spec_of(**fields: Any) -> ModelSpec:
+    return ModelSpec.model_validate({"name": "x", "model": {"path": "m"}, "benchmark": BENCHMARK, **fields})
+
+
+def lock_of(config: dict[str, Any] | None, *, size: int | None = None, code: bool = False, **fields: Any) -> Lock:
+    """A lock as inspect would write it, of fp32 weights that nobody has to hold."""
+    parameters = None if config is None else family_of(config).parameters(config)
+    weights = size if size is not None else 4 * (parameters or 0)
+    files = (File("config.json", 700, "c" * 64), File("model.safetensors", weights, "d" * 64))
+    entries = (File("model.py", 500, "e" * 64),)
+    known = {
+        "source": "path:m",
+        "revision": None,
+        "config": config,
+        "dtype": "fp32",
+        "parameters": parameters,
+        **fields,
+    }
+    model = LockedModel(weights=Weights(digest(files), weights + 700, files), **known)
+    return Lock(FORMAT, model, Files(digest(entries), entries) if code else None)
+
+
+def why(plan: Plan, field: str) -> str:
+    return next(row.why for row in plan.decisions if row.field == field)
+
+
+def test_a_small_t5_gets_the_cheapest_cpu_type_with_two_vcpus_for_each_rank() -> None:
+    plan = Plan.fit(spec_of(tensor_parallel_degree=2), lock_of(SMALL))
+
+    assert (plan.engine, plan.dtype, plan.tensor_parallel_degree) == ("native", "fp32", 2)
+    assert plan.instance.type == "ml.c6i.xlarge"
+    assert plan.variant.volume_size_in_gb == 30
+    assert "cheaper types do not fit (ml.m7i.large has 2 vCPUs; 2 ranks want 4)" in why(plan, "instance_type")
+
+
+def test_an_auto_degree_is_the_smallest_that_fits() -> None:
+    plan = Plan.fit(spec_of(), lock_of(SMALL))
+
+    assert (plan.tensor_parallel_degree, plan.instance.type) == (1, "ml.c6i.large")
+
+
+def test_a_degree_that_does_not_divide_the_heads_is_refused_with_those_that_do() -> None:
+    with pytest.raises(InputError, match="degree 8 does not divide 'num_heads' 4; use 1 or 2 or 4"):
+        Plan.fit(spec_of(tensor_parallel_degree=8), lock_of(SMALL))
+
+
+def test_weights_are_counted_for_each_rank_from_the_familys_table() -> None:
+    plan = Plan.fit(spec_of(tensor_parallel_degree=4, instance_type="ml.m5.24xlarge"), lock_of(XXL))
+
+    weights = next(row for row in plan.memory.rows if row.what == "weights")
+
+    assert weights.bytes == 4 * family_of(XXL).bytes_per_rank(XXL, 4, 4)
+    assert weights.bytes > 44e9  # 11 B parameters in fp32
+    assert plan.memory.needed("host") == sum(row.bytes for row in plan.memory.rows)
+
+
+def test_a_plan_that_does_not_fit_names_the_missing_gigabytes_and_the_cheapest_type_that_fits() -> None:
+    with pytest.raises(InputError) as caught:
+        Plan.fit(spec_of(instance_type="ml.c6i.xlarge"), lock_of(XXL))
+
+    (fault,) = caught.value.faults
+    assert "ml.c6i.xlarge needs" in fault and "and has 8.00 GiB" in fault
+    assert "GiB are missing; the cheapest type that fits is ml.m6i.4xlarge, $0.9216 per hour" in fault
+
+
+def test_the_cheapest_type_that_is_named_does_fit() -> None:
+    plan = Plan.fit(spec_of(instance_type="ml.m6i.4xlarge"), lock_of(XXL))
+
+    assert plan.memory.missing("host") == 0
+    assert plan == replace(Plan.fit(spec_of(), lock_of(XXL)), decisions=plan.decisions)
+
+
+def test_half_the_bytes_are_needed_in_bf16() -> None:
+    whole = Plan.fit(spec_of(instance_type="ml.m5.24xlarge"), lock_of(XXL))
+    half = Plan.fit(spec_of(instance_type="ml.m5.24xlarge", dtype="bf16"), lock_of(XXL))
+
+    assert 2 * half.memory.rows[0].bytes == whole.memory.rows[0].bytes
+    assert dict(half.properties)["option.dtype"] == "bf16"
+
+
+def test_a_script_is_planned_by_bytes_alone() -> None:
+    spec = spec_of(code="c", engine="script")
+
+    plan = Plan.fit(spec, lock_of(None, size=GIB, code=True))
+
+    assert (plan.engine, plan.model.family, plan.model.code) == ("script", None, "c")
+    assert dict(plan.properties)["option.entryPoint"] == "model.py" and plan.properties[0] == ("engine", "Python")
+    assert next(row.bytes for row in plan.memory.rows if row.what == "weights") == GIB
+
+
+def test_a_large_script_gets_a_gpu_that_holds_it_and_no_volume_beside_its_nvme() -> None:
+    plan = Plan.fit(spec_of(code="c"), lock_of(None, size=12 * GIB, code=True))
+
+    assert (plan.engine, plan.instance.type) == ("script", "ml.g6.2xlarge")
+    assert plan.variant.volume_size_in_gb is None
+    assert plan.memory.missing("host") == plan.memory.missing("accelerator") == 0
+
+
+def test_a_given_volume_keeps_nvme_types_out() -> None:
+    plan = Plan.fit(spec_of(code="c", volume_size_in_gb=100), lock_of(None, size=6 * GIB, code=True))
+
+    assert plan.instance.nvme is False and plan.variant.volume_size_in_gb == 100
+
+
+def test_an_engine_on_hardware_it_does_not_run_on_is_refused() -> None:
+    with pytest.raises(InputError, match="engine native runs on cpu; instance_type ml"):
+        Plan.fit(spec_of(engine="native", instance_type="ml.g5.xlarge"), lock_of(SMALL))
+
+
+def test_a_family_that_no_engine_has_is_told_to_bring_a_script() -> None:
+    lock = lock_of(None, size=GIB)
+    llama = replace(lock, model=replace(lock.model, config={"model_type": "llama"}))
+
+    with pytest.raises(
+        InputError, match=r"no engine of this version serves model_type 'llama' .*model\.py of your own"
+    ):
+        Plan.fit(spec_of(), llama)
+    with pytest.raises(InputError, match=r"path:m has no config\.json; only engine: script can serve it"):
+        Plan.fit(spec_of(), lock)
+
+
+def test_weights_with_too_few_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="path:m holds 5 parameters, its "):
+        Plan.fit(spec_of(), lock_of(SMALL, parameters=5))
+
+
+def test_options_that_the_runtime_would_refuse_are_refused_now() -> None:
+    with pytest.raises(InputError, match=r"unknown key 'option\.max_new_token' for engine native"):
+        Plan.fit(spec_of(options={"max_new_token": 5}), lock_of(SMALL))
+    with pytest.raises(InputError, match="batch_size must be 1 with a script"):
+        Plan.fit(spec_of(code="c", serving={"batch_size": 4}), lock_of(None, size=9, code=True))
+
+
+def test_the_runtime_reads_back_what_the_plan_means() -> None:
+    spec = spec_of(tensor_parallel_degree=2, options={"max_new_tokens": 9}, serving={"workers": 2, "batch_size": 4})
+    plan = Plan.fit(spec, lock_of(SMALL))
+
+    options = Options.parse(render(plan), {})
+
+    assert (options.engine, options.dtype, options.tensor_parallel_degree) == ("native", "fp32", 2)
+    assert (options.max_new_tokens, options.workers, options.batch_size) == (9, 2, 4)
+    assert (options.max_batch_delay, options.job_queue_size) == (10, 100)
+
+
+def test_timeouts_follow_from_bytes_and_bandwidth_and_stay_within_sagemakers_limits() -> None:
+    small, large = Plan.fit(spec_of(), lock_of(SMALL)), Plan.fit(spec_of(), lock_of(XXL))
+
+    assert 60 <= small.variant.container_startup_health_check_timeout_in_seconds < 300
+    assert large.variant.container_startup_health_check_timeout_in_seconds > 300
+    assert large.variant.model_data_download_timeout_in_seconds == 120  # the container streams; SageMaker copies little
+    assert "1 GB/s + 30 s start" in why(large, "container_startup_health_check_timeout_in_seconds")
+
+
+def test_with_isolation_the_download_counts_against_the_other_timeout() -> None:
+    streamed = Plan.fit(spec_of(), lock_of(XXL)).variant
+    copied = Plan.fit(spec_of(enable_network_isolation=True), lock_of(XXL)).variant
+
+    assert copied.model_data_download_timeout_in_seconds > streamed.model_data_download_timeout_in_seconds
+    assert (
+        copied.container_startup_health_check_timeout_in_seconds
+        < streamed.container_startup_health_check_timeout_in_seconds
+    )
+    assert copied.volume_size_in_gb == 30 + 52  # ⌈1.15 · 45.0 GB⌉
+
+
+@given(size=st.integers(0, 2 * 10**12), name=st.sampled_from(sorted(facts.instances())))
+def test_a_timeout_is_always_one_that_sagemaker_takes(size: int, name: str) -> None:
+    fact = facts.instances()[name]
+
+    for answer in (times.download_timeout(size, fact), times.health_timeout(size, size, fact)):
+        assert 60 <= answer.value <= 3600
+    assert 1 <= times.volume(size).value <= 512
+
+
+def test_what_no_volume_holds_and_no_timeout_allows_is_refused() -> None:
+    huge = spec_of(code="c", volume_size_in_gb="auto", instance_type="ml.m5.24xlarge", tensor_parallel_degree=1)
+
+    with pytest.raises(InputError, match=r"needs .* GiB of host memory"):
+        Plan.fit(huge, lock_of(None, size=600 * 10**9, code=True))
+    assert times.volume(600 * 10**9).over and times.health_timeout(10**13, 0, facts.instances()["ml.c5.large"]).over
+
+
+def test_given_values_are_kept_and_the_computed_ones_shown_beside_them() -> None:
+    spec = spec_of(container_startup_health_check_timeout_in_seconds=777, volume_size_in_gb=44)
+    plan = Plan.fit(spec, lock_of(SMALL))
+
+    assert plan.variant.container_startup_health_check_timeout_in_seconds == 777
+    assert plan.variant.volume_size_in_gb == 44
+    assert why(plan, "volume_size_in_gb").startswith("computed would be 30")
+
+
+def test_every_auto_has_its_decision() -> None:
+    autos = [name for name, field in ModelSpec.model_fields.items() if field.default == "auto"]
+
+    plan = Plan.fit(spec_of(), lock_of(SMALL))
+
+    assert set(autos) <= {row.field for row in plan.decisions}
+    assert all(row.why for row in plan.decisions)
+
+
+def test_planning_is_pure_and_survives_json() -> None:
+    plan = Plan.fit(spec_of(), lock_of(SMALL))
+
+    assert Plan.fit(spec_of(), lock_of(SMALL)).to_json() == plan.to_json()
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_json_that_is_no_plan_is_refused() -> None:
+    document = json.loads(Plan.fit(spec_of(), lock_of(SMALL)).to_json())
+
+    with pytest.raises(InputError, match="format"):
+        Plan.from_json(json.dumps({**document, "format": "heavylift.plan/2"}))
+    with pytest.raises(InputError, match="extra"):
+        Plan.from_json(json.dumps({**document, "extra": 1}))
+    with pytest.raises(InputError, match="JSON"):
+        Plan.from_json("{")
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [
+        ({"description": "another"}, True),
+        ({"tags": {"team": "a"}}, True),
+        ({"initial_instance_count": 2}, False),
+        ({"instance_type": "ml.c7i.xlarge"}, False),
+        ({"serving": {"batch_size": 4}}, False),
+        ({"environment": {"OMP_NUM_THREADS": "1"}}, False),
+        ({"benchmark": {**BENCHMARK, "requests": 9}}, False),
+        ({"benchmark": {**BENCHMARK, "slo": [{**SLO, "max_ms": 1.0}]}}, False),
+    ],
+)
+def test_the_gate_runs_again_exactly_when_the_measurement_would_change(fields: dict[str, Any], same: bool) -> None:
+    before = Plan.fit(spec_of(), lock_of(SMALL))
+    after = Plan.fit(spec_of(**fields), lock_of(SMALL))
+
+    assert (before.gate_digest == after.gate_digest) is same
+
+
+def test_a_model_without_a_benchmark_has_no_gate() -> None:
+    plan = Plan.fit(spec_of(benchmark=None), lock_of(SMALL))
+
+    assert plan.benchmark is None and plan.gate_digest is None
+
+
+def test_the_benchmarks_json_is_the_one_of_the_formats() -> None:
+    plan = Plan.fit(spec_of(tensor_parallel_degree=2, serving={"batch_size": 4}), lock_of(SMALL))
+
+    document = json.loads(plan.benchmark_json())
+
+    assert document["format"] == "heavylift.benchmark/1" and "\n" not in plan.benchmark_json()
+    assert document["subject"] == {
+        "model": "x",
+        "engine": "native",
+        "quantization": "none",
+        "dtype": "fp32",
+        "batch": 4,
+        "tensor_parallel_degree": 2,
+        "workers": 1,
+        "instance_type": "ml.c6i.xlarge",
+        "instance_count": 1,
+    }
+    assert document["slo"] == [{"metric": "e2e_latency", "percentile": 90, "max_ms": 2000}]
+    assert document["on_fail"] == "rollback"
+
+
+def test_the_text_shows_every_decision_and_every_byte() -> None:
+    plan = Plan.fit(spec_of(), lock_of(SMALL))
+
+    text = show(plan)
+
+    assert all(row.field in text and row.why in text for row in plan.decisions)
+    assert all(row.formula in text for row in plan.memory.rows)
+    assert plan.weights_digest in text and "$0.102 per hour in us-east-1 (estimated" in text
