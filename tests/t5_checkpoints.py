@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import T5Config, T5ForConditionalGeneration
 
 SMALL: dict[str, Any] = {
-    "vocab_size": 61, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4,
+    "vocab_size": 61, "d_model": 24, "d_kv": 6, "d_ff": 36, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
     "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "feed_forward_proj": "gated-gelu",
     "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "initializer_factor": 1.0,
 }  # fmt: skip
@@ -29,7 +29,7 @@ def write_t5(folder: Path, *, tied: bool = False, seed: int = 0, **config: Any) 
     model = T5ForConditionalGeneration(T5Config(**{**SMALL, **config}, tie_word_embeddings=tied))
     with torch.no_grad():
         for parameter in model.parameters():  # norms of 1 and tiny queries would hide mistakes
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+            parameter.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(folder)
     edit_config(folder, tie_word_embeddings=tied, scale_decoder_outputs=None)
     if not tied:

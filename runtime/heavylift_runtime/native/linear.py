@@ -14,9 +14,9 @@ PACK_FROM = {torch.float32: 2**17, torch.bfloat16: 0}
 more than torch.mm, which a fp32 weight of 128 x 128 never earns back; bf16 goes through oneDNN in either case."""
 
 
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of PyTorch has the packed form for `dtype`."""
-    return dtype in PACK_FROM and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def can_pack(weight: Tensor) -> bool:
+    """Whether this build of PyTorch has the packed form for the weight's type and device."""
+    return weight.device.type == "cpu" and weight.dtype in PACK_FROM and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Linear:
@@ -25,7 +25,7 @@ class Linear:
     def __init__(self, weight: Tensor, *, packed: bool | None = None) -> None:
         """`packed`: None lets the size decide; the plain weight is not kept beside the packed one."""
         if packed is None:
-            packed = can_pack(weight.dtype) and weight.numel() >= PACK_FROM[weight.dtype]
+            packed = can_pack(weight) and weight.numel() >= PACK_FROM[weight.dtype]
         self.packed = packed
         if packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)

@@ -1,0 +1,96 @@
+"""The layers against what they stand for: packed products, norm, position buckets, attention, the growing cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
+
+from heavylift_runtime.native.cache import FIRST, SelfCache
+from heavylift_runtime.native.layers import RMSNorm, attend, position_buckets
+from heavylift_runtime.native.linear import PACK_FROM, Linear, can_pack
+
+
+@pytest.mark.parametrize("rows", [1, 4, 17])
+@pytest.mark.parametrize("shape", [(512, 256), (257, 64), (8, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_product_is_that_of_f_linear(packed: bool, dtype: torch.dtype, shape: tuple[int, int], rows: int) -> None:
+    torch.manual_seed(0)
+    weight, x, base = (torch.randn(*size).to(dtype) for size in (shape, (rows, shape[1]), (rows, shape[0])))
+
+    with torch.inference_mode():
+        linear = Linear(weight, packed=packed)
+        product, total = linear(x), linear.onto(base, x)
+
+    exact = F.linear(x.double(), weight.double())
+    tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.2, "rtol": 0.02}
+    torch.testing.assert_close(product.double(), exact, **tolerance)
+    torch.testing.assert_close(total.double(), exact + base, **tolerance)
+
+
+def test_this_pytorch_has_the_packed_product_and_size_decides_on_it() -> None:
+    side = 2 * int(PACK_FROM[torch.float32] ** 0.5)
+
+    assert can_pack(torch.empty(1))
+    assert Linear(torch.randn(side, side)).packed
+    assert not Linear(torch.randn(128, 128)).packed
+    assert Linear(torch.randn(128, 128, dtype=torch.bfloat16)).packed
+    assert not Linear(torch.randn(side, side, dtype=torch.float64)).packed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_is_that_of_transformers(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(48).to(dtype), (torch.randn(5, 48) * 30).to(dtype)
+    theirs = T5LayerNorm(48, eps=1e-5).to(dtype)
+    theirs.weight.data.copy_(weight)
+
+    with torch.inference_mode():
+        ours, expected = RMSNorm(weight, 1e-5)(x), theirs(x)
+
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize(("buckets", "furthest"), [(32, 128), (32, 64), (8, 20), (4, 3), (64, 1000)])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_every_distance_falls_into_transformers_bucket(bidirectional: bool, buckets: int, furthest: int) -> None:
+    distance = torch.arange(-3000, 3000)
+
+    ours = position_buckets(distance, bidirectional=bidirectional, buckets=buckets, furthest=furthest)
+
+    theirs = T5Attention._relative_position_bucket(distance, bidirectional, buckets, furthest)
+    assert torch.equal(ours, theirs)
+
+
+def test_attention_is_the_fused_kernels() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(6, 1, 8), torch.randn(6, 11, 8), torch.randn(6, 11, 8)
+    bias = torch.randn(6, 1, 11)
+    bias[:, :, 7:] = -torch.inf
+
+    ours = attend(query, key, value, bias)
+
+    theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_the_cache_grows_without_forgetting_and_sees_no_future() -> None:
+    def bias(distances: int) -> torch.Tensor:
+        return torch.arange(distances).float().repeat(3, 1)
+
+    cache = SelfCache(2, 4, 3, 5, torch.float32, bias)
+
+    for position in range(2 * FIRST + 3):
+        slots, row = cache.next()
+        for layer, slot in enumerate(slots):
+            slot.fill_(100 * layer + position + 1)
+        past, future = row[0, 0, : position + 1], row[0, 0, position + 1 :]
+        assert past.tolist() == list(range(position, -1, -1))
+        assert torch.isneginf(future).all()
+    cache.keep(torch.tensor([3, 1]))
+
+    assert cache.keys[1].shape == (2 * 3, 4 * FIRST, 5)
+    assert cache.values[1][0, : 2 * FIRST + 3, 0].tolist() == [101.0 + position for position in range(2 * FIRST + 3)]
+    assert not cache.keys[1][:, 2 * FIRST + 3 :].any()

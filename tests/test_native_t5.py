@@ -1,0 +1,206 @@
+"""The native T5 against transformers on the same checkpoint: logits and greedy tokens at every degree; its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rank_threads import on_ranks
+from t5_checkpoints import edit_config, edit_tensors, oracle, write_t5
+from torch import Tensor
+
+from heavylift_runtime.families import family_of
+from heavylift_runtime.families.t5 import T5, Shape
+from heavylift_runtime.families.table import shard
+from heavylift_runtime.native.architectures.t5 import T5Model
+from heavylift_runtime.native.batch import Batch
+from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.distributed import Alone, Group
+from heavylift_runtime.native.generate import Answer, greedy
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.sources import Folder
+
+KINDS: dict[str, dict[str, Any]] = {
+    "flan": {},
+    "first-t5": {"tied": True, "feed_forward_proj": "relu"},
+    "six-heads": {"num_heads": 6, "d_kv": 5, "vocab_size": 62},
+    "wide-heads": {"d_kv": 16, "feed_forward_proj": "gated-silu", "num_decoder_layers": None},
+    "tied-gated": {"tied": True, "vocab_size": 63},
+}
+DEGREES = [("flan", 1), ("flan", 2), ("flan", 4), ("first-t5", 1), ("first-t5", 2), ("six-heads", 1), ("six-heads", 3),
+           ("wide-heads", 1), ("wide-heads", 2), ("tied-gated", 1), ("tied-gated", 4)]  # fmt: skip
+PROMPTS = [[5, 9, 33, 21, 7, 1], [12, 1], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 1], [3, 1]]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("t5")
+    return {kind: write_t5(folder / kind, **config) for kind, config in KINDS.items()}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def model_on(folder: Path, group: Group, dtype: torch.dtype = torch.float32) -> T5Model:
+    checkpoint = Checkpoint.open(Folder(folder))
+    with Loader(checkpoint, group.rank, group.world, dtype) as loader:
+        return T5Model(Shape.of(checkpoint.config), loader, group)
+
+
+def forced_logits(model: T5Model, batch: Batch, tokens: Tensor) -> Tensor:
+    """(B, T, V): what the model says at each of `tokens` (B, T), which begin with the start token."""
+    decoding = model.begin(batch.ids, batch.lengths, 0)
+    steps = [model.vocabulary.logits(decoding.forward(model.vocabulary.embed(column))) for column in tokens.unbind(1)]
+    return torch.stack(steps, 1)
+
+
+def answers_of(model: T5Model, prompts: list[list[int]], limits: list[int]) -> list[Answer]:
+    batch = Batch.of(prompts, limits, 0)
+    return greedy(model.begin(batch.ids, batch.lengths, 0), limits, {1})
+
+
+@pytest.mark.parametrize(("kind", "world"), DEGREES)
+def test_logits_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
+    torch.manual_seed(3)
+    batch = Batch.of(PROMPTS, [1] * 4, 0)
+    tokens = torch.cat([torch.zeros(4, 1, dtype=torch.int64), torch.randint(2, 60, (4, 37))], 1)
+    with torch.inference_mode():
+        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
+        expected = oracle(checkpoints[kind])(input_ids=batch.ids, attention_mask=mask, decoder_input_ids=tokens).logits
+
+    ranks = on_ranks(world, lambda group: forced_logits(model_on(checkpoints[kind], group), batch, tokens))
+
+    for logits in ranks:
+        assert torch.equal(logits, ranks[0])
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "world"), DEGREES)
+def test_greedy_tokens_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
+    batch = Batch.of(PROMPTS, [1] * 4, 0)
+    with torch.inference_mode():
+        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
+        model = oracle(checkpoints[kind])
+        expected = model.generate(input_ids=batch.ids, attention_mask=mask, max_new_tokens=40, do_sample=False)
+
+    ranks = on_ranks(world, lambda group: answers_of(model_on(checkpoints[kind], group), PROMPTS, [40] * 4))
+
+    for answers in ranks:
+        for answer, row in zip(answers, expected[:, 1:].tolist(), strict=True):
+            assert answer.tokens == row[: len(answer.tokens)]
+            assert set(row[len(answer.tokens) :]) <= {0}
+            assert answer.finish_reason == ("eos_token" if 1 in row else "length")
+            assert len(answer.tokens) == 40 or answer.tokens[-1] == 1
+
+
+def test_a_row_gets_the_same_answer_in_any_company(checkpoints: dict[str, Path]) -> None:
+    limits = [33, 2, 20, 7]
+    with torch.inference_mode():
+        model = model_on(checkpoints["flan"], Alone())
+
+        together = answers_of(model, PROMPTS, limits)
+
+        alone = [answers_of(model, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, limits, strict=True)]
+    assert together == alone
+    assert any(len(answer.tokens) == limit for answer, limit in zip(alone, limits, strict=True))
+
+
+def test_a_transformers_5_checkpoint_of_an_own_unscaled_head_is_read_as_such(tmp_path: Path) -> None:
+    # transformers 5 writes tie_word_embeddings: true into every T5, and says the scaling in a field of its own
+    folder = write_t5(tmp_path / "t5")
+    edit_config(folder, tie_word_embeddings=True, scale_decoder_outputs=False)
+    batch, tokens = Batch.of(PROMPTS, [1] * 4, 0), torch.tensor([[0, 5, 8]] * 4)
+
+    with torch.inference_mode():
+        own = forced_logits(model_on(folder, Alone()), batch, tokens)
+        edit_tensors(folder, lambda tensors: {k: v for k, v in tensors.items() if k != "lm_head.weight"})
+        shared = forced_logits(model_on(folder, Alone()), batch, tokens)
+        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
+        expected = oracle(folder)(input_ids=batch.ids, attention_mask=mask, decoder_input_ids=tokens).logits
+
+    torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(own, shared, atol=0.1)
+
+
+def test_bf16_is_no_further_from_fp32_than_transformers_bf16(checkpoints: dict[str, Path]) -> None:
+    batch, tokens = Batch.of(PROMPTS, [1] * 4, 0), torch.tensor([[0, 5, 8, 44]] * 4)
+    with torch.inference_mode():
+        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
+        theirs = oracle(checkpoints["flan"])
+        inputs = {"input_ids": batch.ids, "attention_mask": mask, "decoder_input_ids": tokens}
+        exact, rough = theirs(**inputs).logits, theirs.to(torch.bfloat16)(**inputs).logits
+
+        ours = forced_logits(model_on(checkpoints["flan"], Alone(), torch.bfloat16), batch, tokens)
+
+    assert 0 < (ours - exact).std() < 1.5 * (rough - exact).std()
+
+
+class MetaWeights:
+    """Hands out tensors without storage, in the shapes of the table, and remembers what was taken."""
+
+    def __init__(self, config: dict[str, Any], rank: int, world: int, absent: set[str]) -> None:
+        table = [weight for weight in family_of(config).weights(config) if weight.name not in absent]
+        self.shapes = {weight.name: shard(weight, rank, world).shape for weight in table}
+        self.taken: list[str] = []
+
+    def has(self, name: str) -> bool:
+        return name in self.shapes
+
+    def take(self, name: str) -> Tensor:
+        self.taken.append(name)
+        return torch.empty(self.shapes[name])
+
+
+class Unconnected:
+    """One rank of a world whose others are not there; for shapes only."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self.rank, self.world = rank, world
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        return tensor.expand(self.world, *tensor.shape)
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def barrier(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("world", [1, 4, 8])
+@pytest.mark.parametrize("tied", [True, False])
+def test_table_and_forward_pass_agree_for_flan_t5_xxl(world: int, tied: bool) -> None:
+    config = {
+        "model_type": "t5", "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
+        "num_decoder_layers": 24, "num_heads": 64, "feed_forward_proj": "relu" if tied else "gated-gelu",
+        "tie_word_embeddings": tied,
+    }  # fmt: skip
+    weights = MetaWeights(config, world - 1, world, {"lm_head.weight"} if tied else set())
+
+    with torch.device("meta"), torch.inference_mode():
+        model = T5Model(Shape.of(config), weights, Unconnected(world - 1, world))
+        decoding = model.begin(torch.zeros(2, 7, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), 0)
+        hidden = decoding.forward(torch.empty(2, 4096))
+
+    assert weights.taken == list(weights.shapes)  # all of the table, once, in its order
+    assert hidden.shape == (2, 4096)
+    assert isinstance(family_of(config), T5)
+
+
+def test_the_committed_checkpoint_fits_its_table(tiny_t5: Path) -> None:
+    checkpoint = Checkpoint.open(Folder(tiny_t5))
+
+    checkpoint.agree()
+
+    config = json.loads((tiny_t5 / "config.json").read_text())
+    stored = sum(tensor.bytes for tensor in checkpoint.tensors.values())
+    assert checkpoint.family.bytes_per_rank(config, 1, 4, checkpoint.tensors) == stored
