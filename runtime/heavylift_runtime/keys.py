@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-Value = str | int | None
+Value = str | int | bool
 
 
 class BadValue(ValueError):
@@ -56,6 +56,11 @@ def word(text: str) -> str:
     return text
 
 
+def flag(text: str) -> bool:
+    """true or false."""
+    return one_of("true", "false")(text) == "true"
+
+
 _ROWS = (
     Key("engine", "engine", word, "native, or Python for a script"),
     Key("batch_size", "batch_size", whole(1, 1024), "rows that one call of the engine may compute together"),
@@ -67,6 +72,7 @@ _ROWS = (
     Key("option.model_id", "model_id", word, "where the weights are: s3://bucket/prefix/ or a folder"),
     Key("option.entryPoint", "entry_point", word, "the script's file in the folder", ("script",)),
     Key("option.handler", "handler", word, "the script's function", ("script",)),
+    Key("option.install_requirements", "install_requirements", flag, "let pip bring requirements.txt", ("script",)),
     Key("option.dtype", "dtype", one_of("auto", "fp32", "fp16", "bf16"), "the type of the weights"),
     Key("option.tensor_parallel_degree", "tensor_parallel_degree", whole(1, 64), "ranks that share one copy"),
     Key("option.pipeline_parallel_degree", "pipeline_parallel_degree", whole(1, 1), "1 in this version"),

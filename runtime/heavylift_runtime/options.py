@@ -29,6 +29,7 @@ class Options:
     engine: str = "native"  # the registry's name, not the spelling of the file
     entry_point: str | None = None
     handler: str = "handle"
+    install_requirements: bool = False
     model_id: str | None = None  # None: the weights are in the folder itself
     dtype: str = "auto"
     tensor_parallel_degree: int = 1

@@ -18,6 +18,7 @@ from typing import Any
 
 from heavylift_runtime.engines.download import fetch
 from heavylift_runtime.engines.handler import Input, Output
+from heavylift_runtime.engines.requirements import satisfy
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Message
@@ -68,11 +69,12 @@ def load(options: Options, folder: Path, scratch: Path, report: Callable[[str], 
         raise LoadError(f"option.entryPoint must be a .py file in the folder: got {options.entry_point!r}")
     if not entry.is_file():
         raise LoadError(f"there is no {entry.name} in {folder}: add it, or set option.entryPoint to the script's file")
+    packages = satisfy(folder / "requirements.txt", options.install_requirements, scratch, report)
     properties = _properties(options, folder)
     if options.model_id is not None and options.model_id.startswith("s3://"):
         properties["model_id"] = str(fetch(options.model_id, scratch, report))
     report(f"importing {entry.name}")
-    sys.path[:0] = [str(folder), str(COMPAT)]
+    sys.path[:0] = [str(path) for path in (folder, packages, COMPAT) if path is not None]
     os.chdir(folder)  # as in LMI: scripts open files beside them
     handle = getattr(_import(entry), options.handler, None)
     if not callable(handle):

@@ -1,0 +1,109 @@
+"""djl_python's names, as users' scripts import them: Input and Output behave as LMI's do."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import numpy as np
+import pytest
+
+from heavylift_runtime.engines.handler import Input, Output, PairList
+
+
+def request(body: bytes, **properties: str) -> Input:
+    inputs = Input({name.replace("_", "-"): value for name, value in properties.items()})
+    inputs.content.add("data", body)
+    return inputs
+
+
+def test_the_first_call_has_no_content() -> None:
+    assert Input().is_empty()
+    assert Input().get_as_json() is None and Input().get_as_string() is None and Input().get_as_bytes() is None
+
+
+def test_a_body_is_read_as_bytes_text_and_json() -> None:
+    inputs = request('{"inputs": "é"}'.encode())
+
+    assert inputs.get_as_bytes() == '{"inputs": "é"}'.encode()
+    assert inputs.get_as_string() == '{"inputs": "é"}'
+    assert inputs.get_as_json() == {"inputs": "é"}
+    assert inputs.get_as_json("data") == {"inputs": "é"}
+
+
+def test_content_under_an_unknown_key_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="no content has the key 'image'"):
+        request(b"x").get_as_bytes("image")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data"),
+    [("application/json; charset=utf-8", {"a": 1}), ("text/plain", '{"a": 1}'), ("image/png", b'{"a": 1}')],
+)
+def test_get_data_follows_the_content_type(content_type: str, data: object) -> None:
+    assert request(b'{"a": 1}', Content_Type=content_type).get_data() == data
+
+
+def test_properties_are_found_whatever_their_capitals() -> None:
+    inputs = request(b"x", Content_Type="text/csv")
+
+    assert inputs.get_property("content-type") == "text/csv"
+    assert inputs.get_property("accept") is None
+
+
+def test_a_test_of_a_users_may_fill_an_input_by_hand() -> None:
+    inputs = Input()
+    inputs.properties = {"model_id": "x"}
+    inputs.content.add(key="text", value=b"hello")
+
+    assert inputs.get_as_string() == "hello"
+    assert inputs.get_properties() == {"model_id": "x"}
+    assert [each.get_batch_size() for each in inputs.get_batches()] == [1]
+
+
+def test_an_output_takes_text_bytes_and_anything_with_a_json_form() -> None:
+    output = Output().add("é").add(b"\x00").add({"n": np.int64(3), "a": np.ones(2), "d": date(2026, 1, 2)}, "key")
+
+    assert output.content.get_values()[:2] == ["é".encode(), b"\x00"]
+    assert json.loads(output.content.get("key")) == {"n": 3, "a": [1.0, 1.0], "d": "2026-01-02"}
+
+
+def test_what_has_no_json_form_is_refused() -> None:
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        Output().add({"x": object()})
+    with pytest.raises(ValueError):
+        Output().add_as_json(float("inf"))
+
+
+def test_an_error_replaces_the_content_and_the_code() -> None:
+    output = Output().add("half").error("no tea")
+
+    assert output.code == 424
+    assert output.get_property("Content-Type") == "application/json"
+    assert json.loads(output.content.value_at(0)) == {
+        "error": "no tea",
+        "code": 424,
+        "message": "invoke handler failure",
+    }
+
+
+def test_setters_chain_and_batch_rows_have_lmis_keys() -> None:
+    output = Output().set_code(201).set_message("made").add_property("x", "y").add("a", batch_index=1)
+
+    assert (output.code, output.message, output.get_properties()) == (201, "made", {"x": "y"})
+    assert output.content.get_keys() == ["batch_1."]
+
+
+def test_a_finalizer_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Output().finalize(lambda cup: cup / 0, 1).execute_finalize()
+
+    assert "the function given to Output.finalize failed" in caplog.text
+
+
+def test_pairs_keep_their_order_and_may_lack_keys() -> None:
+    pairs = PairList()
+    pairs.add(value=1)
+    pairs.add("k", 2)
+
+    assert list(pairs) == [(None, 1), ("k", 2)]
+    assert (pairs.key_at(0), pairs.value_at(1), pairs.get("none"), len(pairs)) == (None, 2, None, 2)

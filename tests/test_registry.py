@@ -1,0 +1,75 @@
+"""The table of engines: which one serves a model, and a sentence for those that this version does not have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_for, engine_of
+from heavylift_runtime.errors import OptionsError
+
+
+def test_every_name_of_the_model_file_has_a_row() -> None:
+    assert list(ENGINES) == ["native", "script", "fastertransformer", "deepspeed", "accelerate", "neuronx", "vllm"]
+    assert [name for name, row in ENGINES.items() if row.available] == ["native", "script"]
+
+
+@pytest.mark.parametrize("name", [name for name, row in ENGINES.items() if not row.available])
+def test_an_engine_that_is_not_built_yet_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(OptionsError, match=rf"engine '{name}' is not available: this version has no .* engine yet"):
+        capabilities(name)
+
+
+def test_a_misspelt_engine_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(OptionsError, match=r"unknown engine 'nativ': use auto, .*; did you mean 'native'"):
+        capabilities("nativ")
+
+
+def test_auto_on_t5_is_native_with_a_reason() -> None:
+    assert engine_for("t5", "cpu")[0] == "native"
+    assert "'t5' on cpu" in engine_for("t5", "cpu")[1]
+
+
+def test_auto_never_chooses_a_script_but_says_how_to_give_one() -> None:
+    with pytest.raises(OptionsError) as caught:
+        engine_for("llama", "gpu")
+
+    assert "no engine of this version serves model_type 'llama' on gpu (accelerate, vllm would" in str(caught.value)
+    assert "'engine: script'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_a_row_writes_into_serving_properties_is_read_as_that_row(name: str) -> None:
+    row = ENGINES[name]
+
+    if row.available:
+        assert engine_of(row.engine_property, row.entry_point) is row
+    else:
+        with pytest.raises(OptionsError, match=f"engine '{name}' is not available"):
+            engine_of(row.engine_property, row.entry_point)
+
+
+def test_a_script_with_another_file_name_is_a_script() -> None:
+    assert engine_of("python", "serve.py").name == "script"
+    assert engine_of("Python", None).name == "script"
+
+
+def test_mpi_is_refused_with_what_to_use() -> None:
+    with pytest.raises(OptionsError, match="use engine=Python"):
+        engine_of("MPI", "model.py")
+
+
+def test_an_unknown_handler_of_lmi_is_refused() -> None:
+    with pytest.raises(OptionsError, match=r"unknown option\.entryPoint=djl_python\.tea"):
+        engine_of("Python", "djl_python.tea")
+
+
+def test_the_core_can_import_the_table_and_the_options_without_torch() -> None:
+    program = (
+        "import sys, heavylift_runtime.options, heavylift_runtime.server.app\n"
+        "assert not {'torch', 'transformers', 'boto3'} & set(sys.modules)"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
