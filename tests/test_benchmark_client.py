@@ -59,7 +59,7 @@ def test_a_url_that_is_not_http_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(424, "model"), (429, "throttled"), (503, "throttled"), (400, "refused"), (500, "server")]
+    ("status", "kind"), [(424, "model"), (429, "throttled"), (503, "unavailable"), (400, "refused"), (500, "server")]
 )
 def test_the_http_client_names_what_a_status_means_and_asks_once(status: int, kind: str) -> None:
     with fake_endpoint(lambda n, body: Reply(status, b'{"error": "no"}')) as server, HttpClient(server.url) as client:
@@ -111,7 +111,7 @@ def test_the_sagemaker_client_invokes_the_endpoint(aws: pytest.MonkeyPatch) -> N
     assert headers["Content-Type"] == headers["Accept"] == "application/json"
 
 
-@pytest.mark.parametrize(("original", "kind"), [(424, "model"), (503, "throttled"), (400, "refused"), (500, "server")])
+@pytest.mark.parametrize(("original", "kind"), [(424, "model"), (503, "unavailable"), (400, "refused"), (500, "server")])
 def test_a_model_error_is_told_by_the_containers_own_status(aws: pytest.MonkeyPatch, original: int, kind: str) -> None:
     with fake_endpoint(lambda n, body: model_error(original, "no room")) as server:
         failed = failure(sagemaker(server, aws))
@@ -124,7 +124,7 @@ def test_a_model_error_is_told_by_the_containers_own_status(aws: pytest.MonkeyPa
     [
         (400, "ThrottlingException", "throttled"),
         (429, "ModelNotReadyException", "throttled"),
-        (503, "ServiceUnavailable", "throttled"),
+        (503, "ServiceUnavailable", "unavailable"),
         (500, "InternalFailure", "server"),
         (400, "ValidationError", "refused"),
     ],

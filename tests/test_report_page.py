@@ -18,7 +18,7 @@ from heavylift.benchmark.verdict import judge
 from heavylift.errors import InputError
 from heavylift.report.page import render, write_page, write_report
 
-GOLDEN = Path(__file__).parent / "golden" / "benchmark"
+GOLDEN = Path(__file__).parent / "golden" / "benchmark" / "killed"
 VOID_TAGS = {"meta"}
 HOSTILE = "<script>alert('x')</script>\"'&"
 

@@ -22,7 +22,8 @@ THROTTLES = {"ThrottlingException", "Throttling", "TooManyRequestsException", "M
 
 
 class InvocationFailed(Exception):
-    """A request that got no usable reply. `kind` is model, throttled, refused, server, timeout, connection or reply."""
+    """A request that got no usable reply. `kind` is model, throttled, unavailable, refused, server, timeout, connection
+    or reply."""
 
     def __init__(self, kind: str, message: str, http_status: int | None = None) -> None:
         self.kind, self.message, self.http_status = kind, message, http_status
@@ -30,8 +31,8 @@ class InvocationFailed(Exception):
 
 
 def by_status(status: int, message: str) -> InvocationFailed:
-    """The failure that an HTTP status of the runtime means: 424 the model failed, 503 and 429 no room, 4xx refused."""
-    kind = {424: "model", 429: "throttled", 503: "throttled"}.get(status, "server" if status >= 500 else "refused")
+    """The failure that an HTTP status of the runtime means: 424 the model failed, 429 too many requests, 503 no room."""
+    kind = {424: "model", 429: "throttled", 503: "unavailable"}.get(status, "server" if status >= 500 else "refused")
     return InvocationFailed(kind, message, status)
 
 
