@@ -143,6 +143,7 @@ def blocks(stored: Stored, part: Shard) -> Iterator[tuple[int, int]]:
         yield first, min(first + step, part.stop[0])
 
 
+@torch.inference_mode()  # of its own: the mode does not reach the readers' threads
 def read_block(source: Source, stored: Stored, part: Shard, rows: tuple[int, int], target: Tensor) -> None:
     """Reads whole rows and puts the part's share of them, cast, into `target` of the part's shape."""
     first, last = rows
