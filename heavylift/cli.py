@@ -12,13 +12,16 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from heavylift.errors import HeavyliftError
 
-FILE = ("file", {"type": Path, "help": "the model file, models/<name>.yaml", "metavar": "FILE"})
-LOCAL = ("--local", {"action": "store_true", "help": "the embedded AWS on this machine, not an account"})
-JSON = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
-PORT = ("--port", {"type": int, "help": "the embedded AWS's port (default 4566)", "metavar": "N"})
+Argument = tuple[str, dict[str, Any]]
+
+FILE: Argument = ("file", {"type": Path, "help": "the model file, models/<name>.yaml", "metavar": "FILE"})
+LOCAL: Argument = ("--local", {"action": "store_true", "help": "the embedded AWS on this machine, not an account"})
+JSON: Argument = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
+PORT: Argument = ("--port", {"type": int, "help": "the embedded AWS's port (default 4566)", "metavar": "N"})
 
 COMMANDS = {
     # name: (function, help, arguments)

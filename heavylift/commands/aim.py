@@ -1,4 +1,4 @@
-"""Aims this process, and every process it starts, at the embedded AWS: whatever calls AWS from here on reaches loopback.
+"""Aims this process, and what it starts, at the embedded AWS: whoever calls AWS from here on reaches loopback.
 
 Not the embedded AWS itself: that is heavylift.local.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import heavylift_runtime
 from heavylift.errors import InputError
 from heavylift.local.embedded import EmbeddedAws, Running
+from heavylift.local.environment import refuse_real_aws
 from heavylift.project import Project
 
 
@@ -40,6 +41,7 @@ def at_running(project: Project) -> Running:
 
 
 def _aim(aws: EmbeddedAws, running: Running) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]  # the user's credentials and profile have no business on loopback
-    os.environ.update(aws.environment(running))
+    local = aws.environment(running)
+    refuse_real_aws(local)
+    os.environ.clear()  # the user's credentials and profile have no business on loopback
+    os.environ.update(local)

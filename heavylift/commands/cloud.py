@@ -1,4 +1,4 @@
-"""`up`, `deploy`, `destroy`, `down`, `synth`, `diff`, `weights push`: commands that change an AWS, or say how they would.
+"""`up`, `deploy`, `destroy`, `down`, `status`, `synth`, `diff`, `weights push`: commands about what is deployed.
 
 Not the deployment's steps (heavylift.deploy), and not traffic to an endpoint (traffic.py).
 """
@@ -18,7 +18,7 @@ from heavylift.deploy.flow import Deployment, Missed, Outcome
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.state import state, text
 from heavylift.deploy.told import calls, tell
-from heavylift.errors import DeployError, InputError
+from heavylift.errors import InputError
 from heavylift.plan.show import show
 from heavylift.project import Project
 
@@ -36,8 +36,6 @@ def up(chosen: argparse.Namespace) -> int:
             with console.step("embedded AWS"):
                 running = aim.start(deployment.project, chosen.port)
                 console.detail(f"http://localhost:{running.port}, process {running.pid}")
-            with console.step("cdk bootstrap"):
-                deployment.bootstrap()
             return _deploy(deployment, local=True)
         except KeyboardInterrupt:
             if found_running:
@@ -77,6 +75,9 @@ def _deploy(deployment: Deployment, *, local: bool) -> int:
     console, plan = deployment.console, deployment.prepared.plan
     with console.step("cdk synth"):
         deployment.synth()
+    if local:
+        with console.step("cdk bootstrap"):
+            deployment.bootstrap()
     with console.step("foundation stack"):
         outputs = deployment.foundation().outputs
     with console.step("weights push"):
@@ -142,9 +143,7 @@ def destroy(chosen: argparse.Namespace) -> int:
         with console.step("cdk synth"):
             deployment.synth()
         with console.step(f"destroy {name}"):
-            code = cdk.destroy(deployment.project, name, line=console.detail)
-            if code != 0:
-                raise DeployError(f"{name} was not destroyed (exit code {code}); the CDK CLI's lines are above")
+            deployment.destroy()
         if chosen.purge:
             with console.step("purge"):
                 for line in purge.purge(deployment.prepared.plan):

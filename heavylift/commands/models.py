@@ -47,7 +47,8 @@ def plan(chosen: argparse.Namespace) -> int:
 
 def ls(chosen: argparse.Namespace) -> int:
     """One line for each model file; a faulty one says so and does not hide the others."""
-    rows, faults = [], []
+    rows: list[dict[str, str | int]] = []
+    faults: list[str] = []
     for file in Project.find(Path.cwd()).models():
         try:
             spec = ModelSpec.from_yaml(file)

@@ -58,6 +58,11 @@ def synth(project: Project, model: Path | None, *, line: Callable[[str], None]) 
     return run(project, ["synth", "--quiet", "--output", str(project.assembly), *chosen], line=line)
 
 
+def bootstrap(project: Project, environment: str, *, line: Callable[[str], None]) -> int:
+    """Bootstrap `aws://account/region`; the assembly stands in for the app, which it does not need."""
+    return run(project, ["bootstrap", environment], app=str(project.assembly), line=line)
+
+
 def deploy(project: Project, stack: str, *, line: Callable[[str], None]) -> int:
     """Deploy one stack of the assembly that `synth` wrote."""
     arguments = ["deploy", stack, "--exclusively", "--require-approval", "never", "--progress", "events"]

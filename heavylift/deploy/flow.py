@@ -13,6 +13,7 @@ import boto3
 
 from heavylift.deploy import cdk, reports, stacks
 from heavylift.deploy.console import Console
+from heavylift.deploy.events import Transcript
 from heavylift.deploy.prepare import Prepared
 from heavylift.errors import DeployError, SloMissed
 from heavylift.local.embedded import ACCOUNT
@@ -40,10 +41,11 @@ class Deployment:
     console: Console
 
     def bootstrap(self) -> None:
-        """`cdk bootstrap` the embedded AWS, once; an account of the user's is his to bootstrap."""
+        """`cdk bootstrap` the embedded AWS, once, after `synth`; an account of the user's is his to bootstrap."""
         if stacks.describe(boto3.client("cloudformation"), stacks.TOOLKIT) is None:
-            arguments = ["bootstrap", f"aws://{ACCOUNT}/{REGION}"]
-            self._check(cdk.run(self.project, arguments, line=self.console.detail), "cdk bootstrap", stacks.TOOLKIT)
+            with self._transcript(stacks.TOOLKIT) as lines:
+                code = cdk.bootstrap(self.project, f"aws://{ACCOUNT}/{REGION}", line=lines)
+            self._check(code, "cdk bootstrap", stacks.TOOLKIT)
 
     def synth(self) -> None:
         """Run app.py for this model file."""
@@ -51,7 +53,8 @@ class Deployment:
 
     def foundation(self) -> stacks.Stack:
         """Deploy what outlives the model; gives the stack with its outputs."""
-        code = cdk.deploy(self.project, stacks.FOUNDATION, line=self.console.detail)
+        with self._transcript(stacks.FOUNDATION) as lines:
+            code = cdk.deploy(self.project, stacks.FOUNDATION, line=lines)
         self._check(code, "the foundation", stacks.FOUNDATION)
         return self.found_foundation()
 
@@ -74,7 +77,8 @@ class Deployment:
         plan, s3 = self.prepared.plan, boto3.client("s3")
         before = frozenset(reports.prefixes(s3, reports_bucket, plan.name))
         name = stacks.serving(plan.name)
-        code = cdk.deploy(self.project, name, line=self.console.detail)
+        with self._transcript(name) as lines:
+            code = cdk.deploy(self.project, name, line=lines)
         run, folder, new = None, None, None
         if plan.gate_digest is not None:
             new = reports.newest(s3, reports_bucket, plan.name, gate_digest=plan.gate_digest, than=before)
@@ -88,7 +92,7 @@ class Deployment:
         return outcome
 
     def abandon(self) -> None:
-        """Take back the operation that an interrupt left behind in CloudFormation, and wait until the stack is still."""
+        """Take back the operation that an interrupt left in CloudFormation, and wait until the stack is still."""
         cloudformation, name = boto3.client("cloudformation"), stacks.serving(self.prepared.plan.name)
         stack = stacks.describe(cloudformation, name)
         if stack is None or not stack.status.endswith("_IN_PROGRESS"):
@@ -101,9 +105,22 @@ class Deployment:
         left = stacks.settled(cloudformation, name)
         self.console.say(f"{name} is {'gone' if left is None else left.status}")
 
+    def destroy(self) -> None:
+        """Remove the serving stack."""
+        name = stacks.serving(self.prepared.plan.name)
+        with self._transcript(name) as lines:
+            code = cdk.destroy(self.project, name, line=lines)
+        self._check(code, f"destroying {name}", name)
+
+    def _transcript(self, stack: str) -> Transcript:
+        return Transcript(self._log(stack), self.console.detail)
+
+    def _log(self, stack: str) -> Path:
+        return self.project.home / "logs" / f"{stack}.log"
+
     def _explain(self, name: str, outcome: Outcome) -> None:
         reasons = stacks.failures(boto3.client("cloudformation"), name)
-        told = "\n".join(f"  {reason}" for reason in reasons) or "  the CDK CLI's lines above say why"
+        told = "\n".join(f"  {reason}" for reason in reasons) or f"  {self._log(name)} says why"
         if outcome.measured_now and outcome.run is not None and outcome.run.report["verdict"] == "FAIL":
             raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
         raise DeployError(f"{name} was not deployed ({outcome.status}):\n{told}")
@@ -111,8 +128,10 @@ class Deployment:
     def _check(self, code: int, what: str, stack: str | None) -> None:
         if code == 0:
             return
-        reasons = [] if stack is None else stacks.failures(boto3.client("cloudformation"), stack)
-        raise DeployError("\n".join([f"{what} failed (exit code {code}); its lines are above", *reasons]))
+        if stack is None:
+            raise DeployError(f"{what} failed (exit code {code}); its lines are above")
+        reasons = stacks.failures(boto3.client("cloudformation"), stack)
+        raise DeployError("\n".join([f"{what} failed (exit code {code}); the log: {self._log(stack)}", *reasons]))
 
 
 class Missed(SloMissed):

@@ -44,6 +44,8 @@ def describe(cloudformation: Any, name: str) -> Stack | None:
 def failures(cloudformation: Any, name: str) -> list[str]:
     """`<logical id>: <reason>` of every resource that failed in the last operation, first failure first."""
     reasons: list[str] = []
+    if describe(cloudformation, name) is None:
+        return reasons
     for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=name):
         for event in page["StackEvents"]:  # newest first
             status, is_stack = event.get("ResourceStatus", ""), event["LogicalResourceId"] == name

@@ -39,11 +39,8 @@ def calls(endpoint: str, file: Path, workload: str | None, *, local: bool) -> st
     body = json.dumps({"inputs": [text], "parameters": {"max_new_tokens": 48}})
     if local:
         url = os.environ["AWS_ENDPOINT_URL"]
-        region, options, sign = (
-            "us-east-1",
-            f', endpoint_url="{url}", **dict(aws_access_key_id="x", aws_secret_access_key="x")',
-            "",
-        )
+        keys = 'aws_access_key_id="test", aws_secret_access_key="test"'
+        region, options, sign = "us-east-1", f', endpoint_url="{url}",\n      {keys}', ""
     else:
         region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
         url, options = f"https://runtime.sagemaker.{region}.amazonaws.com", ""
