@@ -66,7 +66,7 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
         ("volume_size_in_gb: 513", "3:20: 'volume_size_in_gb' must be 'auto' or a whole number from 1 to 512; got 513"),
         (
             "container_startup_health_check_timeout_in_seconds: 59",
-            "3:52: 'container_startup_health_check_timeout_in_seconds' must be 'auto' or a whole number from 60 to 3600",
+            "3:52: 'container_startup_health_check_timeout_in_seconds' must be 'auto' or a whole number",
         ),
         ("model_data_download_timeout_in_seconds: 3601", "3:41: 'model_data_download_timeout_in_seconds' must be"),
         (
