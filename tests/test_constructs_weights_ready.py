@@ -13,9 +13,11 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.backends import get_backend
 
 from tests.cdk import ROOT
 
+STACK = "heavylift-tiny-t5"
 BUCKET = "weights-bucket"
 KEYS = ["weights/a1/manifest.json", "config/b2/manifest.json"]
 CONTEXT = SimpleNamespace(log_stream_name="2026/11/20/[$LATEST]abc")
@@ -36,6 +38,8 @@ def lambda_() -> ModuleType:
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with mock_aws():
+        topic = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+        boto3.client("cloudformation").create_stack(StackName=STACK, TemplateBody=json.dumps(topic))
         client = boto3.client("s3")
         client.create_bucket(Bucket=BUCKET)
         yield client
@@ -68,7 +72,7 @@ def event(kind: str, url: str) -> dict[str, Any]:
     return {
         "RequestType": kind,
         "ResponseURL": url,
-        "StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/heavylift-tiny-t5/1",
+        "StackId": STACK,
         "RequestId": "request",
         "LogicalResourceId": "WeightsReady",
         "ResourceProperties": {
@@ -119,6 +123,16 @@ def test_a_bucket_that_is_gone_is_a_failure_and_not_a_silence(
     ((_, reply),) = cloudformation.replies
     assert reply["Status"] == "FAILED"
     assert reply["Reason"].startswith("cannot look for the weights: ")
+
+
+def test_a_stack_that_rolls_back_is_not_held_up(lambda_: ModuleType, s3: Any, cloudformation: SimpleNamespace) -> None:
+    (stack,) = get_backend("cloudformation")["123456789012"]["us-east-1"].stacks.values()
+    stack.status = "UPDATE_ROLLBACK_IN_PROGRESS"
+
+    lambda_.handler(event("Update", cloudformation.url), CONTEXT)
+
+    ((_, reply),) = cloudformation.replies
+    assert reply["Status"] == "SUCCESS"
 
 
 def test_a_deletion_succeeds_without_a_look(lambda_: ModuleType, cloudformation: SimpleNamespace) -> None:

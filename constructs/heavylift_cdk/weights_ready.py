@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aws_cdk import CustomResource, Duration
+from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -37,12 +37,13 @@ class WeightsReady(Construct):
             log_group=log_group,
             environment={},
             statements=[
+                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(self).stack_id]),
                 iam.PolicyStatement(
                     actions=["s3:ListBucket"],
                     resources=[weights.bucket_arn],
                     # Of any digest: IAM may take seconds to believe a changed policy, and the function runs at once.
                     conditions={"StringLike": {"s3:prefix": ["weights/*/manifest.json", "config/*/manifest.json"]}},
-                )
+                ),
             ],
         )
         CustomResource(

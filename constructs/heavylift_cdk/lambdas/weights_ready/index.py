@@ -11,12 +11,19 @@ import boto3
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Answer SUCCESS, or FAILED with the command to run. A deletion always succeeds, or no stack could be removed."""
+    """Answer SUCCESS, or FAILED with the command to run. A stack that goes, or goes back, is never held up."""
     try:
-        fault = None if event["RequestType"] == "Delete" else missing(boto3.client("s3"), event["ResourceProperties"])
+        leaving = event["RequestType"] == "Delete" or rolling_back(event["StackId"])
+        fault = None if leaving else missing(boto3.client("s3"), event["ResourceProperties"])
     except Exception as error:  # an unanswered custom resource holds its stack for an hour
         fault = f"cannot look for the weights: {error}"
     answer(event, fault, context.log_stream_name)
+
+
+def rolling_back(stack: str) -> bool:
+    """Whether the stack is on its way back to what served before; a failure now would end in UPDATE_ROLLBACK_FAILED."""
+    (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return "ROLLBACK" in found["StackStatus"]
 
 
 def missing(s3: Any, properties: dict[str, Any]) -> str | None:
