@@ -170,7 +170,7 @@ def test_bin_files_count_where_there_is_no_safetensors_and_are_never_unpickled(t
 
 
 def test_a_folder_without_weights_or_with_our_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no model folder .*nowhere"):
+    with pytest.raises(InputError, match=r"no model folder .*nowhere"):
         inspect(spec_of({"path": "nowhere"}), tmp_path)
     with pytest.raises(InputError, match="has no weights: neither"):
         belonging(["config.json"], "m")
@@ -215,7 +215,7 @@ def test_a_prefix_in_s3_has_the_lock_of_the_same_folder(tmp_path: Path, s3: Any)
 
 
 def test_a_bucket_that_is_not_there_is_named(tmp_path: Path, s3: Any) -> None:
-    with pytest.raises(HeavyliftError, match="cannot list s3://other/m/: .*NoSuchBucket"):
+    with pytest.raises(HeavyliftError, match=r"cannot list s3://other/m/: .*NoSuchBucket"):
         inspect(spec_of({"s3": "s3://other/m/"}), tmp_path, s3)
 
 

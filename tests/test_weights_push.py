@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ class Line:
     """boto3's client, which counts the bytes of each part and breaks after some of them."""
 
     def __init__(self, client: Any, breaks_after: int | None = None) -> None:
-        self._client, self._left = client, breaks_after
+        self._client, self._left, self._turn = client, breaks_after, threading.Lock()
         self.parts: list[int] = []
         self.puts: list[str] = []
 
@@ -39,9 +40,10 @@ class Line:
         return getattr(self._client, name)
 
     def upload_part(self, **arguments: Any) -> Any:
-        if self._left is not None and len(self.parts) >= self._left:
-            raise EndpointConnectionError(endpoint_url="https://s3")
-        self.parts.append(arguments["PartNumber"])
+        with self._turn:
+            if self._left is not None and len(self.parts) >= self._left:
+                raise EndpointConnectionError(endpoint_url="https://s3")
+            self.parts.append(arguments["PartNumber"])
         return self._client.upload_part(**arguments)
 
     def put_object(self, **arguments: Any) -> Any:
@@ -86,9 +88,8 @@ def test_a_push_leaves_every_file_and_a_manifest_that_lists_them(s3: Any, large:
 
     prefix, total = plan.weights_prefix, lock.model.weights.bytes
     manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{prefix}manifest.json")["Body"].read())
-    assert keys(s3) == sorted(
-        f"{prefix}{name}" for name in (*(path.name for path in folder.iterdir()), "manifest.json")
-    )
+    names = [*(path.name for path in folder.iterdir()), "manifest.json"]
+    assert keys(s3) == sorted(prefix + name for name in names)
     assert manifest["format"] == "heavylift.manifest/1" and manifest["digest"] == plan.weights_digest
     for row in manifest["files"]:
         body = s3.get_object(Bucket=BUCKET, Key=prefix + row["path"])["Body"].read()
@@ -122,7 +123,7 @@ def test_an_interrupted_push_shows_no_manifest_and_resumes_without_its_finished_
     done = push(plan, lock, folder, BUCKET, line, smallest_part=PART)
 
     assert len(line.parts) == 2 + 4 - 2  # model.safetensors has two parts, words.txt four; two had arrived
-    assert done.sent + done.already == lock.model.weights.bytes and done.already >= 2 * PART - PART
+    assert done.sent + done.already == lock.model.weights.bytes and done.already >= PART
     assert f"{plan.weights_prefix}manifest.json" in keys(s3) and unfinished(s3) == []
     body = s3.get_object(Bucket=BUCKET, Key=f"{plan.weights_prefix}words.txt")["Body"].read()
     assert body == (folder / "words.txt").read_bytes()
@@ -212,14 +213,16 @@ def test_a_bucket_that_is_not_there_says_what_to_deploy(s3: Any, large: tuple[Pl
 def test_every_part_carries_its_checksum_and_no_key_is_named(s3: Any, large: tuple[Plan, Lock, Path]) -> None:
     plan, lock, folder = large
     sent: list[tuple[str, dict[str, Any]]] = []
-    s3.meta.events.register(
-        "before-parameter-build.s3.*", lambda params, model, **_: sent.append((model.name, dict(params)))
-    )
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        sent.append((model.name, dict(params)))
+
+    s3.meta.events.register("before-parameter-build.s3.*", note)
 
     push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
 
     written = [(name, given) for name, given in sent if name in ("PutObject", "UploadPart")]
-    assert len(written) == 5 + 6 - 1 and all("ChecksumSHA256" in given for _, given in written)
+    assert len(written) == 5 + 6 and all("ChecksumSHA256" in given for _, given in written)
     assert not any("SSEKMSKeyId" in given or "ServerSideEncryption" in given for _, given in sent)
 
 
