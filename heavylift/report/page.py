@@ -70,7 +70,7 @@ def _environment(report: Mapping[str, Any], recording: Recording) -> dict[str, s
         "endpoint": run.endpoint,
         "endpoint config": run.endpoint_config or "not asked (measured by URL)",
         "gate digest": run.gate_digest or "none",
-        "runs on": f"{subject.instance_count} {instances} {subject.instance_type}",
+        "asked for": f"{subject.instance_count} {instances} {subject.instance_type}",
         "weights": f"{subject.dtype}, quantization {subject.quantization}",
         "load": f"{benchmark.load.mode} loop, {benchmark.load.concurrency} client(s), batches of {subject.batch}",
         "requests": f"{report['requests']['warmup']} to warm up, {report['requests']['measured']} measured "
