@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from embedded import embedded_aws, local_aws  # noqa: F401 - imported here, each is one for the whole session
+
+from tests.embedded import embedded_aws, local_aws  # noqa: F401 - imported here, each is one for the whole session
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import MODEL_SERVER, ROOT, Embedded, free_port, new_embedded, start_embedded
-from local_stack import stack
 
 from heavylift.errors import InputError, ToolError
 from heavylift.local import process
 from heavylift.local.embedded import EmbeddedAws, Running
+from tests.embedded import MODEL_SERVER, ROOT, Embedded, free_port, new_embedded, start_embedded
+from tests.local_stack import stack
 
 pytestmark = pytest.mark.slow
 

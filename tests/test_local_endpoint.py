@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import Embedded
-from local_stack import stack
 
 from heavylift.local import process
+from tests.embedded import Embedded
+from tests.local_stack import stack
 
 pytestmark = pytest.mark.slow
 

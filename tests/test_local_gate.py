@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
-from embedded import Deployed, Embedded
-from local_stack import stack
+
+from tests.embedded import Deployed, Embedded
+from tests.local_stack import stack
 
 pytestmark = pytest.mark.slow
 

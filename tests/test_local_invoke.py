@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
-from embedded import Embedded
-from local_stack import stack
+
+from tests.embedded import Embedded
+from tests.local_stack import stack
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import Embedded
-from local_stack import ROLE, stack
+
+from tests.embedded import Embedded
+from tests.local_stack import ROLE, stack
 
 pytestmark = pytest.mark.slow
 

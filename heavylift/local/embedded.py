@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from heavylift.errors import InputError, ToolError
-from heavylift.local import process
+from heavylift.local import process, toolchain
 from heavylift.local.environment import REGION, aws_variables, environment
 from heavylift.local.interpreter import local_python
 from heavylift.local.locked import locked
@@ -152,7 +152,7 @@ class EmbeddedAws:
     def _daemon_environment(self, port: int) -> dict[str, str]:
         """The daemon's whole environment, and so a Lambda's: nothing of the user's, above all no credentials of his."""
         return {
-            "PATH": os.defpath,
+            "PATH": _path(self.home),
             "LANG": "C.UTF-8",
             "HOME": str(self.home / "tmp"),
             "TMPDIR": str(self.home / "tmp"),
@@ -187,6 +187,14 @@ class EmbeddedAws:
     def _broken(self, what: str) -> ToolError:
         tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         return ToolError(f"the embedded AWS {what}; the end of its log '{self.log}':\n{tail}")
+
+
+def _path(home: Path) -> str:
+    """Where the daemon finds programs: the system's, and before them the Node of Lambdas that are written for it."""
+    try:
+        return f"{toolchain.node(home).parent}:{os.defpath}"
+    except ToolError:
+        return os.defpath  # none of ours needs it
 
 
 def _answers(running: Running) -> bool:
