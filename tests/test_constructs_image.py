@@ -9,6 +9,7 @@ import pytest
 
 from heavylift.errors import InputError
 from heavylift_cdk import RuntimeImage
+from heavylift_cdk.runtime_image import Hardware
 from tests.cdk import App, AssetStaging, Stack, Synthesized, ecr, plan, synthesize
 
 DLC = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
@@ -20,6 +21,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in (
         "container/Dockerfile.cpu",
         "container/Dockerfile.gpu",
+        "container/serve",
         "runtime/heavylift_runtime/options.py",
         "runtime/heavylift_runtime/__pycache__/options.pyc",
         "runtime/.DS_Store",
@@ -33,10 +35,10 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-def image_hash(checkout: Path, hardware: str = "cpu") -> str:
+def image_hash(checkout: Path, hardware: Hardware = "cpu") -> str:
     AssetStaging.clear_asset_hash_cache()  # it remembers a folder by its path for as long as Node lives
     app = App(outdir=str(checkout.parent / "assembly"))
-    RuntimeImage.from_runtime(hardware, checkout=checkout).bind(Stack(app, "stack"))  # type: ignore[arg-type] # a Literal
+    RuntimeImage.from_runtime(hardware, checkout=checkout).bind(Stack(app, "stack"))
     manifest = json.loads((Path(app.synth().directory) / "stack.assets.json").read_text())
     (only,) = manifest["dockerImages"]
     assert isinstance(only, str)
@@ -49,6 +51,7 @@ def image_hash(checkout: Path, hardware: str = "cpu") -> str:
         "pyproject.toml",
         "stacks/serving.py",
         ".venv/lib/torch.py",
+        "container/Dockerfile.gpu",
         "runtime/heavylift_runtime/__pycache__/options.pyc",
         "runtime/.DS_Store",
         "models/new.yaml",
@@ -64,11 +67,13 @@ def test_an_edit_elsewhere_leaves_the_image_alone(checkout: Path, edited: str) -
 
 
 @pytest.mark.parametrize(
-    "edited", ["container/Dockerfile.cpu", "runtime/heavylift_runtime/options.py", "runtime/heavylift_runtime/new.py"]
+    "edited",
+    ["container/Dockerfile.cpu", "container/serve", "runtime/heavylift_runtime/options.py", "runtime/new/new.py"],
 )
 def test_an_edit_of_the_runtime_makes_another_image(checkout: Path, edited: str) -> None:
     before = image_hash(checkout)
 
+    (checkout / edited).parent.mkdir(exist_ok=True)
     (checkout / edited).write_text("second")
 
     assert image_hash(checkout) != before
@@ -78,12 +83,28 @@ def test_each_hardware_has_its_own_image(checkout: Path) -> None:
     assert image_hash(checkout, "cpu") != image_hash(checkout, "gpu")
 
 
+@pytest.mark.parametrize("hardware", ["cpu", "gpu", "neuron"])
+def test_the_committed_dockerfiles_get_every_file_that_they_copy(tmp_path: Path, hardware: Hardware) -> None:
+    AssetStaging.clear_asset_hash_cache()
+    app = App(outdir=str(tmp_path))
+    RuntimeImage.from_runtime(hardware).bind(Stack(app, "stack"))
+    manifest = json.loads((Path(app.synth().directory) / "stack.assets.json").read_text())
+
+    ((_, asset),) = manifest["dockerImages"].items()
+    context = tmp_path / asset["source"]["directory"]
+    dockerfile = context / asset["source"]["dockerFile"]
+    copied = [line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("COPY ")]
+    assert copied
+    assert [name for name in copied if not (context / name).exists()] == []
+    assert asset["source"]["platform"] == "linux/amd64"
+
+
 def test_only_the_two_folders_are_handed_to_docker(checkout: Path) -> None:
     image = image_hash(checkout)
 
     context = checkout.parent / "assembly" / f"asset.{image}"
     files = {str(file.relative_to(context)) for file in context.rglob("*") if file.is_file()}
-    assert files == {"container/Dockerfile.cpu", "container/Dockerfile.gpu", "runtime/heavylift_runtime/options.py"}
+    assert files == {"container/Dockerfile.cpu", "container/serve", "runtime/heavylift_runtime/options.py"}
 
 
 def test_a_missing_dockerfile_is_a_fault_with_a_way_out(tmp_path: Path) -> None:

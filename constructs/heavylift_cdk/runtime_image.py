@@ -22,8 +22,8 @@ Hardware = Literal["cpu", "gpu", "neuron"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# All but the two folders that the Dockerfiles copy: an edit anywhere else must not roll a large endpoint.
-EXCLUDE = ("**", "!container/**", "!runtime/**", "**/__pycache__", "**/.*")
+# All but the two folders that a Dockerfile copies, less the other Dockerfiles: no other edit may roll a large endpoint.
+EXCLUDE = ("**", "!container/**", "!runtime/**", "**/__pycache__", "**/.*", "container/Dockerfile.*")
 
 _ECR_URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"
@@ -65,7 +65,7 @@ class RuntimeImage:
                 "Image",
                 directory=str(checkout),
                 file=dockerfile,
-                exclude=list(EXCLUDE),
+                exclude=[*EXCLUDE, f"!{dockerfile}"],
                 ignore_mode=IgnoreMode.DOCKER,
                 # Of every instance type in the fact tables, whatever the machine that builds is.
                 platform=ecr_assets.Platform.LINUX_AMD64,
