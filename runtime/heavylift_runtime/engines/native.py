@@ -17,14 +17,17 @@ from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.batch import Batch, receive, send_end
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.distributed import Group, join
+from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.generate import Answer, greedy
 from heavylift_runtime.native.loader import DTYPES, Loader
+from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.text import Markers, Text
 from heavylift_runtime.options import Options
 
 NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SMALL = 64 * 1000 * 1000
+"""Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
 LONGEST = 2048
 """Tokens of a prompt; the encoder's position bias takes memory with its square."""
 
@@ -49,7 +52,7 @@ def load(
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+        torch.set_num_threads(_threads(checkpoint, world, dtype))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     group = join(rank, world, rendezvous)
     with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, report) as loader:
@@ -71,6 +74,12 @@ def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
         )
     assert dtype is not None
     return dtype
+
+
+def _threads(checkpoint: Checkpoint, world: int, dtype: torch.dtype) -> int:
+    """This rank's share of the cores; one for a model whose products are too small to be worth dividing."""
+    held = checkpoint.family.bytes_per_rank(checkpoint.config, world, dtype.itemsize, checkpoint.tensors)
+    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // world)
 
 
 class NativeEngine:

@@ -99,11 +99,6 @@ class Gloo:
         dist.destroy_process_group()
 
 
-def join(rank: int, world: int, rendezvous: str) -> Group:
-    """The group of this process; a world of one needs no rendezvous."""
-    return Alone() if world == 1 else Gloo(rank, world, rendezvous)
-
-
 def _loopback() -> str:
     """The name of this machine's loopback interface; gloo would otherwise listen where the host name points to."""
     return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))

@@ -1,0 +1,159 @@
+"""Small sums and gathers through shared memory: 5 µs where gloo takes 500, and a decode step has three per layer.
+
+Not for other machines, nor for large tensors (gloo takes those), nor for processors that reorder stores: a rank writes
+its data and then its number, and x86 is what promises that others see them in this order (Intel SDM volume 3A, 8.2).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.native.distributed import Alone, Gloo, Group
+
+FOLDER = "/dev/shm"
+SLOT = 1 << 20
+"""Bytes that one rank can lay down at once; more goes through gloo."""
+LINE = 64
+"""Bytes between two ranks' numbers, so that they share no cache line."""
+SPINS = 2000
+"""Looks at the others' numbers before the processor is offered to another process (some 0.2 ms)."""
+PATIENCE = 0.1
+"""Seconds between two looks at whether the others still live, and before a rank begins to sleep while it waits."""
+
+
+def join(rank: int, world: int, rendezvous: str) -> Group:
+    """The quickest group that this machine has for so many ranks; a world of one needs no rendezvous."""
+    return Alone() if world == 1 else through_memory(Gloo(rank, world, rendezvous))
+
+
+def through_memory(gloo: Gloo) -> Group:
+    """The same ranks with the shorter way, or `gloo` itself where there is none. Called on all ranks at once."""
+    if platform.machine() != "x86_64" or not os.path.isdir(FOLDER):
+        return gloo
+    size = gloo.world * (LINE + 2 * SLOT)
+    file = _open_together(gloo, size)
+    return gloo if file is None else SharedMemory(gloo, file, size)
+
+
+def _open_together(gloo: Gloo, size: int) -> int | None:
+    """A file without a name that all ranks have open; None on each of them where rank 0 finds no room for it."""
+    name, file, path = torch.zeros(64, dtype=torch.uint8), -1, ""
+    if gloo.rank == 0:
+        try:
+            file, path = tempfile.mkstemp(prefix="heavylift-", dir=FOLDER)
+            os.posix_fallocate(file, 0, size)  # a full /dev/shm would else be a SIGBUS at the first write
+            name[: len(path)] = torch.tensor(list(path.encode()), dtype=torch.uint8)
+        except OSError:
+            if path:
+                os.close(file)
+                os.unlink(path)
+    gloo.broadcast(name)
+    path = bytes(name.tolist()).rstrip(b"\0").decode()
+    if not path:
+        return None
+    if gloo.rank > 0:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    gloo.barrier()
+    if gloo.rank == 0:
+        os.unlink(path)
+    return file
+
+
+class SharedMemory:
+    """A group whose small exchanges go through memory; everything else, and the waiting between batches, through gloo.
+
+    Two slots for each rank, used in turn: a rank that writes a slot again has seen every other rank's next number,
+    which each gave only after it had read the slot. A rank holds a lock on its own byte of the file while it lives.
+    """
+
+    def __init__(self, gloo: Gloo, file: int, size: int) -> None:
+        """`file`: an open file of `size` bytes that all ranks share."""
+        self.rank, self.world, self._gloo, self._file = gloo.rank, gloo.world, gloo, file
+        os.lockf(self._at(self.rank), os.F_LOCK, 1)
+        memory = mmap.mmap(file, size)
+        self._numbers = memoryview(memory).cast("q")
+        self._slots = torch.frombuffer(memory, dtype=torch.uint8)[self.world * LINE :].view(2, self.world, SLOT)
+        self._own = self.rank * LINE // 8
+        self._others = [rank * LINE // 8 for rank in range(self.world) if rank != self.rank]
+        self._number = 0
+        self._views: dict[tuple[torch.Size, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
+        gloo.barrier()
+
+    def _at(self, offset: int) -> int:
+        os.lseek(self._file, offset, os.SEEK_SET)
+        return self._file
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        if tensor.nbytes > SLOT:
+            return self._gloo.all_reduce(tensor)
+        every = self._exchange(tensor)
+        if self.world == 2:
+            return torch.add(every[0], every[1], out=tensor)
+        return torch.sum(every, 0, out=tensor)
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        return self._gloo.all_gather(tensor) if tensor.nbytes > SLOT else self._exchange(tensor).clone()
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        return self._gloo.broadcast(tensor)
+
+    def barrier(self) -> None:
+        self._gloo.barrier()
+
+    def close(self) -> None:
+        os.close(self._file)
+        self._gloo.close()
+
+    def _exchange(self, tensor: Tensor) -> Tensor:
+        """(world, *shape): what every rank laid down; valid until the exchange after the next."""
+        self._number += 1
+        mine, every = self._views_of(tensor)[self._number & 1]
+        mine.copy_(tensor)
+        self._numbers[self._own] = self._number
+        for other in self._others:
+            if self._numbers[other] < self._number:
+                self._wait(other)
+        return every
+
+    def _views_of(self, tensor: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each slot, this rank's place and all places, in the tensor's shape; made once for each shape."""
+        key = tensor.shape, tensor.dtype
+        if key not in self._views:
+            if len(self._views) > 256:
+                self._views.clear()
+            places = [
+                slot[:, : tensor.nbytes].view(tensor.dtype).view(self.world, *tensor.shape) for slot in self._slots
+            ]
+            self._views[key] = [(place[self.rank], place) for place in places]
+        return self._views[key]
+
+    def _wait(self, other: int) -> None:
+        """Until the rank whose number is at `other` has come as far; RuntimeError when it died."""
+        numbers, number = self._numbers, self._number
+        for _ in range(SPINS):
+            if numbers[other] >= number:
+                return
+        look = time.monotonic() + PATIENCE
+        pause: Callable[[], None] = os.sched_yield
+        while numbers[other] < number:
+            pause()
+            if time.monotonic() > look:
+                rank = other * 8 // LINE
+                if self._is_dead(rank) and numbers[other] < number:
+                    raise RuntimeError(f"rank {rank} is dead")
+                look, pause = time.monotonic() + PATIENCE, lambda: time.sleep(0.0005)
+
+    def _is_dead(self, rank: int) -> bool:
+        try:
+            os.lockf(self._at(rank), os.F_TEST, 1)
+        except OSError:  # held, so its owner lives
+            return False
+        return True
