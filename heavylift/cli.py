@@ -52,15 +52,26 @@ COMMANDS = {
 }  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every command and its arguments."""
-    root = argparse.ArgumentParser(prog="heavylift", description="Deploy large models on Amazon SageMaker as code.")
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, text, arguments) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
-        for flag, options in arguments:
-            command.add_argument(flag, **options)
+def commands() -> argparse.ArgumentParser:
+    """What `heavylift --help` shows, and what refuses an unknown command."""
+    listed = "\n".join(f"  {name:<10} {text}" for name, (_, text, _) in COMMANDS.items())
+    root = argparse.ArgumentParser(
+        prog="heavylift",
+        description="Deploy large models on Amazon SageMaker as code.",
+        epilog=f"commands:\n{listed}\n\n`heavylift COMMAND --help` tells a command's arguments",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     return root
+
+
+def arguments_of(name: str) -> argparse.ArgumentParser:
+    """One command's own parser: unlike argparse's sub-commands, it lets options stand among the texts of `invoke`."""
+    _, text, arguments = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"heavylift {name}", description=text)
+    for flag, options in arguments:
+        parser.add_argument(flag, **options)
+    return parser
 
 
 def terminated(_number: int, _frame: FrameType | None) -> None:
@@ -70,8 +81,11 @@ def terminated(_number: int, _frame: FrameType | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives its exit code."""
-    chosen = parser().parse_args(arguments)
-    module, function = COMMANDS[chosen.command][0].split(":")
+    given = sys.argv[1:] if arguments is None else arguments
+    command = commands().parse_args(given[:1]).command
+    chosen = arguments_of(command).parse_intermixed_args(given[1:])
+    chosen.command = command
+    module, function = COMMANDS[command][0].split(":")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     try:

@@ -38,7 +38,7 @@ class Transcript(AbstractContextManager["Transcript"]):
     """Writes every line to `path`, and hands to `show` what `brief` leaves of it."""
 
     def __init__(self, path: Path, show: Callable[[str], None]) -> None:
-        self.path, self._show = path, show
+        self.path, self._show, self._repeats = path, show, False
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +52,7 @@ class Transcript(AbstractContextManager["Transcript"]):
 
     def __call__(self, line: str) -> None:
         self._file.write(line)
+        self._repeats = self._repeats or line.startswith("Failed resources:")  # the CLI's summary of events seen above
         shown = brief(line)
-        if shown is not None:
+        if shown is not None and not self._repeats:
             self._show(shown)
