@@ -55,6 +55,7 @@ def test_a_reply_without_details_has_no_counts() -> None:
     [
         (b"<html>", "the reply is not JSON"),
         (b"\xff\xfe\xfd", "the reply is not JSON"),
+        (b"[" * 100_000, "the reply is not JSON"),
         (b"[]", "no 'outputs'"),
         (reply(outputs="one"), "no 'outputs'"),
         (reply(outputs=["one", 4]), "no 'outputs'"),

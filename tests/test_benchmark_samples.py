@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmark_documents import recorded
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.shape import FormatError
@@ -34,9 +37,24 @@ def test_the_file_has_a_header_and_a_line_for_each_request() -> None:
     ]  # fmt: skip
 
 
+@given(st.text(st.characters()), st.text())
+def test_any_text_of_a_model_survives_the_file(output: str, message: str) -> None:
+    recording = recorded([10.0, None])
+    good = replace(recording.samples[0], rows=(replace(recording.samples[0].rows[0], output=output),))
+    bad = replace(recording.samples[1], error={"kind": "model", "message": message})
+    odd = replace(recording, samples=(good, bad))
+
+    assert Recording.decode(odd.encode()) == odd
+
+
 def rewritten(change: dict[str, object]) -> bytes:
     head, *rest = gzip.decompress(recorded([10.0]).encode()).splitlines()
     return gzip.compress(b"\n".join([json.dumps({**json.loads(head), **change}).encode(), *rest]))
+
+
+def with_sample(change: dict[str, object]) -> bytes:
+    head, line = gzip.decompress(recorded([10.0]).encode()).splitlines()
+    return gzip.compress(b"\n".join([head, json.dumps({**json.loads(line), **change}).encode()]))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +69,11 @@ def rewritten(change: dict[str, object]) -> bytes:
         rewritten({"format": "heavylift.samples/2"}),
         rewritten({"benchmark": {}}),
         rewritten({"moon": 1}),
+        rewritten({"time_limit_s": "long"}),
+        with_sample({"moon": 1}),
+        with_sample({"end_s": "soon"}),
+        with_sample({"rows": [3]}),
+        with_sample({"rows": [{"task": "words"}]}),
         gzip.compress(gzip.decompress(recorded([10.0]).encode()) + b'{"type": "sample"}\n'),
         gzip.compress(gzip.decompress(recorded([10.0]).encode()) + b"3\n"),
     ],

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy
 import pytest
 from benchmark_documents import benchmark_document, recorded, sample
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heavylift.benchmark.report import build_report, data_quality
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.slo import Slo
 from heavylift.benchmark.spec import Benchmark
-from heavylift.benchmark.verdict import judge
+from heavylift.benchmark.verdict import judge, percent
 
 # Two runs against the runtime with tiny-t5 at degree 2 on a 2-core machine; in one a rank was killed on the way.
 GOLDEN = Path(__file__).parent / "golden" / "benchmark"
@@ -149,6 +151,15 @@ def test_data_quality_says_normal_only_when_its_target_is_met() -> None:
     assert data_quality(strict, 0.99999) == "normal (99.99 %)"
     assert data_quality(strict, 1.0) == "normal (100 %)"
     assert data_quality(strict, None) == "not measured"
+
+
+@given(st.floats(0, 1))
+def test_only_all_shows_as_100_percent_and_only_nothing_as_0(share: float) -> None:
+    shown = percent(share)
+
+    assert (shown == "100 %") == (share == 1)
+    assert (shown == "0 %") == (share == 0)
+    assert abs(float(shown.removesuffix(" %")) - share * 100) <= 0.0101
 
 
 @pytest.mark.parametrize("run", ["good", "killed"])

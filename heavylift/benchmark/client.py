@@ -31,7 +31,7 @@ class InvocationFailed(Exception):
 
 
 def by_status(status: int, message: str) -> InvocationFailed:
-    """The failure that an HTTP status of the runtime means: 424 the model failed, 429 too many requests, 503 no room."""
+    """The failure that an HTTP status means: 424 the model failed, 429 too many requests, 503 no room or no worker."""
     kind = {424: "model", 429: "throttled", 503: "unavailable"}.get(status, "server" if status >= 500 else "refused")
     return InvocationFailed(kind, message, status)
 

@@ -31,7 +31,7 @@ def read_reply(body: bytes, batch: Sequence[Example]) -> tuple[Row, ...]:
     """One row for each example, in order. Raises InvocationFailed (kind `reply`) for what is not such a reply."""
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvocationFailed("reply", f"the reply is not JSON: {error}", 200) from None
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if not isinstance(outputs, list) or not all(isinstance(output, str) for output in outputs):

@@ -102,17 +102,18 @@ class Recording:
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise FormatError([f"the samples cannot be read: {error}; expected gzip of JSON lines"]) from None
         head = lines[0] if lines and isinstance(lines[0], dict) else {}
-        if head.pop("type", None) != "run" or head.get("format") != FORMAT:
+        if head.get("type") != "run" or head.get("format") != FORMAT:
             raise FormatError([f"the samples' format is {head.get('format')!r}; this version reads {FORMAT!r}"])
         try:
-            del head["format"], head["clock"]
-            run = Run(**{**head, "benchmark": Benchmark.from_dict(head["benchmark"])})
-            return cls(run, tuple(_sample(line) for line in lines[1:]))
-        except (KeyError, TypeError) as error:
+            return cls(_run(head), tuple(_sample(line) for line in lines[1:]))
+        except TypeError as error:
             raise FormatError([f"the samples have a malformed line: {error}"]) from None
 
     def save(self, path: Path) -> None:
-        path.write_bytes(self.encode())
+        """Write the file, whole or not at all."""
+        partial = path.with_name(f".{path.name}")
+        partial.write_bytes(self.encode())
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Recording:
@@ -120,8 +121,41 @@ class Recording:
         return cls.decode(path.read_bytes())
 
 
+NUMBER, NONE = (int, float), type(None)
+RUN_KINDS: dict[str, tuple[type, ...]] = {
+    "type": (str,), "format": (str,), "run": (str,), "endpoint": (str,), "endpoint_config": (str, NONE),
+    "observed_endpoint_config": (str, NONE), "gate_digest": (str, NONE), "benchmark": (dict,),
+    "workload_digest": (str,), "started_at": (str,), "time_limit_s": NUMBER, "generator": (str,), "clock": (str,),
+}  # fmt: skip
+SAMPLE_KINDS: dict[str, tuple[type, ...]] = {
+    "type": (str,), "index": (int,), "phase": (str,), "intended_s": NUMBER, "sent_s": NUMBER, "end_s": NUMBER,
+    "status": (str,), "http_status": (int, NONE), "error": (dict, NONE), "rows": (list,),
+}  # fmt: skip
+ROW_KINDS: dict[str, tuple[type, ...]] = {
+    "task": (str,), "prompt_tokens": (int, NONE), "generated_tokens": (int, NONE), "finish_reason": (str, NONE),
+    "correct": (bool,), "output": (str, NONE),
+}  # fmt: skip
+
+
+def _run(line: Any) -> Run:
+    rest = _typed(line, RUN_KINDS)
+    for key in ("type", "format", "clock"):
+        del rest[key]
+    return Run(**{**rest, "benchmark": Benchmark.from_dict(rest["benchmark"])})
+
+
 def _sample(line: Any) -> Sample:
-    rest = dict(line)
+    rest = _typed(line, SAMPLE_KINDS)
     if rest.pop("type") != "sample":
-        raise KeyError("type")
-    return Sample(**{**rest, "rows": tuple(Row(**row) for row in rest["rows"])})
+        raise TypeError("its type is not 'sample'")
+    return Sample(**{**rest, "rows": tuple(Row(**_typed(row, ROW_KINDS)) for row in rest["rows"])})
+
+
+def _typed(document: Any, kinds: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """A copy of the object. Raises TypeError unless it has these keys, no others, and their values' types."""
+    if not isinstance(document, dict) or document.keys() != kinds.keys():
+        raise TypeError(f"its keys are not {', '.join(kinds)}")
+    for key, value in document.items():
+        if type(value) not in kinds[key]:
+            raise TypeError(f"its {key} is {value!r}")
+    return dict(document)

@@ -25,7 +25,7 @@ def write_report(folder: Path, report: Mapping[str, Any], recording: Recording) 
     """Write report.html into `folder`, whole or not at all, and give its path."""
     folder.mkdir(parents=True, exist_ok=True)
     partial, target = folder / f".{PAGE}", folder / PAGE
-    partial.write_text(render(report, recording), encoding="utf-8")
+    partial.write_text(render(report, recording), encoding="utf-8", errors="replace")
     return partial.replace(target)
 
 
