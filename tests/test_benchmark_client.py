@@ -111,7 +111,9 @@ def test_the_sagemaker_client_invokes_the_endpoint(aws: pytest.MonkeyPatch) -> N
     assert headers["Content-Type"] == headers["Accept"] == "application/json"
 
 
-@pytest.mark.parametrize(("original", "kind"), [(424, "model"), (503, "unavailable"), (400, "refused"), (500, "server")])
+@pytest.mark.parametrize(
+    ("original", "kind"), [(424, "model"), (503, "unavailable"), (400, "refused"), (500, "server")]
+)
 def test_a_model_error_is_told_by_the_containers_own_status(aws: pytest.MonkeyPatch, original: int, kind: str) -> None:
     with fake_endpoint(lambda n, body: model_error(original, "no room")) as server:
         failed = failure(sagemaker(server, aws))
