@@ -178,6 +178,11 @@ def test_a_folder_without_weights_or_with_our_manifest_is_refused(tmp_path: Path
         belonging(["manifest.json", "model.safetensors"], "m")
 
 
+def test_a_name_that_could_forge_a_line_of_the_digest_is_refused() -> None:
+    with pytest.raises(InputError, match="must be named with letters, digits"):
+        belonging(["a\nb.json", "model.safetensors"], "m")
+
+
 def test_a_link_out_of_the_model_folder_is_refused(tmp_path: Path) -> None:
     spec = model(tmp_path)
     (tmp_path / "secret").write_text("{}")

@@ -21,7 +21,7 @@ from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift.weights import inspect
 from heavylift.weights.push import Pushed, push, push_config
-from heavylift.weights.store import Prefix
+from heavylift.weights.store import Folder, Prefix
 from heavylift.weights.upload import MOST_PARTS, SMALLEST_PART, part_size
 
 BUCKET = "weights"
@@ -84,7 +84,7 @@ def test_a_push_leaves_every_file_and_a_manifest_that_lists_them(s3: Any, large:
     plan, lock, folder = large
     seen: list[tuple[int, int]] = []
 
-    done = push(plan, lock, folder, BUCKET, s3, lambda *each: seen.append(each), smallest_part=PART)
+    done = push(plan, lock, Folder(folder), BUCKET, s3, lambda *each: seen.append(each), smallest_part=PART)
 
     prefix, total = plan.weights_prefix, lock.model.weights.bytes
     manifest = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{prefix}manifest.json")["Body"].read())
@@ -100,10 +100,10 @@ def test_a_push_leaves_every_file_and_a_manifest_that_lists_them(s3: Any, large:
 
 def test_a_second_push_sends_nothing(s3: Any, large: tuple[Plan, Lock, Path]) -> None:
     plan, lock, folder = large
-    push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
+    push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
     line = Line(s3)
 
-    again = push(plan, lock, folder, BUCKET, line, smallest_part=PART)
+    again = push(plan, lock, Folder(folder), BUCKET, line, smallest_part=PART)
 
     assert (again.sent, again.already, line.parts, line.puts) == (0, lock.model.weights.bytes, [], [])
 
@@ -114,13 +114,13 @@ def test_an_interrupted_push_shows_no_manifest_and_resumes_without_its_finished_
     plan, lock, folder = large
     broken = Line(s3, breaks_after=2)
     with pytest.raises(HeavyliftError, match="run the same command to resume"):
-        push(plan, lock, folder, BUCKET, broken, smallest_part=PART)
+        push(plan, lock, Folder(folder), BUCKET, broken, smallest_part=PART)
     assert len(broken.parts) == 2
     assert f"{plan.weights_prefix}manifest.json" not in keys(s3)
     assert f"{plan.weights_prefix}words.txt" not in keys(s3)
 
     line = Line(s3)
-    done = push(plan, lock, folder, BUCKET, line, smallest_part=PART)
+    done = push(plan, lock, Folder(folder), BUCKET, line, smallest_part=PART)
 
     assert len(line.parts) == 2 + 4 - 2  # model.safetensors has two parts, words.txt four; two had arrived
     assert done.sent + done.already == lock.model.weights.bytes and done.already >= PART
@@ -129,14 +129,30 @@ def test_an_interrupted_push_shows_no_manifest_and_resumes_without_its_finished_
     assert body == (folder / "words.txt").read_bytes()
 
 
+def test_an_interrupt_stops_every_file_and_loses_nothing(s3: Any, large: tuple[Plan, Lock, Path]) -> None:
+    plan, lock, folder = large
+
+    def interrupt(done: int, total: int) -> None:
+        if done >= PART:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        push(plan, lock, Folder(folder), BUCKET, s3, interrupt, smallest_part=PART)
+    assert f"{plan.weights_prefix}manifest.json" not in keys(s3)
+
+    done = push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
+
+    assert done.already >= PART and f"{plan.weights_prefix}manifest.json" in keys(s3)
+
+
 def test_files_that_arrived_before_an_interrupt_are_not_sent_again(s3: Any, large: tuple[Plan, Lock, Path]) -> None:
     plan, lock, folder = large
-    push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
+    push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
     for name in ("manifest.json", "config.json"):
         s3.delete_object(Bucket=BUCKET, Key=plan.weights_prefix + name)
     line = Line(s3)
 
-    done = push(plan, lock, folder, BUCKET, line, smallest_part=PART)
+    done = push(plan, lock, Folder(folder), BUCKET, line, smallest_part=PART)
 
     assert (line.parts, line.puts) == ([], ["config.json", "manifest.json"])
     assert done.sent == (folder / "config.json").stat().st_size
@@ -147,7 +163,7 @@ def test_an_object_of_the_same_size_but_other_content_is_replaced(s3: Any, large
     key = f"{plan.weights_prefix}config.json"
     s3.put_object(Bucket=BUCKET, Key=key, Body=bytes((folder / "config.json").stat().st_size))
 
-    push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
+    push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
 
     assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == (folder / "config.json").read_bytes()
 
@@ -161,7 +177,7 @@ def test_a_file_that_changed_since_the_lock_is_refused_and_nothing_is_declared(
     (folder / name).write_bytes(content[:-1] + b"?")
 
     with pytest.raises(InputError, match=f"{name} changed since the lock was written"):
-        push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
+        push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
 
     assert not {f"{plan.weights_prefix}{each}" for each in (name, "manifest.json")} & set(keys(s3))
     assert f"{plan.weights_prefix}{name}" not in unfinished(s3)
@@ -173,7 +189,7 @@ def test_missing_and_resized_files_are_all_named_before_a_byte_is_sent(s3: Any, 
     (folder / "words.txt").write_bytes(b"")
 
     with pytest.raises(InputError) as caught:
-        push(plan, lock, folder, BUCKET, s3)
+        push(plan, lock, Folder(folder), BUCKET, s3)
 
     assert ["is missing" in fault or "changed" in fault for fault in caught.value.faults] == [True, True]
     assert keys(s3) == []
@@ -187,7 +203,7 @@ def test_a_resumed_part_of_other_content_is_sent_again(s3: Any, large: tuple[Pla
     s3.upload_part(Bucket=BUCKET, Key=key, UploadId=upload, PartNumber=1, Body=bytes(PART))
     line = Line(s3)
 
-    push(plan, lock, folder, BUCKET, line, smallest_part=PART)
+    push(plan, lock, Folder(folder), BUCKET, line, smallest_part=PART)
 
     assert sorted(line.parts) == [1, 2, 2, 3, 4]  # two of model.safetensors; words.txt's first, zeros, was right
     assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == (folder / "words.txt").read_bytes()
@@ -207,7 +223,7 @@ def test_a_bucket_that_is_not_there_says_what_to_deploy(s3: Any, large: tuple[Pl
     plan, lock, folder = large
 
     with pytest.raises(InputError, match="there is no bucket nowhere; deploy the foundation stack first"):
-        push(plan, lock, folder, "nowhere", s3)
+        push(plan, lock, Folder(folder), "nowhere", s3)
 
 
 def test_every_part_carries_its_checksum_and_no_key_is_named(s3: Any, large: tuple[Plan, Lock, Path]) -> None:
@@ -219,7 +235,7 @@ def test_every_part_carries_its_checksum_and_no_key_is_named(s3: Any, large: tup
 
     s3.meta.events.register("before-parameter-build.s3.*", note)
 
-    push(plan, lock, folder, BUCKET, s3, smallest_part=PART)
+    push(plan, lock, Folder(folder), BUCKET, s3, smallest_part=PART)
 
     written = [(name, given) for name, given in sent if name in ("PutObject", "UploadPart")]
     assert len(written) == 5 + 6 and all("ChecksumSHA256" in given for _, given in written)
@@ -245,7 +261,7 @@ def test_a_plan_of_another_lock_is_our_own_mistake(s3: Any, large: tuple[Plan, L
     plan, lock, folder = large
 
     with pytest.raises(AssertionError, match="the plan was made from this lock"):
-        push(replace(plan, weights_digest="0" * 64), lock, folder, BUCKET, s3)
+        push(replace(plan, weights_digest="0" * 64), lock, Folder(folder), BUCKET, s3)
 
 
 @pytest.mark.parametrize("size", [1, SMALLEST_PART, 10**11, 48_800 << 30 >> 4, 5 * 10**12])

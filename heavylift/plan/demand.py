@@ -54,8 +54,8 @@ class Demand:
         if faults:
             raise InputError(faults)
         _whole(lock, family)
-        given = spec.options.get("max_new_tokens")
-        tokens = given if isinstance(given, int) and not isinstance(given, bool) and given > 0 else NEW_TOKENS
+        given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
+        tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
         runs_on = tuple(name for name in hardware if name in engine.hardware)
         hardware_decision = Decision("hardware", " or ".join(runs_on), "computed", reason)
         decisions = (engine_decision, dtype_decision, hardware_decision)

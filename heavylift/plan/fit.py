@@ -21,7 +21,14 @@ from heavylift.spec import ModelSpec
 
 
 def fit(spec: ModelSpec, lock: Lock) -> Plan:
-    """Answer every `auto` once. Raises InputError with every reason why the model does not fit."""
+    """Answer every `auto` once. Raises InputError with every reason why the model does not fit, each with its name."""
+    try:
+        return _fit(spec, lock)
+    except InputError as error:
+        raise InputError(f"{spec.name}: {fault}" for fault in error.faults) from error
+
+
+def _fit(spec: ModelSpec, lock: Lock) -> Plan:
     if (reason := lock.stale(spec)) is not None:
         raise InputError(f"the lock is stale: {reason}; write it anew with `heavylift plan`")
     demand = Demand.of(spec, lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from heavylift.errors import InputError
@@ -10,6 +11,7 @@ from heavylift.errors import InputError
 LARGEST_BYTES = 16 * 1024 * 1024
 MOST_FILES = 500
 RESERVED = ("serving.properties", "manifest.json")
+NAME = re.compile(r"[A-Za-z0-9._+@ -]+(/[A-Za-z0-9._+@ -]+)*")  # one line of the digest, one key
 LEFT_OUT = ("__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store")
 
 
@@ -24,6 +26,8 @@ def read_code(folder: Path) -> dict[str, bytes]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file():
             faults.append(f"{path} is a link or not a plain file; copy the file into the code folder")
+        elif not NAME.fullmatch(name):
+            faults.append(f"{str(path)!r} must be named with letters, digits, blanks, '.', '_', '-', '+' and '@'")
         elif name in RESERVED:
             faults.append(f"{path}: Heavylift writes a file of that name itself; rename it")
         elif (total := total + path.stat().st_size) > LARGEST_BYTES or len(files) == MOST_FILES:

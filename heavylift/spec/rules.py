@@ -43,7 +43,7 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
 
 
 def rule_faults(document: Any, stem: str) -> list[Fault]:
-    """Every broken rule; none for a document that is not a mapping, since its fields have said so. `stem`: the file's."""
+    """Every broken rule of a file called `stem`; none for a document that is not a mapping, since its fields say so."""
     data = document if isinstance(document, dict) else {}
     return [*named_as_file(data, stem), *(fault for rule in RULES for fault in rule(data))]
 

@@ -20,7 +20,7 @@ from heavylift.plan.plan import Plan
 from heavylift.serving import config_files
 from heavylift.weights.bucket import Bucket
 from heavylift.weights.inspect import Progress, silent
-from heavylift.weights.store import Folder, Store
+from heavylift.weights.store import Store
 from heavylift.weights.upload import SMALLEST_PART, Line, Upload, changed, part_size
 
 FILES_AT_ONCE, PARTS_AT_ONCE = 4, 8
@@ -38,18 +38,17 @@ class Pushed:
 def push(
     plan: Plan,
     lock: Lock,
-    source: Path | Store,
+    store: Store,
     bucket: str,
     client: Any,
     progress: Progress = silent,
     *,
     smallest_part: int = SMALLEST_PART,
 ) -> Pushed:
-    """Upload the lock's files from `source`, a local folder or a store; `smallest_part` of a multipart upload in bytes.
+    """Upload the lock's files from `store`; `smallest_part` of a multipart upload in bytes.
 
     Raises InputError when a file is missing or is not the lock's, before the prefix is declared complete.
     """
-    store = Folder(source) if isinstance(source, Path) else source
     weights, target = lock.model.weights, Bucket(bucket, client)
     assert plan.weights_digest == weights.digest, "the plan was made from this lock"
     prefix, uri = plan.weights_prefix, f"s3://{bucket}/{plan.weights_prefix}"

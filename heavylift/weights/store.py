@@ -5,6 +5,7 @@ Only these files belong to a model (docs/formats.md): safetensors, else bin; jso
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from heavylift.errors import HeavyliftError, InputError
 
 CHUNK = 1 << 20  # bytes
 RESERVED = "manifest.json"
+NAME = re.compile(r"[A-Za-z0-9._+-]+")  # one line of the digest, one segment of a key
 
 
 class Store(Protocol):
@@ -100,4 +102,6 @@ def belonging(names: Iterable[str], title: str) -> list[str]:
     kept = [name for name in kept if not name.endswith(f"{other}.index.json")]
     if not any(name.endswith(weights) for name in kept):
         raise InputError(f"{title} has no weights: neither *.safetensors nor *.bin")
+    if odd := [name for name in kept if not NAME.fullmatch(name)]:
+        raise InputError(f"{title}: {name!r} must be named with letters, digits, '.', '_', '-' and '+'" for name in odd)
     return kept
