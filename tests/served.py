@@ -80,7 +80,7 @@ def serving(folder: Path, environ: Mapping[str, str] | None = None, *, wait: boo
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env=inherited | {"OMP_NUM_THREADS": "1"} | dict(environ or {}),
+            env=inherited | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder.parent)} | dict(environ or {}),
         )
     assert process.stdout is not None
     try:

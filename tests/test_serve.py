@@ -59,8 +59,10 @@ def test_a_request_reaches_the_script_and_comes_back(echo: Served) -> None:
 
 
 def test_two_hundred_concurrent_requests_are_all_answered(echo: Served) -> None:
-    with ThreadPoolExecutor(200) as clients:
-        replies = list(clients.map(lambda number: echo.ask({"inputs": number}), range(200)))
+    limits = httpx.Limits(max_connections=200)
+    with ThreadPoolExecutor(200) as clients, httpx.Client(limits=limits, timeout=60) as http:
+        url = f"{echo.address}/invocations"
+        replies = list(clients.map(lambda number: http.post(url, json={"inputs": number}), range(200)))
 
     assert [reply.status_code for reply in replies] == [200] * 200
     assert [reply.json()["echo"]["inputs"] for reply in replies] == list(range(200))
@@ -241,6 +243,7 @@ def test_no_process_outlives_a_server_that_was_killed(tmp_path: Path) -> None:
         kill(served.process.pid)
 
         eventually(lambda: not alive(rank) and not alive(grandchild), 10)
+        assert not list(tmp_path.glob("heavylift-*"))
 
 
 def test_sigterm_lets_a_running_request_end_and_leaves_nothing(tmp_path: Path) -> None:
@@ -256,6 +259,7 @@ def test_sigterm_lets_a_running_request_end_and_leaves_nothing(tmp_path: Path) -
         assert running.result().status_code == 200
         assert code == 0
         assert not alive(rank) and not alive(grandchild)
+        assert not list(tmp_path.glob("heavylift-*"))
 
 
 def _is_asleep(served: Served) -> bool:

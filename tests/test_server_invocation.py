@@ -84,6 +84,12 @@ def test_all_faults_come_at_once() -> None:
 _JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists)
 
 
+def test_a_million_wrong_names_are_refused_quickly_and_briefly() -> None:
+    names = {f"name_{number}": 0 for number in range(200_000)}
+
+    assert len(refusal({"inputs": "a", "parameters": names} | names)) < 20_000
+
+
 @given(st.binary(max_size=200) | _JSON.map(lambda value: json.dumps({"inputs": value}).encode()))
 def test_any_bytes_are_an_invocation_or_a_refusal(body: bytes) -> None:
     try:

@@ -133,6 +133,24 @@ def test_a_dead_copy_answers_all_rows_of_its_batch_and_the_line_goes_on() -> Non
     with_model(line, model, story)
 
 
+def test_a_fault_of_the_server_fails_its_requests_and_the_line_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    line = Line(batch_size=1, delay=0, limit=10)
+
+    async def model(rows: list[Any]) -> list[Any]:
+        return [1 / len(rows[0])]
+
+    async def story() -> None:
+        broken = line.join([""])
+        with pytest.raises(Refused, match="the server failed") as caught:
+            await broken.done
+
+        assert caught.value.code == 500
+        assert await line.join(["ab"]).done == [0.5]
+
+    with_model(line, model, story)
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_rows_that_are_put_back_are_the_first_again() -> None:
     async def run() -> None:
         line = Line(batch_size=3, delay=0, limit=10)

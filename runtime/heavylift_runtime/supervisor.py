@@ -68,8 +68,7 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        grace = _STOP_S if self.failure is None else 0.0
-        await asyncio.gather(*(copy.stop(grace) for copy in self.copies))
+        await asyncio.gather(*(copy.stop(_STOP_S if copy.ready.is_set() else 0.0) for copy in self.copies))
 
     async def _keep(self, copy: Copy) -> None:
         deaths: deque[float] = deque()

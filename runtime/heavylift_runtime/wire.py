@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SIZES = struct.Struct(">II")
-_LIMIT = 64 * 2**20  # bytes; ten times SageMaker's payload, so only a broken peer gets here
+_LIMIT = 2**31  # bytes; far more than a batch of SageMaker's largest payloads, so only a broken peer gets here
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Message:
 
     def encode(self) -> bytes:
         """The bytes of the channel."""
-        header = json.dumps(self.header).encode()
+        header = json.dumps(self.header, ensure_ascii=False).encode()
         return _SIZES.pack(len(header), len(self.body)) + header + self.body
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 import socket
 import sys
@@ -44,7 +45,7 @@ def run(descriptor: int) -> int:
     except EOFError:
         return 0  # the server was stopped before it said anything
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, inbox), name="channel", daemon=True).start()
+    threading.Thread(target=_listen, args=(channel, inbox, start["scratch"]), name="channel", daemon=True).start()
     try:
         return _serve(start, channel, inbox)
     except Exception as error:  # the last line of defence of this process: the server gets a sentence
@@ -108,10 +109,11 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _listen(channel: Channel, inbox: queue.SimpleQueue[Message]) -> None:
+def _listen(channel: Channel, inbox: queue.SimpleQueue[Message], scratch: str) -> None:
     try:
         while True:
             inbox.put(channel.receive())
     except (EOFError, OSError):
         sys.stderr.flush()
+        shutil.rmtree(scratch, ignore_errors=True)  # the server, which would have done it, is gone
         os.killpg(0, signal.SIGKILL)  # the rank leads its own group (supervisor.py), with all that a script has started

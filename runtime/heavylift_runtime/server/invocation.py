@@ -5,6 +5,7 @@ What this version does not do is refused by name, never ignored. Names and meani
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
     "return_full_text": (False,),
     "decoder_input_details": (False,),
 }
+_MOST_FAULTS = 20  # the nearest names of a million keys would hold everybody up
 _PARAMETERS = ("max_new_tokens", "details", *_FIXED)
 
 
@@ -52,7 +54,8 @@ def read_invocation(body: bytes, default_max_new_tokens: int) -> Invocation:
         raise Refused(400, f"the body is not JSON: {reason}") from error
     if not isinstance(document, dict):
         raise Refused(400, f'the body must be a JSON object like {{"inputs": "…"}}: got {_kind(document)}')
-    faults = [_unknown(name, _MEMBERS, "member") for name in document if name not in _MEMBERS]
+    unknown = (name for name in document if name not in _MEMBERS)
+    faults = [_unknown(name, _MEMBERS, "member") for name in itertools.islice(unknown, _MOST_FAULTS)]
     if document.get("stream", False) is not False:
         faults.append("'stream' must be false: this version answers in one piece")
     parameters = document.get("parameters", {})
@@ -88,14 +91,14 @@ def _prompts(document: Mapping[str, Any], faults: list[str]) -> tuple[str, ...]:
             faults.append(f"{name} must be a text: got {_kind(row)}")
         elif not row:
             faults.append(f"{name} is empty")
-        elif any("\ud800" <= character <= "\udfff" for character in row):
+        elif not _is_unicode(row):
             faults.append(f"{name} holds half of a surrogate pair, which is no Unicode text")
     return tuple(rows)
 
 
 def _parameter_faults(parameters: Mapping[str, Any]) -> list[str]:
     faults = []
-    for name, value in parameters.items():
+    for name, value in itertools.islice(parameters.items(), len(_PARAMETERS) + _MOST_FAULTS):
         if name == "max_new_tokens":
             if type(value) is not int or not 1 <= value <= MAX_NEW_TOKENS:
                 faults.append(
@@ -112,6 +115,14 @@ def _parameter_faults(parameters: Mapping[str, Any]) -> list[str]:
         else:
             faults.append(_unknown(name, _PARAMETERS, "parameter"))
     return faults
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _same(value: object, allowed: object) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from heavylift_runtime.server.refused import BatchRefused, Refused
+
+_log = logging.getLogger("heavylift_runtime.server")
 
 Answer = Callable[[list[Any]], Awaitable[Sequence[Any]]]  # the rows' contents to as many results; raises Refused
 
@@ -161,6 +164,11 @@ async def _run(batch: list[Row], answer: Answer) -> None:
     except Refused as refused:
         for row in wanted:
             row.job.refuse(refused)
+        return
+    except Exception:  # a fault of ours: these requests fail, the line goes on
+        _log.exception("a batch of %d rows failed in the server", len(wanted))
+        for row in wanted:
+            row.job.refuse(Refused(500, "the server failed; its log tells more"))
         return
     for row, result in zip(wanted, results, strict=True):
         row.job.settle(row.index, result)
