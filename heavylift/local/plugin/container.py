@@ -113,14 +113,18 @@ class Container:
     def _reason(self, what: str) -> str:
         """`what`, the log's path and its last lines, within FailureReason's 1024 characters."""
         head = f"{what}; log '{self.log}', its end: "
-        tail = _tail(self.log, 16_384).strip() or "(empty)"
-        return head + tail[-(1024 - len(head)) :]
+        return head + (_tail(self.log, 1024 - len(head)) or "(empty)")
 
 
 def _tail(path: Path, size: int) -> str:
+    """The file's last lines, whole ones where more than one fits, in at most `size` characters."""
     with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read().decode("utf-8", "replace")
+        file.seek(max(0, path.stat().st_size - 4 * size))
+        text = file.read().decode("utf-8", "replace").strip()
+    if len(text) <= size:
+        return text
+    cut = text[-size:]
+    return cut.partition("\n")[2] or cut
 
 
 def _free_port() -> int:

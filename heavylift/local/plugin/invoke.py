@@ -43,12 +43,9 @@ class Answer:
     connection: http.client.HTTPConnection
 
     def cut(self) -> None:
-        """End the connection, also under a thread that reads from it: the container sees its caller hang up."""
-        if self.connection.sock is not None:
-            with suppress(OSError):
-                self.connection.sock.shutdown(socket.SHUT_RDWR)
+        """End the answer and its connection."""
+        _cut(self.connection)
         self.response.close()
-        self.connection.close()
 
 
 class Invocations:
@@ -101,10 +98,10 @@ class Invocations:
         try:
             return Answer(await self._in_time(exchange), connection)
         except TimeoutError:
-            connection.close()
+            _cut(connection)
             raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", container) from None
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            _cut(connection)
             state = "runs" if container.alive() else "has ended"
             what = f"the container, which {state}, broke the connection: {error or type(error).__name__}"
             raise _model_error(0, what, container) from None
@@ -169,6 +166,14 @@ class Invocations:
 
     async def _in_time(self, work: Callable[[], T]) -> T:
         return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._threads, work), MAX_SECONDS)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End the connection, also under a thread that reads from it: the container sees its caller hang up."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def _request_headers(given: dict[str, str]) -> dict[str, str]:

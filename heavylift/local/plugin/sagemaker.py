@@ -1,6 +1,8 @@
 """SageMaker's control plane: Model, EndpointConfig, Endpoint and their tags, with SageMaker's errors.
 
-Not the processes: those are endpoints.py. Not invocations: those are invoke.py.
+Not the processes: those are endpoints.py. Not invocations: those are invoke.py. What one local process cannot show is
+accepted and does nothing: DeploymentConfig, RetainAllVariantProperties, DataCaptureConfig, VpcConfig, KmsKeyId, network
+isolation, the role.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Settings: everything that the daemon is told when it starts, as one JSON argument.
 
-Not the environment that MiniStack reads: heavylift.local.daemon writes that.
+Not the environment that MiniStack reads: heavylift.local.embedded writes that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """The settings in `text`, as heavylift.local.daemon writes them."""
+        """The settings in `text`, as heavylift.local.embedded writes them."""
         given = json.loads(text)
         return cls(
             home=Path(given["home"]),
