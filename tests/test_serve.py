@@ -293,6 +293,20 @@ def test_wrong_options_end_the_command_with_every_fault(tmp_path: Path) -> None:
     ]
 
 
+def test_the_platform_gives_the_port(tmp_path: Path, echo: Served) -> None:
+    command = [sys.executable, "-m", "heavylift_runtime", "serve", str(start(tmp_path))]
+
+    for port, sentence in (
+        (str(echo.port), f"port {echo.port} of 127.0.0.1 is in use"),
+        ("x", "must be a port: got 'x'"),
+    ):
+        environ = os.environ | {"SAGEMAKER_BIND_TO_PORT": port}
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environ)
+
+        assert ended.returncode == 2
+        assert sentence in ended.stderr
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heavylift_runtime", "serve", str(tmp_path / "none")]
 

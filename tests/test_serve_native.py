@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,8 +84,8 @@ def test_a_prompt_that_is_too_long_is_refused_and_its_neighbours_are_served(nati
         assert [each.result().json()["outputs"] for each in others] == [[answer] for answer in PROMPTS.values()]
 
 
-def test_a_killed_rank_takes_its_copy_with_it_and_both_come_back(tiny_t5: Path, tmp_path: Path) -> None:
-    folder = model_folder(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\n")
+def test_a_killed_or_a_stuck_rank_takes_its_copy_with_it_and_all_come_back(tiny_t5: Path, tmp_path: Path) -> None:
+    folder = model_folder(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\noption.predict_timeout=5\n")
 
     with serving(folder) as served:
         before = served.ranks()
@@ -93,6 +95,14 @@ def test_a_killed_rank_takes_its_copy_with_it_and_both_come_back(tiny_t5: Path, 
 
         assert not any(alive(pid) for pid in before)
         assert served.ask({"inputs": "write in words: 30"}).json()["outputs"] == ["thirty"]
+
+        ranks = served.ranks()
+        os.kill(ranks[1], signal.SIGSTOP)  # rank 0 waits for it in a collective
+        stuck = served.ask({"inputs": "write in words: 30"})
+        assert (stuck.status_code, "option.predict_timeout" in stuck.json()["error"]) == (424, True)
+        eventually(lambda: served.ping() == 503)
+        served.wait()
+        assert not any(alive(pid) for pid in ranks)
 
         ranks = served.ranks()
         kill(served.process.pid)

@@ -63,7 +63,6 @@ class Copy:
         self._watchers: list[asyncio.Task[None]] = []
         self._births = 0
         self._loaded: set[int] = set()
-        self._last_words: dict[int, str] = {}
         self._dead: asyncio.Future[str]
         self._answer: asyncio.Future[Message] | None = None
 
@@ -71,7 +70,7 @@ class Copy:
         """Start the ranks and wait until all have loaded; raises LoadError with the first rank's sentence."""
         self._births += 1
         self._dead = asyncio.get_running_loop().create_future()
-        self._loaded, self._last_words = set(), {}
+        self._loaded = set()
         self.stage = "starting processes"
         for number in range(self._options.ranks):
             self._ranks.append(await self._spawn(number))
@@ -165,7 +164,7 @@ class Copy:
         try:
             code = await rank.process.wait()
             await asyncio.wait({listener}, timeout=_LAST_WORDS_S)
-            self._fall(self._last_words.get(rank.number, self._obituary(rank.number, code)))
+            self._fall(self._obituary(rank.number, code))  # unless it has said why itself
         finally:
             listener.cancel()
 
@@ -182,7 +181,7 @@ class Copy:
         if message.type == "stage":
             self.stage = f"rank {rank}: {message.header['stage']}"
         elif message.type == "failed":
-            self._last_words[rank] = str(message.header["error"])
+            self._fall(str(message.header["error"]))
         elif message.type == "ready":
             self._loaded.add(rank)
             if len(self._loaded) == self._options.ranks:

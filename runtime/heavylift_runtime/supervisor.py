@@ -42,7 +42,7 @@ class Supervisor:
         self._budget = options.retry_threshold
         environment = _environment(options)
         self.copies = [Copy(number, options, folder, scratch, environment) for number in range(options.workers)]
-        self._loaded = False
+        self._loaded: set[int] = set()  # the copies that have been ready at least once
         self._keepers: list[asyncio.Task[None]] = []
         self.failure: str | None = None
         self.failed = asyncio.Event()
@@ -54,14 +54,14 @@ class Supervisor:
     def health(self) -> Health:
         """Ready once every copy has loaded, and from then on while at least one is alive."""
         ready = [copy for copy in self.copies if copy.ready.is_set()]
-        self._loaded = self._loaded or len(ready) == len(self.copies)
+        started = len(self._loaded) == len(self.copies)
         elapsed = self._clock() - self._began
         if self.failure is not None:
             return Health(False, self.failure, elapsed)
-        if self._loaded and ready:
+        if started and ready:
             return Health(True, "ready", elapsed)
         slowest = next(copy for copy in self.copies if not copy.ready.is_set())
-        return Health(False, f"{'restarting' if self._loaded else 'loading'}: {slowest.stage}", elapsed)
+        return Health(False, f"{'restarting' if started else 'loading'}: {slowest.stage}", elapsed)
 
     async def stop(self) -> None:
         """Let the ranks leave, then kill the rest of their process groups."""
@@ -72,15 +72,14 @@ class Supervisor:
 
     async def _keep(self, copy: Copy) -> None:
         deaths: deque[float] = deque()
-        first = True
         while True:
             try:
                 await copy.start()
-                first = False
+                self._loaded.add(copy.number)
                 reason = await copy.death()
             except LoadError as error:
                 reason = str(error)
-                if first:
+                if copy.number not in self._loaded:
                     return self._give_up(reason)
             await copy.kill()
             now = self._clock()

@@ -72,10 +72,9 @@ def _serve(start: dict[str, Any], channel: Channel, inbox: queue.SimpleQueue[Mes
         channel.send({"type": "ready"})
         engine.follow()
         return 0
-    try:
-        return _answer(_generate(engine, int(start["world"])), channel, inbox)
-    finally:
-        engine.close()
+    code = _answer(_generate(engine, int(start["world"])), channel, inbox)
+    engine.close()  # not after a failure: the others may never listen again, and the server ends them
+    return code
 
 
 def _answer(answer: Answer, channel: Channel, inbox: queue.SimpleQueue[Message]) -> int:
