@@ -1,7 +1,7 @@
 """The server process: bind the port, start the copies, answer until SIGTERM. No torch: that is the ranks' business.
 
 The port is bound at once, so that /ping can say what the model is loading; SageMaker only counts a 200.
-SageMaker sends SIGTERM and, 30 s later, SIGKILL: requests get 25 s of these, the ranks the rest.
+SageMaker sends SIGTERM and, 30 s later, SIGKILL: requests get 22 s of these, the ranks the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from heavylift_runtime.server.patience import ImpatientProtocol
 from heavylift_runtime.server.refused import BatchRefused, Refused
 from heavylift_runtime.supervisor import Supervisor
 
-DRAIN_SECONDS = 25
+DRAIN_SECONDS = 22
 _MORE_CONNECTIONS = 256  # beside those of the waiting requests: /ping, idle ones, those that get 503
 
 

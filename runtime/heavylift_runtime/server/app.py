@@ -47,6 +47,8 @@ def build(door: Door) -> Starlette:
             return await _invoke(door, request)
         except Refused as refused:
             return _error(refused.code, refused.sentence)
+        except asyncio.CancelledError:  # uvicorn, once the time to drain is over
+            return _error(503, "the server stops and could not wait for the model any longer")
 
     return Starlette(
         routes=[Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])],
