@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.local.embedded import REGION, SERVE, EmbeddedAws, Running
+from heavylift.local.embedded import ACCOUNT, REGION, SERVE, EmbeddedAws, Running
 from heavylift.local.interpreter import local_python
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,7 +113,8 @@ class Embedded:
     def _publish(self, manifest: Path) -> None:
         """Put every file asset of a stack where its template looks for it."""
         s3 = self.client("s3")
-        for asset in json.loads(manifest.read_text())["files"].values():
+        text = manifest.read_text().replace("${AWS::AccountId}", ACCOUNT).replace("${AWS::Region}", REGION)
+        for asset in json.loads(text)["files"].values():
             source = manifest.parent / asset["source"]["path"]
             data = zipped(source) if asset["source"]["packaging"] == "zip" else source.read_bytes()
             for destination in asset["destinations"].values():

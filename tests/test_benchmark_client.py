@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error
 
 import heavylift.benchmark.client as client_module
 from heavylift.benchmark.client import HttpClient, InvocationFailed, SageMakerClient
+from tests.fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error
 
 BODY = b'{"inputs": ["a"]}'
 

@@ -7,8 +7,6 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from benchmark_documents import benchmark_document
-from fake_endpoint import Reply, fake_endpoint, right_answers
 
 from heavylift.benchmark.client import HttpClient, InvocationFailed
 from heavylift.benchmark.run import ClosedLoop, measure, run_name
@@ -16,6 +14,8 @@ from heavylift.benchmark.samples import Sample
 from heavylift.benchmark.schedule import schedule
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.workload import Workload
+from tests.benchmark_documents import benchmark_document
+from tests.fake_endpoint import Reply, fake_endpoint, right_answers
 
 
 class Scripted:

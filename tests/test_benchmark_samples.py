@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmark_documents import recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.shape import FormatError
+from tests.benchmark_documents import recorded
 
 
 def test_a_recording_survives_its_file(tmp_path: Path) -> None:

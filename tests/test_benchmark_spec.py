@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from benchmark_documents import benchmark_document
 
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
+from tests.benchmark_documents import benchmark_document
 
 
 def test_a_benchmark_survives_its_json() -> None:

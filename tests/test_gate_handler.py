@@ -10,8 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from benchmark_documents import benchmark_document
-from fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error, right_answers
 from moto import mock_aws
 from moto.cloudformation.models import cloudformation_backends
 from moto.sagemaker.models import sagemaker_backends
@@ -19,6 +17,8 @@ from moto.sagemaker.models import sagemaker_backends
 from heavylift.benchmark.answer import Answer, body, physical_id, send
 from heavylift.benchmark.handler import handler
 from heavylift.benchmark.samples import Recording
+from tests.benchmark_documents import benchmark_document
+from tests.fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error, right_answers
 
 BUCKET = "reports-bucket"
 TOO_FAST = [{"metric": "e2e_latency", "percentile": 90, "max_ms": 0.001}]

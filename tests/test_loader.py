@@ -14,7 +14,6 @@ import pytest
 import torch
 from moto import mock_aws
 from safetensors.torch import load_file, save_file
-from t5_checkpoints import edit_config, edit_tensors, write_t5
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
@@ -23,6 +22,7 @@ from heavylift_runtime.native import loader as loader_module
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.sources import Folder, Prefix, Source, source_of
+from tests.t5_checkpoints import edit_config, edit_tensors, write_t5
 
 BUCKET = "weights-of-tests"
 

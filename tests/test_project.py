@@ -30,7 +30,7 @@ def test_a_folder_outside_any_checkout_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_command_is_told_who_is_at_work(root: Path) -> None:
-    code = "import sys,pathlib; from heavylift.project import Project; \nwith Project(pathlib.Path(sys.argv[1])).only_one('up'): pass"
+    code = "import sys, pathlib, heavylift.project as p\nwith p.Project(pathlib.Path(sys.argv[1])).only_one('up'): pass"
 
     with Project(root).only_one("up"):
         second = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_documents import recorded, sample
 
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import judge
 from heavylift.errors import InputError
 from heavylift.report.page import render, write_page, write_report
+from tests.benchmark_documents import recorded, sample
 
 GOLDEN = Path(__file__).parent / "golden" / "benchmark" / "killed"
 VOID_TAGS = {"meta"}

@@ -6,13 +6,13 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
-from benchmark_documents import recorded
 from rich.console import Console
 
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import judge
 from heavylift.report.table import conclusion, plain, table
+from tests.benchmark_documents import recorded
 
 
 def report(recording: Recording) -> dict[str, Any]:

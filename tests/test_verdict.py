@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy
 import pytest
-from benchmark_documents import benchmark_document, recorded, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.slo import Slo
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import judge, percent
+from tests.benchmark_documents import benchmark_document, recorded, sample
 
 # Two runs against the runtime with tiny-t5 at degree 2 on a 2-core machine; in one a rank was killed on the way.
 GOLDEN = Path(__file__).parent / "golden" / "benchmark"

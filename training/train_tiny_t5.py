@@ -11,15 +11,15 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import torch
 from safetensors.torch import load_file, save_file
+from tasks import TASKS, examples
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
-
-from tasks import TASKS, examples
 
 VOCABULARY = 512
 
@@ -56,7 +56,9 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, size: int, seed: int):  # noqa: ANN201 - endless generator
+def batches(
+    tokenizer: PreTrainedTokenizerFast, *, size: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Endless mixed batches: ids and mask (B, S), labels (B, T) with -100 for padding."""
     streams = {task: examples(task, seed=seed, unseen=False) for task in TASKS}
     rng = Random(seed)
@@ -88,7 +90,7 @@ def accuracy(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFa
 def save(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Writes FLAN-T5's layout: a head of its own and `tie_word_embeddings: false`, so unscaled decoder outputs.
 
-    transformers 5 ties T5's head in memory whatever the config says, and would save a dialect that older readers scale wrongly.
+    transformers 5 ties T5's head in memory whatever the config says, and would save what older readers scale wrongly.
     """
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -30,7 +30,7 @@ def run(
 ) -> int:
     """The CDK CLI's exit code; each line that it prints goes to `line`. Ends it, and waits, when interrupted."""
     command = [*toolchain.cdk(project.root), *arguments, "--app", app, "--no-notices", "--no-color"]
-    env = {**environ, "JSII_NODE": str(toolchain.node(project.root)), "CDK_DISABLE_CLI_TELEMETRY": "true"}
+    env = {**environ, "JSII_NODE": str(toolchain.node()), "CDK_DISABLE_CLI_TELEMETRY": "true"}
     with subprocess.Popen(
         command,
         cwd=project.root,

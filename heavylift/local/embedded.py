@@ -192,7 +192,7 @@ class EmbeddedAws:
 def _path(home: Path) -> str:
     """Where the daemon finds programs: the system's, and before them the Node of Lambdas that are written for it."""
     try:
-        return f"{toolchain.node(home).parent}:{os.defpath}"
+        return f"{toolchain.node().parent}:{os.defpath}"
     except ToolError:
         return os.defpath  # none of ours needs it
 

@@ -25,7 +25,7 @@ NODE_MAJOR = 22
 """The oldest Node that jsii supports: Node 20 reached its end of life in 2026 (https://github.com/nodejs/Release)."""
 
 
-def node(root: Path) -> Path:
+def node() -> Path:
     """A Node of major version NODE_MAJOR or later: the one on PATH, else the PyPI wheel's.
 
     Raises ToolError when there is neither.
@@ -46,7 +46,7 @@ def node(root: Path) -> Path:
     )
 
 
-def npm(root: Path) -> list[str]:
+def npm() -> list[str]:
     """The command that starts npm: the wheel's, run by the wheel's Node (its bin/npm is no program), else PATH's.
 
     Raises ToolError when there is neither.
@@ -75,10 +75,10 @@ def cdk(root: Path) -> list[str]:
     with locked(root / ".heavylift" / "npm.lock"):
         if _installed(home) != wanted:
             print(f"installing the CDK CLI {wanted}", file=sys.stderr, flush=True)
-            _run([*npm(root), "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
+            _run([*npm(), "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
             if _installed(home) != wanted:
                 raise ToolError(f"npm ended well, but '{home}' is not aws-cdk {wanted}; delete node_modules and retry")
-    return [str(node(root)), str(home / "bin" / "cdk")]
+    return [str(node()), str(home / "bin" / "cdk")]
 
 
 def _wheel() -> Path | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
 from heavylift.plan import facts, times
 from heavylift.plan import plan as form
@@ -170,8 +171,10 @@ def _config_digest(properties: Properties, lock: Lock) -> str:
 
 def _gate_digest(plan: Plan) -> str:
     """SHA-256 of all that a measurement depends on; tags, descriptions and prices are not among it."""
+    assert plan.benchmark is not None, "a plan without a benchmark has no gate"
     matters = {
         "benchmark": json.loads(plan.benchmark_json()),
+        "workload": Workload.load(plan.benchmark.workload).digest,
         "weights": plan.weights_digest,
         "config": plan.config_digest,
         "environment": plan.environment,

@@ -49,8 +49,10 @@ def rule_faults(document: Any, stem: str) -> list[Fault]:
 
 
 def named_as_file(data: Data, stem: str) -> Iterator[Fault]:
-    """So that no two files of a folder can name the same endpoint."""
+    """So that no two files of a folder can name the same endpoint, and none the foundation's stack."""
     name = data.get("name")
+    if name == "foundation":
+        yield Fault(("name",), "'name' must not be 'foundation': all models share the stack of that name")
     if isinstance(name, str) and name != stem:
         yield Fault(("name",), f"'name' must be the file's: {shown(stem)}; got {shown(name)}")
 
