@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from rank_threads import on_ranks
-from t5_checkpoints import edit_config, edit_tensors, oracle, write_t5
 from torch import Tensor
 
 from heavylift_runtime.families import family_of
@@ -22,6 +20,8 @@ from heavylift_runtime.native.distributed import Alone, Group
 from heavylift_runtime.native.generate import Answer, greedy
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.sources import Folder
+from tests.rank_threads import on_ranks
+from tests.t5_checkpoints import edit_config, edit_tensors, oracle, write_t5
 
 KINDS: dict[str, dict[str, Any]] = {
     "flan": {},

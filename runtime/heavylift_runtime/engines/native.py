@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -117,9 +118,10 @@ class NativeEngine:
         self._group.close()
 
     def close(self) -> None:
-        """Lets the followers return."""
+        """Lets the followers return; those that are gone already are no fault here."""
         if self._broken is None:
-            send_end(self._group)
+            with suppress(RuntimeError):
+                send_end(self._group)
         self._group.close()
 
     def _lead(self, batch: Batch) -> list[Answer]:
