@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
 from heavylift_runtime.native.cache import FIRST, SelfCache
-from heavylift_runtime.native.layers import RMSNorm, attend, position_buckets
+from heavylift_runtime.native.layers import PositionBias, RMSNorm, attend, position_buckets
 from heavylift_runtime.native.linear import PACK_FROM, Linear, can_pack
 
 
@@ -64,13 +65,30 @@ def test_every_distance_falls_into_transformers_bucket(bidirectional: bool, buck
     assert torch.equal(ours, theirs)
 
 
+def test_a_position_bias_is_transformers_at_every_length() -> None:
+    torch.manual_seed(0)
+    table = torch.randn(8, 3)
+    theirs = T5Attention(
+        T5Config(num_heads=3, relative_attention_num_buckets=8, relative_attention_max_distance=20), True
+    )
+    theirs.relative_attention_bias.weight.data.copy_(table)
+
+    for decoder in (False, True):
+        theirs.is_decoder = decoder
+        ours = PositionBias(table, bidirectional=not decoder, furthest=20)
+        for count in (1, 2, 63, 64, 65, 300, 7):
+            expected = theirs.compute_bias(count, count)[0].detach()
+            assert torch.equal(ours.square(count), expected)
+            assert torch.equal(ours.between(count)[:, :count], expected[:, -1])
+
+
 def test_attention_is_the_fused_kernels() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(6, 1, 8), torch.randn(6, 11, 8), torch.randn(6, 11, 8)
     bias = torch.randn(6, 1, 11)
     bias[:, :, 7:] = -torch.inf
 
-    ours = attend(query, key, value, bias)
+    ours = attend(query, key.transpose(1, 2), value, bias)
 
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
@@ -78,7 +96,7 @@ def test_attention_is_the_fused_kernels() -> None:
 
 def test_the_cache_grows_without_forgetting_and_sees_no_future() -> None:
     def bias(distances: int) -> torch.Tensor:
-        return torch.arange(distances).float().repeat(3, 1)
+        return torch.arange(distances).flip(0).float().repeat(3, 1)
 
     cache = SelfCache(2, 4, 3, 5, torch.float32, bias)
 
@@ -91,6 +109,6 @@ def test_the_cache_grows_without_forgetting_and_sees_no_future() -> None:
         assert torch.isneginf(future).all()
     cache.keep(torch.tensor([3, 1]))
 
-    assert cache.keys[1].shape == (2 * 3, 4 * FIRST, 5)
+    assert cache.keys[1].shape == (2 * 3, 5, 4 * FIRST)
     assert cache.values[1][0, : 2 * FIRST + 3, 0].tolist() == [101.0 + position for position in range(2 * FIRST + 3)]
-    assert not cache.keys[1][:, 2 * FIRST + 3 :].any()
+    assert not cache.keys[1][:, :, 2 * FIRST + 3 :].any()

@@ -20,7 +20,7 @@ class SelfCache:
     def __init__(
         self, layers: int, rows: int, heads: int, width: int, dtype: torch.dtype, bias: Callable[[int], Tensor]
     ) -> None:
-        """`bias(n)`: (H, n), of a query over keys 0, 1, … n - 1 positions before it."""
+        """`bias(n)`: (H, n), of a query over keys n - 1, … 1, 0 positions before it."""
         self.length = 0
         self._bias = bias
         # zeros, for a masked position's value is still multiplied, by 0
@@ -31,9 +31,10 @@ class SelfCache:
         layers, _, rows, heads, room, width = content.shape
         self._content, self._room = content, room
         flat = content.view(layers, 2, rows * heads, room, width)
-        self.keys, self.values = [list(half.unbind(0)) for half in flat.unbind(1)]  # each (B * H, T, D)
+        self.keys = list(flat[:, 0].transpose(2, 3).unbind(0))  # each (B * H, D, T)
+        self.values = list(flat[:, 1].unbind(0))  # each (B * H, T, D)
         # a query at t sees key j at distance t - j: a window over the biases, furthest first, then the masked future
-        past = self._bias(room).flip(1)
+        past = self._bias(room)
         window = torch.cat([past, torch.full_like(past, -torch.inf)], 1)  # (H, 2 T)
         self._window = window.repeat(rows, 1).unsqueeze(1)  # (B * H, 1, 2 T)
 
@@ -61,7 +62,8 @@ class CrossCache:
 
     def _prepare(self) -> None:
         flat = [pair.flatten(1, 2) for pair in self._pairs]
-        self.keys, self.values = [pair[0] for pair in flat], [pair[1] for pair in flat]  # each (B * H, S, D)
+        self.keys = [pair[0].transpose(1, 2) for pair in flat]  # each (B * H, D, S)
+        self.values = [pair[1] for pair in flat]  # each (B * H, S, D)
         heads = self._pairs[0].shape[2]
         self.bias = self._mask.repeat_interleave(heads, 0).unsqueeze(1)  # (B * H, 1, S)
 

@@ -57,10 +57,39 @@ def position_buckets(distance: Tensor, *, bidirectional: bool, buckets: int, fur
     return offset + torch.where(distance < exact, distance, far)
 
 
+class PositionBias:
+    """T5's learned bias on attention, by head and by the distance from query to key."""
+
+    def __init__(self, table: Tensor, *, bidirectional: bool, furthest: int) -> None:
+        """`table`: (buckets, H)"""
+        self._table, self._bidirectional, self._furthest = table, bidirectional, furthest
+        self._known = self._compute(64)
+
+    def _compute(self, count: int) -> Tensor:
+        """(H, 2 * count - 1)"""
+        distance = torch.arange(1 - count, count)
+        buckets = position_buckets(
+            distance, bidirectional=self._bidirectional, buckets=len(self._table), furthest=self._furthest
+        )
+        return self._table[buckets].t().contiguous()
+
+    def between(self, count: int) -> Tensor:
+        """(H, 2 * count - 1): for a key `count` - 1 positions before the query, …, at it, …, as far after it"""
+        known = (self._known.shape[1] + 1) // 2
+        if count > known:
+            self._known = self._compute(max(count, 2 * known))
+            known = max(count, 2 * known)
+        return self._known[:, known - count : known + count - 1]
+
+    def square(self, count: int) -> Tensor:
+        """(H, count, count): query, key"""
+        return self.between(count).unfold(1, count, 1).flip(1)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q kᵀ + bias) v without scaling, for one query per row: q (N, 1, D), k and v (N, T, D), bias (N, 1, T).
+    """softmax(q k + bias) v, unscaled, one query per row: q (N, 1, D), k (N, D, T), v (N, T, D), bias (N, 1, T).
 
     N is batch times heads. Batched products beat the fused kernel here, whose start costs more than one query's work.
     """
-    scores = torch.baddbmm(bias, query, key.transpose(1, 2))
+    scores = torch.baddbmm(bias, query, key)
     return torch.bmm(torch.softmax(scores, -1), value)

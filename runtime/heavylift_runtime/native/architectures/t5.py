@@ -6,6 +6,8 @@ H heads of this rank, D their width, d the model's width; activations are flat, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +24,7 @@ from heavylift_runtime.families.t5 import (
 )
 from heavylift_runtime.native.cache import CrossCache, SelfCache
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.layers import ACTIVATIONS, RMSNorm, attend, position_buckets
+from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.vocabulary import Vocabulary
@@ -48,7 +50,8 @@ class SelfAttention:
         attention = f"{prefix}.SelfAttention"
         self.qkv = Linear(torch.cat([weights.take(f"{attention}.{name}.weight") for name in "qkv"]))
         self.output = Output(weights.take(f"{attention}.o.weight"), group)
-        self.bias = weights.take(f"{attention}.relative_attention_bias.weight") if first else None  # (buckets, H)
+        # (buckets, H)
+        self.bias = weights.take(f"{attention}.relative_attention_bias.weight") if first else None
 
 
 class CrossAttention:
@@ -110,57 +113,69 @@ class T5Model:
             for block in range(shape.num_decoder_layers)
         ]
         self.decoder_norm = RMSNorm(weights.take("decoder.final_layer_norm.weight"), shape.epsilon)
+        self.encoder_bias = _position_bias(self.encoder[0][0].bias, shape, bidirectional=True)
+        self.decoder_bias = _position_bias(self.decoder[0][0].bias, shape, bidirectional=False)
         head = weights.take(HEAD) if weights.has(HEAD) else None
         self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
 
-    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (B, S) int64 padded at the right, lengths (B,) → hidden (B * S, d), padding mask (B, S) of 0 and -inf"""
-        rows, positions = ids.shape
-        mask = torch.zeros(rows, positions, dtype=self.dtype)
-        mask.masked_fill_(torch.arange(positions) >= lengths.unsqueeze(1), -torch.inf)
-        bias = self._encoder_bias(positions) + mask.view(rows, 1, 1, positions)  # (B, H, S, S)
-        x = self.vocabulary.embed(ids.flatten())
+    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Source]:
+        """ids (B, S) int64 padded at the right, lengths (B,) → hidden (N, d) of the real tokens, and where they are"""
+        source = Source.of(ids, lengths, self.dtype)
+        bias = self.encoder_bias.square(source.positions) + source.mask[:, None, None]  # (B, H, S, S)
+        x = self.vocabulary.embed(ids.flatten() if source.real is None else ids.flatten()[source.real])
         for attention, feed_forward in self.encoder:
-            qkv = attention.qkv(attention.norm(x)).view(rows, positions, 3, self.heads, self.shape.d_kv)
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
+            qkv = source.padded(attention.qkv(attention.norm(x)))
+            query, key, value = qkv.view(*ids.shape, 3, self.heads, self.shape.d_kv).permute(
+                2, 0, 3, 1, 4
+            )  # (B, H, S, D)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-            x = feed_forward(attention.output(x, mixed.transpose(1, 2).reshape(rows * positions, -1)))
-        return self.encoder_norm(x), mask
+            mixed = mixed.transpose(1, 2).reshape(ids.numel(), -1)
+            x = feed_forward(attention.output(x, mixed if source.real is None else mixed[source.real]))
+        return self.encoder_norm(x), source
 
     def begin(self, ids: Tensor, lengths: Tensor, start: int) -> Decoding:
         """Encodes the source texts; the answers begin with token `start`."""
-        hidden, mask = self.encode(ids, lengths)
-        rows, positions = ids.shape
+        hidden, source = self.encode(ids, lengths)
         pairs = [
-            cross.pair(hidden)
-            .view(rows, positions, 2, self.heads, self.shape.d_kv)
+            source.padded(cross.pair(hidden))
+            .view(*ids.shape, 2, self.heads, self.shape.d_kv)
             .permute(2, 0, 3, 1, 4)  # (2, B, H, S, D)
             .contiguous()
             for _, cross, _ in self.decoder
         ]
-        return Decoding(self, CrossCache(pairs, mask), torch.full((rows,), start))
+        return Decoding(self, CrossCache(pairs, source.mask), torch.full((len(ids),), start))
 
-    def _encoder_bias(self, positions: int) -> Tensor:
-        """(1, H, S, S): query, key"""
-        table = self.encoder[0][0].bias
-        assert table is not None
-        each = torch.arange(positions)
-        return (
-            table[self._buckets(each.unsqueeze(0) - each.unsqueeze(1), bidirectional=True)]
-            .permute(2, 0, 1)
-            .unsqueeze(0)
-        )
 
-    def decoder_bias(self, distances: int) -> Tensor:
-        """(H, distances): of keys 0, 1, … positions before the query"""
-        table = self.decoder[0][0].bias
-        assert table is not None
-        return table[self._buckets(-torch.arange(distances), bidirectional=False)].t()
+def _position_bias(table: Tensor | None, shape: Shape, *, bidirectional: bool) -> PositionBias:
+    assert table is not None
+    return PositionBias(table, bidirectional=bidirectional, furthest=shape.max_distance)
 
-    def _buckets(self, distance: Tensor, *, bidirectional: bool) -> Tensor:
-        return position_buckets(
-            distance, bidirectional=bidirectional, buckets=self.shape.buckets, furthest=self.shape.max_distance
-        )
+
+@dataclass(frozen=True)
+class Source:
+    """Where the real tokens of a padded batch are: padding takes part in attention only, where it is masked."""
+
+    rows: int
+    positions: int
+    mask: Tensor
+    """(B, S) of 0 and, for padding, -inf"""
+    real: Tensor | None
+    """(N,): the real tokens among the B * S; None: all"""
+
+    @classmethod
+    def of(cls, ids: Tensor, lengths: Tensor, dtype: torch.dtype) -> Source:
+        rows, positions = ids.shape
+        padding = torch.arange(positions) >= lengths.unsqueeze(1)
+        mask = torch.zeros(rows, positions, dtype=dtype).masked_fill_(padding, -torch.inf)
+        # on the meta device, where shapes are proved, nothing is known of the padding
+        real = None if ids.is_meta or not padding.any() else (~padding).flatten().nonzero().squeeze(1)
+        return cls(rows, positions, mask, real)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(N, width) → (B * S, width), zeros for padding"""
+        if self.real is None:
+            return x
+        return x.new_zeros(self.rows * self.positions, x.shape[1]).index_copy_(0, self.real, x)
 
 
 class Decoding:
@@ -172,7 +187,12 @@ class Decoding:
         self._scale = model.shape.d_model**-0.5 if model.shape.scaled else None
         self._embedded = model.vocabulary.embed(start)
         self._own = SelfCache(
-            len(model.decoder), len(start), model.heads, model.shape.d_kv, model.dtype, model.decoder_bias
+            len(model.decoder),
+            len(start),
+            model.heads,
+            model.shape.d_kv,
+            model.dtype,
+            lambda count: model.decoder_bias.between(count)[:, :count],
         )
 
     def step(self) -> Tensor:
