@@ -72,12 +72,15 @@ def test_a_row_ends_at_its_own_limit(engine: Engine) -> None:
 
 def test_prompts_that_cannot_be_served_are_refused_together_and_the_engine_goes_on(engine: Engine) -> None:
     with pytest.raises(PromptError) as caught:
-        engine.generate([Request("1 " * LONGEST, 8), Request(PROMPTS[0], 8), Request(PROMPTS[0], 0)])
+        engine.generate([Request("a", 0), Request(PROMPTS[0], 8), Request("a", LONGEST + 1), Request("\ud83d", 8)])
 
-    lines = str(caught.value).splitlines()
-    assert "prompt 0 has" in lines[0]
-    assert f"at most {LONGEST} are read" in lines[0]
-    assert "prompt 2 asks for 0 new tokens" in lines[1]
+    assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
+        "prompt 0 asks for 0 new tokens",
+        "prompt 2 asks for 2049 new tokens",
+        "prompt 3 holds half of a UTF-16 pair, which is no character",
+    ]
+    with pytest.raises(PromptError, match=f"prompt 1 has .* tokens; at most {LONGEST} are read"):
+        engine.generate([Request("a", 8), Request("1 " * LONGEST, 8)])
     assert engine.generate([Request(PROMPTS[1], 48)])[0].text == "2011-03-03"
 
 

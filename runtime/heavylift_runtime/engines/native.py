@@ -30,7 +30,7 @@ NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SMALL = 64 * 1000 * 1000
 """Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
 LONGEST = 2048
-"""Tokens of a prompt; the encoder's position bias takes memory with its square."""
+"""Tokens of a prompt, and of an answer; the encoder takes memory with the square of the first."""
 
 
 def load(
@@ -95,8 +95,10 @@ class NativeEngine:
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
         """Greedy answers, in order; PromptError before anything is computed, RuntimeFault when a rank is lost."""
         assert self._text is not None, "generate is for rank 0; the others follow"
+        if faults := [fault for row, request in enumerate(requests) if (fault := _fault(row, request))]:
+            raise PromptError("\n".join(faults))
         prompts = self._text.encode([request.prompt for request in requests])
-        if faults := [fault for row, prompt in enumerate(prompts) if (fault := _fault(row, prompt, requests[row]))]:
+        if faults := [fault for row, prompt in enumerate(prompts) if (fault := _length_fault(row, prompt))]:
             raise PromptError("\n".join(faults))
         answers: list[Answer] = []
         for first in range(0, len(requests), self._batch_size):
@@ -143,12 +145,19 @@ class NativeEngine:
             return greedy(decoding, batch.limits, self._markers.ends)
 
 
-def _fault(row: int, prompt: Sequence[int], request: Request) -> str | None:
+def _fault(row: int, request: Request) -> str | None:
     """Why a request cannot be served, or None."""
+    if not 1 <= request.max_new_tokens <= LONGEST:
+        return f"prompt {row} asks for {request.max_new_tokens} new tokens; ask for 1 to {LONGEST}"
+    if any("\ud800" <= character <= "\udfff" for character in request.prompt):
+        return f"prompt {row} holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
+    return None
+
+
+def _length_fault(row: int, prompt: Sequence[int]) -> str | None:
+    """Why a tokenized prompt cannot be served, or None."""
     if not prompt:
         return f"prompt {row} has no tokens; send at least one character"
     if len(prompt) > LONGEST:
         return f"prompt {row} has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
-    if request.max_new_tokens < 1:
-        return f"prompt {row} asks for {request.max_new_tokens} new tokens; ask for at least 1"
     return None
