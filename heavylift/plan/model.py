@@ -1,0 +1,158 @@
+"""What the plan knows of a model: its sizes, its parameters, and what a token costs in bytes and operations.
+
+Not a measurement, and no weights: config.json says it, and the checkpoint's headers where they were read. Formulas:
+Kaplan et al. 2020 (arXiv 2001.08361) for operations, Kwon et al. 2023 (arXiv 2309.06180) for the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import ceil
+from typing import Any
+
+from heavylift.plan.dimensions import Dimensions, read
+from heavylift.plan.parameters import Parameters, count
+
+BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
+"""Bytes of one number, in the cache and of an unquantized weight."""
+GROUP = 128  # weights that share a scale, in AWQ's and GPTQ's usual checkpoints
+SCHEMES = {
+    "none": None,
+    "awq": 0.5 + 2.5 / GROUP,  # four bits; a 16-bit scale and a 4-bit zero for each group
+    "gptq": 0.5 + 2.5 / GROUP,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "mxfp4": 0.5 + 1 / 32,  # four bits; an 8-bit scale for each 32
+    "nvfp4": 0.5 + 1 / 16,
+}
+"""Quantization → bytes for each weight of the layers' matrices; None: as the number format says."""
+
+
+@dataclass(frozen=True)
+class ModelFacts(Dimensions):
+    """A model of which config.json is known.
+
+    `counted` is what the sizes give; `parameters` is the checkpoint's own number where its headers were read.
+    """
+
+    counted: Parameters
+    parameters: int
+    checkpoint_bytes: int | None
+    checkpoint_dtype: str | None
+
+    @classmethod
+    def of(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        parameters: int | None = None,
+        checkpoint_bytes: int | None = None,
+        checkpoint_dtype: str | None = None,
+    ) -> ModelFacts:
+        """`checkpoint_bytes`: the safetensors index's `total_size`, or the headers' sum. InputError: every fault."""
+        sizes = read(config)
+        counted = count(sizes)
+        return cls(
+            **{field.name: getattr(sizes, field.name) for field in fields(sizes)},
+            counted=counted,
+            parameters=counted.total if parameters is None else parameters,
+            checkpoint_bytes=checkpoint_bytes,
+            checkpoint_dtype=checkpoint_dtype,
+        )
+
+    @property
+    def active_parameters(self) -> int:
+        """Those that one token uses: of the experts only the chosen ones."""
+        if not self.moe:
+            return self.parameters
+        idle = self.counted.experts * (self.experts - self.experts_per_token) // self.experts
+        return self.parameters - idle
+
+    def weight_bytes(self, dtype: str, quantization: str = "none") -> int:
+        """Bytes of all weights. Quantization shrinks the layers' matrices; embeddings, head and norms keep `dtype`."""
+        each = SCHEMES[quantization]
+        if each is None:
+            return ceil(self.parameters * BYTES[dtype])
+        return ceil(self.counted.linear * each + (self.parameters - self.counted.linear) * BYTES[dtype])
+
+    def rank_bytes(self, dtype: str, quantization: str = "none", *, tp: int = 1, pp: int = 1) -> int:
+        """Bytes of weights on the fullest rank: what is split, and copies of norms and of scarce key heads."""
+        whole = self.weight_bytes(dtype, quantization)
+        each = SCHEMES[quantization]
+        matrix = BYTES[dtype] if each is None else each
+        copies = self.counted.kv * (max(1, tp / self.kv_heads) - 1) * matrix if self.latent is None else 0.0
+        copies += self.counted.other * (tp - 1) * BYTES[dtype]
+        layers = (whole + copies) / tp
+        if pp == 1:
+            return ceil(layers)
+        ends = max(self.counted.embedding, self.counted.head or self.counted.embedding) * BYTES[dtype] / tp
+        middle = layers - (self.counted.embedding + self.counted.head) * BYTES[dtype] / tp
+        return ceil(middle * ceil(self.layers / pp) / self.layers + ends)
+
+    def touched_bytes(self, dtype: str, quantization: str, batch: int) -> float:
+        """Bytes of weights that one step of `batch` tokens reads: each expert is idle with (1 - k/E)^batch."""
+        whole = self.weight_bytes(dtype, quantization)
+        if not self.moe:
+            return float(whole)
+        each = SCHEMES[quantization]
+        idle = (1 - self.experts_per_token / self.experts) ** batch
+        return whole - self.counted.experts * (BYTES[dtype] if each is None else each) * idle
+
+    def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "fp16", pp: int = 1) -> float:
+        """Bytes of cache on one rank for one token of context, all layers looking back on all of it."""
+        return ceil(self.layers / pp) * self._layer_kv(tp) * BYTES[kv_dtype]
+
+    def cross_bytes_per_token(self, tp: int = 1, kv_dtype: str = "fp16", pp: int = 1) -> float:
+        """Bytes of cache on one rank for one token of the source; 0 without an encoder."""
+        return self.kv_bytes_per_token(tp, kv_dtype, pp) if self.encoder_decoder else 0.0
+
+    def cache_bytes(self, tokens: int, *, source: int = 0, tp: int = 1, kv_dtype: str = "fp16", pp: int = 1) -> int:
+        """Bytes of cache on one rank for one sequence: `tokens` in the decoder, `source` in the encoder.
+
+        A decoder-only model's prompt counts in `tokens`. Layers with a window keep no more than that.
+        """
+        layer = self._layer_kv(tp) * BYTES[kv_dtype]
+        near = min(tokens, self.window) if self.window is not None else tokens
+        rows = (self.layers - self.window_layers) * tokens + self.window_layers * near
+        total = layer * rows * ceil(self.layers / pp) / self.layers
+        return ceil(total + source * self.cross_bytes_per_token(tp, kv_dtype, pp))
+
+    def _layer_kv(self, tp: int) -> float:
+        """Numbers that one layer keeps on one rank for a token."""
+        if self.latent is not None:
+            return self.latent.kv_rank + self.latent.rope  # every rank keeps all of it
+        return max(self.kv_heads / tp, 1) * (self.head_dim + self.value_dim)
+
+    def prefill_flops(self, tokens: int) -> float:
+        """Operations to read a prompt of so many tokens and to make the first token's logits."""
+        if self.encoder_decoder:
+            encoder = 2.0 * self.counted.encoder * tokens + 4.0 * self.encoder_layers * self._attended * tokens**2
+            return encoder + 2.0 * self.counted.cross_kv * tokens
+        near = min(tokens, self.window) if self.window is not None else tokens
+        pairs = (self.layers - self.window_layers) * tokens / 2 + self.window_layers * (near - near**2 / (2 * tokens))
+        return 2.0 * self.layer_parameters * tokens + 4.0 * self._attended * pairs * tokens + 2.0 * self._head
+
+    def decode_flops(self, context: float, source: int = 0) -> float:
+        """Operations to generate one token of one sequence that has `context` tokens before it."""
+        near = min(context, self.window) if self.window is not None else context
+        seen = (self.layers - self.window_layers) * context + self.window_layers * near
+        if self.encoder_decoder:
+            seen += self.layers * source
+        return 2.0 * (self.layer_parameters + self._head) + 4.0 * self._attended * seen
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of the decoder's layers that one token is multiplied with."""
+        counted = self.counted
+        chosen = counted.experts * self.experts_per_token // self.experts if self.moe else 0
+        return counted.attention + counted.kv + counted.dense + chosen
+
+    @property
+    def _attended(self) -> float:
+        """Numbers of a query and a value together, halved: a pair costs 4 operations for each."""
+        return self.heads * (self.head_dim + self.value_dim) / 2
+
+    @property
+    def _head(self) -> int:
+        return self.hidden * self.vocabulary
