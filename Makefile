@@ -10,6 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MODEL ?= models/tiny-t5.yaml
+QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, silence elsewhere
 
 .PHONY: up down setup test test-quick lint bench clean
 
@@ -27,7 +28,7 @@ setup: .venv/installed
 	@echo "setting up .venv (a few minutes the first time)"
 	@rm -f $@
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]'
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]'
 	@touch $@
 
 test: setup lint

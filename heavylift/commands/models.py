@@ -36,7 +36,9 @@ def schema(_chosen: argparse.Namespace) -> int:
 
 def plan(chosen: argparse.Namespace) -> int:
     """Inspect the weights, write the lock, show the plan."""
-    made = prepare(chosen.file, Console().progress("checksums"))
+    console = Console()
+    with console.working(f"plan {chosen.file}"):
+        made = prepare(chosen.file, console.progress("checksums"))
     if chosen.json:
         print(made.plan.to_json(), end="")
     else:

@@ -57,19 +57,16 @@ def invoke(chosen: argparse.Namespace) -> int:
 def bench(chosen: argparse.Namespace) -> int:
     """Run the model file's benchmark from this machine, against its endpoint or a runtime's URL."""
     project = Project.find(chosen.file.resolve().parent)
-    plan = prepare(chosen.file, Console().progress("checksums")).plan
+    console = Console()
+    with console.working("plan"):
+        plan = prepare(chosen.file, console.progress("checksums")).plan
     if plan.benchmark is None:
         raise InputError(f"{chosen.file} has no 'benchmark': say what to measure, and the targets")
     if chosen.local:
         aim.at_running(project)
     benchmark = Benchmark.from_json(plan.benchmark_json())
-    client: Client
-    try:
-        client = SageMakerClient(plan.name, concurrency=benchmark.load.concurrency)
-        client = client if chosen.url is None else HttpClient(chosen.url)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    show, total, done = Console().progress("requests"), benchmark.warmup_requests + benchmark.requests, 0
+    client = _client(plan.name, chosen.url, benchmark.load.concurrency)
+    show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.requests, 0
 
     def heard(_sample: Sample) -> None:
         nonlocal done
@@ -77,7 +74,8 @@ def bench(chosen: argparse.Namespace) -> int:
         show(done, total)
 
     run = run_name(None)
-    recording = measure(benchmark, client, run=run, endpoint=chosen.url or plan.name, heard=heard)
+    with console.working("benchmark"):
+        recording = measure(benchmark, client, run=run, endpoint=chosen.url or plan.name, heard=heard)
     folder = project.home / "reports" / plan.name / run
     folder.mkdir(parents=True, exist_ok=True)
     recording.save(folder / SAMPLES)
@@ -89,6 +87,15 @@ def bench(chosen: argparse.Namespace) -> int:
     else:
         tell(report, folder)
     return _exit(verdict)
+
+
+def _client(endpoint: str, url: str | None, concurrency: int) -> Client:
+    if url is None:
+        return SageMakerClient(endpoint, concurrency=concurrency)
+    try:
+        return HttpClient(url)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def judge(chosen: argparse.Namespace) -> int:
