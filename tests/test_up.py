@@ -90,6 +90,23 @@ def test_ctrl_c_leaves_nothing_running(checkout: Checkout, moment: str) -> None:
     assert checkout.run("status").stdout == "nothing is up\n"
 
 
+def test_ctrl_c_during_an_update_brings_the_old_endpoint_back(checkout: Checkout) -> None:
+    assert checkout.run(*up(checkout)).returncode == 0
+    old = endpoint_config(checkout)
+    file = checkout.root / "models" / "tiny-t5.yaml"
+    file.write_text(file.read_text().replace("batch_size: 4", "batch_size: 2"))
+
+    with checkout.start(*up(checkout)) as command:
+        assert command.stdout is not None
+        assert any(re.search(r"UPDATE_IN_PROGRESS +AWS::SageMaker::Endpoint ", line) for line in command.stdout)
+        command.send_signal(signal.SIGINT)
+        said = command.stdout.read()
+
+    assert command.returncode == 130, said
+    assert "heavylift-tiny-t5 is UPDATE_ROLLBACK_COMPLETE" in said
+    assert endpoint_config(checkout) == old
+
+
 def test_a_second_up_is_refused_while_one_is_at_work(checkout: Checkout) -> None:
     with checkout.start(*up(checkout)) as command:
         assert command.stdout is not None

@@ -66,8 +66,9 @@ def _deployment(chosen: argparse.Namespace, steps: int) -> Iterator[Deployment]:
     with project.only_one(chosen.command):
         with console.step(f"plan {chosen.file}"):
             prepared = prepare(file, console.progress("checksums"))
-            for line in show(prepared.plan).splitlines():
-                console.detail(line)
+            if chosen.command in ("up", "deploy"):  # the others change no endpoint
+                for line in show(prepared.plan).splitlines():
+                    console.detail(line)
         yield Deployment(project, prepared, console)
 
 
