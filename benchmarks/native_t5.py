@@ -4,7 +4,8 @@ Not a benchmark of a served endpoint (no HTTP, no queue): prompts in, texts out,
 Greedy, fp32, the four tasks of training/tasks.py on inputs never trained on. Both sides get the same prompts, answer
 them with the same tokens (proved first), and take turns, round by round; a round's number is tokens generated,
 end-of-sequence included, per second of wall clock, and the table shows the median of the rounds. transformers is
-measured with one thread and with as many as there are cores; the better one counts. The last line is one JSON object.
+measured with one thread and with as many as there are cores; the better one counts. The last line is one JSON object;
+the last one kept is results/native_t5.json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -31,6 +33,7 @@ from heavylift_runtime.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCHES = (1, 4, 16)
+TURN = 0.3  # seconds of one side in one round, at least
 LIMIT = 48  # new tokens, more than any answer needs
 Answer = Callable[[list[str]], tuple[list[str], int]]  # prompts → texts, tokens generated
 
@@ -80,11 +83,11 @@ def speeds(sides: dict[str, Answer], texts: list[str], rounds: int) -> dict[str,
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
-            repeats = max(1, 16 // len(texts) // (1 if name.startswith("native") else 4))
-            started = time.perf_counter()
-            for _ in range(repeats):
+            repeats, started = 0, time.perf_counter()
+            while (spent := time.perf_counter() - started) < TURN or repeats == 0:
                 side(texts)
-            measured[name].append(tokens * repeats / (time.perf_counter() - started))
+                repeats += 1
+            measured[name].append(tokens * repeats / spent)
     return measured
 
 
@@ -120,25 +123,37 @@ def main() -> None:
         for follower in followers:
             follower.wait(30)
 
+    print(json.dumps(report(table, args)))
+
+
+def report(table: dict[int, dict[str, list[float]]], args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the table of medians; returns the JSON object."""
+    cores, load_average = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    sides = list(table[BATCHES[0]])
     medians = {batch: {name: statistics.median(row) for name, row in rows.items()} for batch, rows in table.items()}
-    print(f"\ntokens per second, median of {args.rounds} rounds, {cores} cores, load {os.getloadavg()[0]:.1f}\n")
-    print(f"{'batch':>5}" + "".join(f"{name:>26}" for name in sides) + f"{'native / transformers':>26}")
+    print(f"\ntokens per second, median of {args.rounds} rounds, {cores} cores, load average {load_average:.1f}\n")
+    print(f"{'batch':>5}" + "".join(f"{name:>25}" for name in sides) + f"{'native / transformers':>24}")
     ratios = {}
     for batch, row in medians.items():
         best = max(value for name, value in row.items() if name.startswith("transformers"))
-        ratios[batch] = next(iter(row.values())) / best
-        print(f"{batch:>5}" + "".join(f"{value:>26,.0f}" for value in row.values()) + f"{ratios[batch]:>25.1f}x")
+        ratios[batch] = row[sides[0]] / best
+        print(f"{batch:>5}" + "".join(f"{value:>25,.0f}" for value in row.values()) + f"{ratios[batch]:>23.1f}x")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    result = {
-        "benchmark": "native_t5", "model": args.model.name, "dtype": "fp32", "unit": "tokens/s, wall clock, median of rounds",
-        "how": "measured", "rounds": args.rounds, "seed": args.seed, "commit": commit.strip(), "cores": cores,
-        "machine": platform.machine(), "load_average": round(os.getloadavg()[0], 2), "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "tokens_per_second": {str(b): {n: round(v, 1) for n, v in row.items()} for b, row in medians.items()},
-        "spread": {str(b): {n: [round(min(v), 1), round(max(v), 1)] for n, v in rows.items()} for b, rows in table.items()},
-        "native_1_rank_over_best_transformers": {str(b): round(ratio, 2) for b, ratio in ratios.items()},
-    }  # fmt: skip
-    print(json.dumps(result))
+    return {
+        "benchmark": "native_t5",
+        "how": "measured",
+        "unit": "tokens/s of wall clock, median of rounds",
+        "model": args.model.name,
+        "dtype": "fp32",
+        "rounds": args.rounds,
+        "seed": args.seed,
+        "commit": commit.strip(),
+        "instance": {"machine": platform.machine(), "cores": cores, "load_average": round(load_average, 2)},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "tokens_per_second": {batch: {name: round(v) for name, v in row.items()} for batch, row in medians.items()},
+        "range": {batch: {n: [round(min(v)), round(max(v))] for n, v in rows.items()} for batch, rows in table.items()},
+        "native_over_transformers": {batch: round(ratio, 2) for batch, ratio in ratios.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -346,6 +346,18 @@ def test_what_s3_refuses_is_said_with_the_place(bucket: Any, folder: Path) -> No
         loader.take("shared.weight")
 
 
+def test_files_are_listed_with_those_in_folders_and_a_missing_folder_is_said(folder: Path) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / "README.txt").write_text("text")
+
+    files = Folder(folder).files()
+
+    assert files["more/README.txt"] == 4
+    assert files["config.json"] == (folder / "config.json").stat().st_size
+    with pytest.raises(LoadError, match=r"nowhere: cannot list the model's folder: No such file"):
+        Folder(folder / "nowhere").files()
+
+
 def test_where_the_weights_are_is_read_from_model_id(tmp_path: Path, folder: Path, bucket: Any) -> None:
     assert source_of(None, folder).place == str(folder)
     assert source_of("t5", tmp_path).place == str(folder)

@@ -6,6 +6,7 @@ Not a parser: header.py and checkpoint.py know what the bytes mean.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -42,9 +43,16 @@ class Folder:
 
     def files(self) -> dict[str, int]:
         try:
-            return {entry.name: entry.stat().st_size for entry in os.scandir(self._path) if entry.is_file()}
+            return {path.relative_to(self._path).as_posix(): path.stat().st_size for path in self._walk()}
         except OSError as error:
             raise LoadError(f"{self._path}: cannot list the model's folder: {error.strerror}") from error
+
+    def _walk(self) -> Iterator[Path]:
+        def refuse(error: OSError) -> None:
+            raise error
+
+        for folder, _, names in os.walk(self._path, onerror=refuse):
+            yield from (Path(folder, name) for name in names)
 
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
         try:
