@@ -54,6 +54,7 @@ def add_model(app: App, foundation: FoundationStack, file: Path) -> None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
     uri: str | None = app.node.try_get_context("image")
     hardware = facts.instances()[plan.instance.type].hardware
+    assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
     image = RuntimeImage.from_runtime(hardware) if uri is None else RuntimeImage.from_uri(uri)
     ServingStack(app, id, plan=plan, model_file=os.path.relpath(file, ROOT), foundation=foundation, image=image)
 

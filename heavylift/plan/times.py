@@ -14,7 +14,8 @@ from heavylift.plan.facts import InstanceFact
 SHORTEST, LONGEST = 60, 3600  # seconds
 LARGEST_VOLUME = 512  # GB
 NETWORK_SHARE = 0.6  # of the line, one client's S3 throughput
-BURST_SHARE = 1 / 8  # of AWS's 'up to', the baseline of the smaller types
+BURST_SHARE = 1 / 8  # of AWS's 'up to', where the baseline is unknown
+SLOWEST_BURST = 10  # Gbit/s, where nothing is known
 S3_BYTES_PER_SECOND = 2e9
 LOAD_BYTES_PER_SECOND = 1e9
 START_SECONDS = 30  # processes, imports, rendezvous
@@ -37,7 +38,9 @@ def download_seconds(bytes_: int, fact: InstanceFact) -> float:
 
 def bandwidth(fact: InstanceFact) -> float:
     """Bytes per second from S3 that we count on."""
-    steady = fact.network_gbps * (BURST_SHARE if fact.network_kind == "burst" else 1)
+    steady = fact.network_gbps
+    if steady is None:
+        steady = BURST_SHARE * (SLOWEST_BURST if fact.network_burst_gbps is None else fact.network_burst_gbps)
     return min(steady * 1e9 / 8 * NETWORK_SHARE, S3_BYTES_PER_SECOND)
 
 
