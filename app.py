@@ -12,13 +12,14 @@ from pathlib import Path
 
 from aws_cdk import App
 
+from heavylift.deploy.stacks import FOUNDATION, serving
 from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift_cdk import RuntimeImage
-from stacks.foundation import NAME, FoundationStack
+from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 
 ROOT = Path(__file__).resolve().parent
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parent
 def main() -> None:
     """Synthesize everything; raises InputError with the faults of all model files."""
     app = App()
-    foundation = FoundationStack(app, NAME)
+    foundation = FoundationStack(app, FOUNDATION)
     faults: list[str] = []
     for file in model_files(app.node.try_get_context("model")):
         try:
@@ -49,7 +50,7 @@ def add_model(app: App, foundation: FoundationStack, file: Path) -> None:
     """The serving stack of one model file."""
     spec = ModelSpec.from_yaml(file)
     plan = Plan.fit(spec, read_fresh(spec, file))
-    id = f"heavylift-{plan.name}"
+    id = serving(plan.name)
     if app.node.try_find_child(id) is not None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
     uri: str | None = app.node.try_get_context("image")

@@ -12,16 +12,15 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from heavylift.deploy.stacks import FOUNDATION
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
-
-NAME = "heavylift-foundation"
 
 
 class FoundationStack(Stack):
     """`weights` and `reports` (S3), `key` (KMS), `role` (SageMaker's execution role), `log_group` (the Lambdas')."""
 
     def __init__(self, scope: Construct, id: str) -> None:
-        super().__init__(scope, id, stack_name=NAME, description="Heavylift: what outlives a model")
+        super().__init__(scope, id, stack_name=FOUNDATION, description="Heavylift: what outlives a model")
         self.key = kms.Key(
             self,
             "Key",

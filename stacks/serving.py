@@ -8,6 +8,7 @@ from __future__ import annotations
 from aws_cdk import CfnOutput, Stack, Tags
 from constructs import Construct
 
+from heavylift.deploy.stacks import serving as stack_of
 from heavylift.plan.plan import Plan
 from heavylift_cdk import BenchmarkGate, ModelEndpoint, RuntimeImage, WeightsReady
 from stacks.foundation import FoundationStack
@@ -29,7 +30,7 @@ class ServingStack(Stack):
         foundation: FoundationStack,
         image: RuntimeImage,
     ) -> None:
-        super().__init__(scope, id, stack_name=f"heavylift-{plan.name}", description=f"Heavylift: {plan.name}")
+        super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}")
         ready = WeightsReady(
             self,
             "WeightsReady",
