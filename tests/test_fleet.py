@@ -1,0 +1,358 @@
+"""The cheapest fleet: against brute force, Mélange's own formulation, and what any optimum must obey."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from heavylift.errors import InputError
+from heavylift.plan.fleet import Bucket, Fleet, Offer, Problem, solve
+
+SLACK = 2e-6  # twice the solver's tolerance, of an instance
+
+
+def problem_of(rates: list[float], prices: list[float], tables: list[list[float]], **bounds: object) -> Problem:
+    buckets = tuple(Bucket(100 * (place + 1), 50, rate) for place, rate in enumerate(rates))
+    offers = tuple(
+        Offer(f"t{place}", price, tuple(row)) for place, (price, row) in enumerate(zip(prices, tables, strict=True))
+    )
+    return Problem(buckets, offers, **bounds)  # type: ignore[arg-type]  # bounds are the problem's own fields
+
+
+NUMBERS = st.sampled_from([0.1, 0.25, 0.7, 1.0, 1.01, 2.0, 3.67, 7.5, 20.0])
+
+
+@st.composite
+def problems(draw: st.DrawFn, offers: int = 3, buckets: int = 3, quotas: bool = True) -> Problem:
+    many, kinds = draw(st.integers(1, buckets)), draw(st.integers(1, offers))
+    rates = draw(st.lists(st.one_of(st.just(0.0), NUMBERS), min_size=many, max_size=many))
+    prices = draw(st.lists(NUMBERS, min_size=kinds, max_size=kinds))
+    cell = st.one_of(st.just(0.0), NUMBERS.map(lambda number: number + 0.3))
+    tables = draw(st.lists(st.lists(cell, min_size=many, max_size=many), min_size=kinds, max_size=kinds))
+    problem = problem_of(rates, prices, tables, head_room=draw(st.sampled_from([0.0, 0.1, 0.5])))
+    if not quotas:
+        return problem
+    bounded = [replace(o, at_most=draw(st.sampled_from([None, 0, 1, 2, 5]))) for o in problem.offers]
+    return replace(problem, offers=tuple(bounded), minimum_instances=draw(st.integers(1, 3)))
+
+
+def brute_force(problem: Problem, slack: float) -> float | None:
+    """The least cost over all counts, each judged with exact fractions by the independent `_carries`."""
+    best: float | None = None
+    ranges = []
+    for offer in problem.offers:
+        loads = [problem.load(offer, bucket) or 0.0 for bucket in problem.asked]
+        most = max(math.ceil(sum(loads) / (1 - problem.head_room)), problem.minimum_instances)
+        ranges.append(range((most if offer.at_most is None else min(most, offer.at_most)) + 1))
+    assume(math.prod(map(len, ranges)) <= 3000)
+    for counts in itertools.product(*ranges):
+        cost = math.fsum(offer.usd_per_hour * n for offer, n in zip(problem.offers, counts, strict=True))
+        enough = sum(counts) >= problem.minimum_instances
+        if enough and (best is None or cost < best) and _carries(problem, counts, slack):
+            best = cost
+    return best
+
+
+def _carries(problem: Problem, counts: tuple[int, ...], slack: float) -> bool:
+    """Whether the counts suffice: no set of weights on the types proves otherwise.
+
+    By linear programming duality the buckets fit exactly when for all weights w ≥ 0 of the types the cheapest way to
+    serve each bucket costs no more than the capacity is worth: Σ_b min_g w_g · load_gb ≤ Σ_g w_g · capacity_g. It
+    is enough to try the weights at which two types are equally good for a bucket, along chains of such ties.
+    """
+    head = Fraction(problem.head_room).limit_denominator(1000)
+    capacity = [Fraction(count) * (1 - head) + (Fraction(slack) if count else 0) for count in counts]
+    loads: list[dict[int, Fraction]] = []
+    for bucket in problem.asked:
+        able = {
+            place: Fraction(load)
+            for place, offer in enumerate(problem.offers)
+            if counts[place] and (load := problem.load(offer, bucket)) is not None
+        }
+        if not able:
+            return False
+        loads.append(able)
+    used = [place for place, count in enumerate(counts) if count]
+    return all(
+        sum(min(weights[place] * load for place, load in able.items()) for able in loads)
+        <= sum(weights[place] * capacity[place] for place in used)
+        for weights in _weights(used, loads)
+    )
+
+
+def _weights(used: list[int], loads: list[dict[int, Fraction]]) -> list[dict[int, Fraction]]:
+    """Weights of the dual's vertices: trees of ties that connect some types, the others 0."""
+    ties = {
+        (one, other, able[other] / able[one])
+        for able in loads
+        for one, other in itertools.permutations(used, 2)
+        if one in able and other in able
+    }
+    found: list[dict[int, Fraction]] = []
+    for start in used:
+        stack = [{start: Fraction(1)}]
+        seen: set[tuple[tuple[int, Fraction], ...]] = set()
+        while stack:
+            weights = stack.pop()
+            key = tuple(sorted(weights.items()))
+            if key in seen:
+                continue
+            seen.add(key)
+            found.append({place: weights.get(place, Fraction(0)) for place in used})
+            stack += [
+                {**weights, other: weights[one] / ratio}
+                for one, other, ratio in ties
+                if one in weights and other not in weights
+            ]
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_no_fleet_is_cheaper_than_ours_and_ours_does_carry_the_load(problem: Problem) -> None:
+    strict, loose = brute_force(problem, 0.0), brute_force(problem, SLACK)
+
+    if strict is None:
+        if loose is None:
+            with pytest.raises(InputError):
+                solve(problem)
+        return
+    fleet = solve(problem)
+
+    assert loose is not None
+    assert loose - 1e-9 <= fleet.usd_per_hour <= strict + 1e-9
+    assert fleet.gap <= 1e-9
+    check(problem, fleet)
+
+
+def check(problem: Problem, fleet: Fleet) -> None:
+    """Every request is served once, nobody is overloaded, every bound holds, and the sums are right."""
+    served = dict.fromkeys(problem.buckets, 0.0)
+    offers = {offer.name: offer for offer in problem.offers}
+    for part in fleet.types:
+        offer, load = offers[part.name], 0.0
+        for share in part.shares:
+            served[share.bucket] += share.share
+            load += (
+                share.share * share.bucket.requests_per_second / offer.throughput[problem.buckets.index(share.bucket)]
+            )
+        assert load == pytest.approx(part.load)
+        assert load <= (1 - problem.head_room) * part.count + SLACK
+        assert offer.at_least <= part.count <= (math.inf if offer.at_most is None else offer.at_most)
+    for bucket in problem.buckets:
+        if bucket.requests_per_second > 0:
+            assert served[bucket] == pytest.approx(1, abs=2e-6)
+    assert fleet.instances >= problem.minimum_instances and len(fleet.types) <= problem.most_types
+    assert fleet.usd_per_hour == pytest.approx(sum(offers[n].usd_per_hour * c for n, c in fleet.counts.items()))
+
+
+def slices(problem: Problem, factor: int) -> float | None:
+    """Mélange's formulation: each bucket in `factor` equal slices, each wholly on one type; by trying all."""
+    pieces = [
+        {p: load / factor for p, o in enumerate(problem.offers) if (load := problem.load(o, bucket)) is not None}
+        for bucket in problem.asked
+        for _ in range(factor)
+    ]
+    assume(math.prod(max(len(piece), 1) for piece in pieces) <= 5000)
+    best = None
+    for chosen in itertools.product(*pieces):
+        loads = [0.0] * len(problem.offers)
+        for piece, place in zip(pieces, chosen, strict=True):
+            loads[place] += piece[place]
+        cost = sum(
+            offer.usd_per_hour * math.ceil(load / (1 - problem.head_room) - 1e-9)
+            for offer, load in zip(problem.offers, loads, strict=True)
+        )
+        best = cost if best is None else min(best, cost)
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(quotas=False), st.integers(1, 3))
+def test_ours_never_costs_more_than_melanges_slices(problem: Problem, factor: int) -> None:
+    assume(problem.asked)
+    sliced = slices(problem, factor)
+    assume(sliced is not None)
+
+    assert solve(problem).usd_per_hour <= sliced + 1e-9  # type: ignore[operator]  # assumed above
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(offers=4, buckets=4, quotas=False), st.randoms(use_true_random=False))
+def test_the_order_of_the_types_changes_nothing(problem: Problem, random: object) -> None:
+    shuffled = list(problem.offers)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis's Random
+    try:
+        first = solve(problem)
+    except InputError:
+        with pytest.raises(InputError):
+            solve(replace(problem, offers=tuple(shuffled)))
+        return
+
+    assert solve(replace(problem, offers=tuple(shuffled))).counts == first.counts
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(offers=4, buckets=4), NUMBERS)
+def test_units_do_not_matter_and_less_choice_is_never_cheaper(problem: Problem, factor: float) -> None:
+    try:
+        fleet = solve(problem)
+    except InputError:
+        return
+    scaled = replace(
+        problem,
+        buckets=tuple(replace(b, requests_per_second=b.requests_per_second * factor) for b in problem.buckets),
+        offers=tuple(
+            replace(o, usd_per_hour=o.usd_per_hour * 3, throughput=tuple(t * factor for t in o.throughput))
+            for o in problem.offers
+        ),
+    )
+
+    assert solve(scaled).usd_per_hour == pytest.approx(3 * fleet.usd_per_hour, rel=1e-6)
+    if len(problem.offers) > 1:
+        with contextlib.suppress(InputError):  # fewer types may not serve every size
+            assert solve(replace(problem, offers=problem.offers[1:])).usd_per_hour >= fleet.usd_per_hour - 1e-9
+
+
+@pytest.mark.parametrize("rate", [1e-30, 1e-12, 1e-9, 1e-6, 1e-3])
+def test_a_rate_however_small_needs_an_instance_that_serves_its_size(rate: float) -> None:
+    problem = problem_of([1.0, rate], [1.0, 5.0], [[10.0, 0.0], [10.0, 10.0]])
+
+    assert solve(problem).counts == {"t1": 1}
+    assert solve(problem_of([rate, rate], [1.0, 1.0], [[10.0, 0.0], [0.0, 10.0]])).counts == {"t0": 1, "t1": 1}
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e5, 1e7])
+def test_huge_rates_are_answered_to_a_millionth(rate: float) -> None:
+    problem = problem_of([rate, rate / 2], [1.0, 3.0], [[7.0, 0.5], [9.0, 5.0]])
+
+    fleet = solve(problem)
+
+    # the relaxation: bucket 0 on t0 at 1/7 dollars, bucket 1 on t1 at 3/5 dollars a request
+    assert fleet.usd_per_hour == pytest.approx(rate / 7 + rate / 2 * 3 / 5, rel=1e-3, abs=4)
+    check(problem, fleet)
+
+
+def test_exactly_full_instances_need_no_more() -> None:
+    fleet = solve(problem_of([0.3], [1.0], [[0.1]]))  # 0.3 / 0.1 is 2.9999999999999996, 3 · 0.1 is 0.30000000000000004
+
+    assert fleet.counts == {"t0": 3}
+    assert fleet.growth == pytest.approx(1)
+
+
+def test_without_any_request_the_cheapest_instance_stands_ready() -> None:
+    fleet = solve(problem_of([0.0], [2.0, 1.0], [[1.0], [0.0]]))
+
+    assert (fleet.counts, fleet.growth, fleet.unrouted) == ({"t1": 1}, None, None)
+
+
+def test_free_types_are_used_within_their_quota() -> None:
+    problem = problem_of([10.0], [0.0, 1.0], [[1.0], [1.0]])
+    offers = (replace(problem.offers[0], at_most=4), problem.offers[1])
+
+    assert solve(replace(problem, offers=offers)).usd_per_hour == 6.0
+
+
+def test_head_room_and_a_minimum_of_instances_hold() -> None:
+    problem = problem_of([9.5], [1.0], [[10.0]])
+
+    assert solve(problem).counts == {"t0": 1}
+    assert solve(replace(problem, head_room=0.1)).counts == {"t0": 2}
+    assert solve(replace(problem, minimum_instances=3)).counts == {"t0": 3}
+
+
+def test_an_at_least_is_kept_though_it_costs() -> None:
+    problem = problem_of([1.0], [1.0, 9.0], [[10.0], [10.0]])
+    offers = (problem.offers[0], replace(problem.offers[1], at_least=1))
+
+    assert solve(replace(problem, offers=offers)).counts["t1"] == 1
+
+
+def test_more_types_than_pools_are_not_used() -> None:
+    rates = [1.0] * 4
+    tables = [[1.0 if place == own else 0.0 for place in range(4)] for own in range(4)] + [[0.1] * 4]
+    problem = problem_of(rates, [1.0] * 4 + [10.0], tables, most_types=3)
+
+    fleet = solve(problem)
+
+    assert len(fleet.types) <= 3
+    assert solve(replace(problem, most_types=4)).usd_per_hour == 4.0 < fleet.usd_per_hour
+
+
+def test_a_share_for_each_type_and_what_one_type_alone_would_cost() -> None:
+    fleet = solve(problem_of([10.0, 1.0], [1.0, 4.0], [[10.0, 0.25], [20.0, 4.0]]))
+
+    assert fleet.counts == {"t0": 1, "t1": 1} or fleet.usd_per_hour < 5
+    alone = {one.name: one for one in fleet.alone}
+    assert alone["t0"].count == 5 and alone["t0"].saving == pytest.approx(1 - fleet.usd_per_hour / 5)
+
+
+def test_requests_spread_without_regard_to_size_need_more() -> None:
+    fleet = solve(problem_of([10.0, 4.0], [1.0, 4.0], [[10.0, 0.1], [11.0, 4.0]]))
+
+    assert fleet.counts == {"t0": 1, "t1": 1}
+    assert fleet.growth == pytest.approx(1) and fleet.unrouted is not None and fleet.unrouted < 0.6
+
+
+def test_a_size_that_nobody_serves_is_named() -> None:
+    with pytest.raises(InputError, match=r"no offered type \(t0, t1\) serves 200 tokens in, 50 out within the SLO"):
+        solve(problem_of([1.0, 1.0], [1.0, 2.0], [[1.0, 0.0], [2.0, 0.0]]))
+
+
+def test_a_quota_that_does_not_suffice_says_what_is_missing_and_the_cheapest_repair() -> None:
+    problem = problem_of([10.0], [1.0, 5.0], [[1.0], [2.0]])
+    offers = (replace(problem.offers[0], at_most=4), replace(problem.offers[1], at_most=1))
+
+    with pytest.raises(InputError) as caught:
+        solve(replace(problem, offers=offers))
+
+    assert str(caught.value) == (
+        "the quotas serve 60.0 % of the 10 requests per second in this mix: 40.0 % are missing; "
+        "the cheapest fleet without quotas costs $10 an hour and needs t0 from 4 to 10"
+    )
+
+
+def test_quotas_below_the_minimum_are_said() -> None:
+    problem = problem_of([0.1], [1.0], [[1.0]], minimum_instances=3)
+
+    with pytest.raises(InputError, match="at least 3 instances are asked for, and the quotas allow 2 in all"):
+        solve(replace(problem, offers=(replace(problem.offers[0], at_most=2),)))
+
+
+def test_sizes_that_need_more_types_than_may_be_are_said() -> None:
+    tables = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+    with pytest.raises(InputError, match="no 2 types, which is what the fleet may have, serve every size together"):
+        solve(problem_of([1.0] * 3, [1.0] * 3, tables, most_types=2))
+
+
+def test_every_fault_of_a_problem_is_said_at_once() -> None:
+    problem = problem_of([-1.0, math.nan], [math.inf], [[1.0]], head_room=1.0, minimum_instances=0, most_types=6)
+
+    with pytest.raises(InputError) as caught:
+        solve(replace(problem, offers=(*problem.offers, *problem.offers)))
+
+    assert len(caught.value.faults) == 10
+    assert "t0 is offered 2 times; name each type once" in caught.value.faults
+    assert "types must be 1 to 5, SageMaker's limit of instance pools; got 6" in caught.value.faults
+
+
+def test_many_types_and_sizes_are_proven_optimal_within_seconds() -> None:
+    rates = [1.7 ** (place % 7) / 9 for place in range(100)]
+    tables = [
+        [(3 + place % 5) * (1 + kind) ** 0.9 / (1 + 0.05 * bucket * (1 + (place + kind) % 3)) for bucket in range(100)]
+        for kind in range(6)
+        for place in range(5)
+    ]
+    prices = [0.7 * (1 + place // 5) + 0.013 * place for place in range(30)]
+
+    fleet = solve(problem_of(rates, prices, tables), seconds=20)
+
+    assert fleet.gap == pytest.approx(0, abs=1e-9)
