@@ -83,6 +83,8 @@ class Architecture:
     router_bias: bool = False
     expert_bias: bool = False
     mla: bool = False
+    rotary: bool = True
+    """Positions are rotations of queries and keys."""
     sinks: bool = False
 
 
@@ -120,6 +122,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": Architecture("DeepSeek-V3", mla=True, experts_key="n_routed_experts", router_bias=True),
     "gpt2": Architecture(
         "GPT-2",
+        rotary=False,
         keys=GPT,
         gated=False,
         qkv_bias=True,
@@ -134,6 +137,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "gpt_neo": Architecture(
         "GPT-Neo",
+        rotary=False,
         keys={"layers": "num_layers", "heads": "num_heads"},
         gated=False,
         output_bias=True,
@@ -146,6 +150,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gpt_neox": Architecture("GPT-NeoX", gated=False, attention_bias_default=True, mlp_bias=True, norm_bias=True),
     "opt": Architecture(
         "OPT",
+        rotary=False,
         keys={"ffn": "ffn_dim"},
         gated=False,
         qkv_bias=True,
@@ -159,6 +164,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "bloom": Architecture(
         "BLOOM",
+        rotary=False,
         keys={"layers": "n_layer", "heads": "n_head"},
         gated=False,
         qkv_bias=True,
@@ -183,11 +189,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         head_bias=True,
         attention_bias_key=None,
     ),
-    "t5": Architecture("T5", stack="t5", keys=T5, gated=False, tied=True, attention_bias_key=None),
-    "mt5": Architecture("mT5", stack="t5", keys=T5, tied=True, attention_bias_key=None),
-    "umt5": Architecture("UMT5", stack="t5", keys=T5, tied=True, attention_bias_key=None),
-    "bart": Architecture("BART", stack="bart", keys=BART, gated=False, tied=True, attention_bias_key=None),
-    "whisper": Architecture("Whisper", stack="whisper", keys=BART, gated=False, tied=True, attention_bias_key=None),
+    "t5": Architecture("T5", rotary=False, stack="t5", keys=T5, gated=False, tied=True, attention_bias_key=None),
+    "mt5": Architecture("mT5", rotary=False, stack="t5", keys=T5, tied=True, attention_bias_key=None),
+    "umt5": Architecture("UMT5", rotary=False, stack="t5", keys=T5, tied=True, attention_bias_key=None),
+    "bart": Architecture(
+        "BART", rotary=False, stack="bart", keys=BART, gated=False, tied=True, attention_bias_key=None
+    ),
+    "whisper": Architecture(
+        "Whisper", rotary=False, stack="whisper", keys=BART, gated=False, tied=True, attention_bias_key=None
+    ),
 }
 """By `model_type`. UL2 and FLAN-UL2 say `t5`; Code Llama, Vicuna, Yi and SmolLM say `llama`."""
 

@@ -71,16 +71,22 @@ class ModelFacts(Dimensions):
 
     def weight_bytes(self, dtype: str, quantization: str = "none") -> int:
         """Bytes of all weights. Quantization shrinks the layers' matrices; embeddings, head and norms keep `dtype`."""
-        each = SCHEMES[quantization]
+        each, shrunk = SCHEMES[quantization], self.shrunk(quantization)
         if each is None:
             return ceil(self.parameters * BYTES[dtype])
-        return ceil(self.counted.linear * each + (self.parameters - self.counted.linear) * BYTES[dtype])
+        return ceil(shrunk * each + (self.parameters - shrunk) * BYTES[dtype])
+
+    def shrunk(self, quantization: str) -> int:
+        """Weights that a quantization makes smaller: all matrices of the layers; with MXFP4 those of experts only."""
+        if SCHEMES[quantization] is None:
+            return 0
+        return self.counted.experts if quantization == "mxfp4" and self.moe else self.counted.linear
 
     def rank_bytes(self, dtype: str, quantization: str = "none", *, tp: int = 1, pp: int = 1) -> int:
         """Bytes of weights on the fullest rank: what is split, and copies of norms and of scarce key heads."""
         whole = self.weight_bytes(dtype, quantization)
         each = SCHEMES[quantization]
-        matrix = BYTES[dtype] if each is None else each
+        matrix = BYTES[dtype] if each is None or quantization == "mxfp4" else each
         copies = self.counted.kv * (max(1, tp / self.kv_heads) - 1) * matrix if self.latent is None else 0.0
         copies += self.counted.other * (tp - 1) * BYTES[dtype]
         layers = (whole + copies) / tp

@@ -1,0 +1,8 @@
+"""Who needs how many bytes, on an accelerator, the host, the disk and in shared memory; each row with its formula.
+
+Not the choice of a type (instance.py), nor how fast it is.
+"""
+
+from heavylift.plan.memory.ledger import BYTES_PER_ELEMENT, GIB, Need, family_need, ledger, script_need
+
+__all__ = ["BYTES_PER_ELEMENT", "GIB", "Need", "family_need", "ledger", "script_need"]
