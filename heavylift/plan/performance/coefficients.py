@@ -17,7 +17,7 @@ import numpy as np
 
 from heavylift.plan.performance.numbers import Numbers, Value
 
-SHARES = ("memory", "compute")
+SHARES = ("memory", "compute", "crowd")
 """Coefficients that are at most 1."""
 
 

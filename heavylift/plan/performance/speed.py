@@ -15,6 +15,9 @@ from heavylift.plan.performance.device import Device
 from heavylift.plan.performance.numbers import Value
 from heavylift.plan.performance.work import Work
 
+FULL = 0.99
+"""The utilization at which the wait is capped: no queue of ours is longer, requests are refused instead."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -69,10 +72,10 @@ class Speed:
         `rows` clients are answered every first + answer · x seconds, so that rows · x / (first + answer · x) prompts
         join during a token: x = step + prompt · rows · x / (first + answer · x), of which this is the positive root.
         """
-        work, own = self.work, self.coefficients
+        own = self.coefficients
         rows = np.asarray(rows, dtype=np.float64)
         step, prompt = self.step(rows, request.prompt, request.answer / 2), self.prompt(request.prompt)
-        first = prompt * (1 + own.crowd * rows) + own.prompt * work.prompt_layers + own.request
+        first = prompt * (1 + own.crowd * rows) + self.begin
         half = (request.answer * step + prompt * rows - first) / 2
         return (half + np.sqrt(half**2 + request.answer * step * first)) / request.answer
 
@@ -80,7 +83,46 @@ class Speed:
         """Time to the first token when `rows` clients send again at once (busy = 0), or at a utilization `busy` < 1 by
         prompts that come when they please, which adds an M/D/1 queue's wait: busy / (2 (1 - busy)) prompts."""
         own = self.coefficients
-        alone = self.prompt(request.prompt)
-        wait = np.where(np.asarray(busy) > 0, np.asarray(busy) / (2 * (1 - np.minimum(busy, 0.999))), own.crowd * rows)
-        begin = own.prompt * self.work.prompt_layers + own.request
-        return alone * (1 + wait) + begin + self.step(rows, request.prompt, 1)
+        wait = np.where(np.asarray(busy) > 0, queue(busy), own.crowd * rows)
+        return self.prompt(request.prompt) * (1 + wait) + self.begin + self.step(rows, request.prompt, 1)
+
+    @property
+    def begin(self) -> Value:
+        """Seconds of a request before its first step, beside the arithmetic of its prompt."""
+        return self.coefficients.prompt * self.work.prompt_layers + self.coefficients.request
+
+    def cycle(self, rows: Value, request: Request) -> Value:
+        """Seconds that a row is with the engine when `rows` are, always."""
+        return request.answer * self.per_token(rows, request) + self.prompt(request.prompt) + self.begin
+
+    def busy(self, rate: Value, rows: Value, request: Request) -> Value:
+        """Share of the time in which the next prompt has to wait, when prompts come at `rate` a second."""
+        return rate * self.prompt(request.prompt)
+
+
+class Batches(Speed):
+    """An engine that answers one batch after another: its rows begin together, and no row joins."""
+
+    def per_token(self, rows: Value, request: Request) -> Value:
+        """A step."""
+        return self.step(rows, request.prompt, request.answer / 2)
+
+    def first_token(self, rows: Value, request: Request, busy: Value = 0.0) -> Value:
+        """All prompts of the batch, and a step; at a utilization `busy` also the wait for the batch before (M/D/1)."""
+        alone = rows * self.prompt(request.prompt) + self.begin + self.step(rows, request.prompt, 1)
+        return alone + queue(busy) * self.cycle(rows, request)
+
+    def cycle(self, rows: Value, request: Request) -> Value:
+        """The whole batch."""
+        prompts = rows * self.prompt(request.prompt) + self.begin
+        return prompts + request.answer * self.per_token(rows, request)
+
+    def busy(self, rate: Value, rows: Value, request: Request) -> Value:
+        """Share of the time in which a batch runs."""
+        return rate * self.cycle(rows, request) / rows
+
+
+def queue(busy: Value) -> Value:
+    """Mean wait of an M/D/1 queue, in services (Pollaczek and Khinchine): busy / (2 (1 - busy))."""
+    share = np.minimum(busy, FULL)
+    return np.asarray(share / (2 * (1 - share)), dtype=np.float64)
