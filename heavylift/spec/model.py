@@ -148,6 +148,16 @@ class BenchmarkSpec(Strictly):
     slo: Annotated[tuple[Target, ...], Strict(False)] = Field(min_length=1, description="service level objectives")
 
 
+class TrafficSpec(Strictly):
+    """What the plan counts with, where it is more than the benchmark: mean sizes, and the rate of requests."""
+
+    input_tokens: int = Field(ge=1, le=1_000_000, description="of a prompt, on average")
+    output_tokens: int = Field(ge=1, le=1_000_000, description="of an answer, on average")
+    requests_per_second: float | None = Field(None, gt=0, le=1e6, description="over all instances; one prompt each")
+    max_first_token_ms: float | None = Field(None, gt=0, description="time to the first token, for the plan only")
+    max_per_token_ms: float | None = Field(None, gt=0, description="time per output token, for the plan only")
+
+
 class GateSpec(Strictly):
     """What a missed target does to the deployment."""
 
@@ -176,6 +186,7 @@ class ModelSpec(Strictly):
     enable_network_isolation: bool = False
     environment: dict[str, str] = Field(default={}, description="further environment of the container")
     tags: dict[str, str] = {}
+    traffic: TrafficSpec | None = Field(None, description="without it the plan counts with the benchmark's load")
     benchmark: BenchmarkSpec | None = Field(None, description="without it the model is deployed unmeasured")
     gate: GateSpec = GateSpec()
 
