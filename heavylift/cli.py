@@ -23,6 +23,8 @@ LOCAL: Argument = ("--local", {"action": "store_true", "help": "the embedded AWS
 JSON: Argument = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
 PORT: Argument = ("--port", {"type": int, "help": "the embedded AWS's port (default 4566)", "metavar": "N"})
 
+RUN: Argument = ("run", {"type": Path, "metavar": "RUN", "help": "a run's folder, or its samples.jsonl.gz"})
+
 COMMANDS = {
     # name: (function, help, arguments)
     "validate": ("models:validate", "check a model file; every fault at once", [FILE]),
@@ -47,6 +49,9 @@ COMMANDS = {
         FILE, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"})]),
     "judge": ("traffic:judge", "judge recorded samples again", [
         ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
+    "report": ("reporting:report", "write a run in another form", [
+        RUN, ("--format", {"choices": ["html", "png", "json", "csv", "junit", "markdown"], "default": "html"}),
+        ("--output", {"type": Path, "metavar": "F", "help": "the file to write (default: stdout)"})]),
     "serve": ("serving:serve", "run the container's server on a folder", [
         ("folder", {"type": Path, "metavar": "FOLDER"}), ("--port", {"type": int, "metavar": "N"})]),
 }  # fmt: skip

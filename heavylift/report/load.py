@@ -1,4 +1,4 @@
-"""Reads a run's folder: report.json and samples.jsonl.gz.
+"""Reads a run: the folder with its report.json and samples.jsonl.gz, or the samples alone.
 
 Not from S3 (heavylift/deploy/reports.py brings a run to a folder).
 """
@@ -9,12 +9,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from heavylift.benchmark.report import FORMAT
+from heavylift.benchmark.report import FORMAT, build_report
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.verdict import judge
 from heavylift.errors import InputError
 
 REPORT, SAMPLES = "report.json", "samples.jsonl.gz"
+
+
+def load_run(path: Path) -> tuple[dict[str, Any], Recording]:
+    """(report, recording) of a run's folder, or of a samples file, which is judged anew. Raises InputError."""
+    if path.is_dir():
+        return load_report(path / REPORT), load_samples(path / SAMPLES)
+    recording = load_samples(path)
+    return build_report(recording, judge(recording), samples=str(path)), recording
 
 
 def load_report(path: Path) -> dict[str, Any]:

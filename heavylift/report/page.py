@@ -5,18 +5,22 @@ Not a server, and no script in it. Every value in it is escaped.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from heavylift.benchmark.percentile import percentile
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import percent
-from heavylift.report import chart
+from heavylift.report import axis, distribution
+from heavylift.report.curve import curve
 from heavylift.report.load import REPORT, SAMPLES, load_report, load_samples
 from heavylift.report.table import COLUMNS, MARKS, cells, headline
+from heavylift.report.timeline import throughput, timeline
 
 PAGE = "report.html"
 
@@ -24,8 +28,13 @@ PAGE = "report.html"
 def write_report(folder: Path, report: Mapping[str, Any], recording: Recording) -> Path:
     """Write report.html into `folder`, whole or not at all, and give its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial, target = folder / f".{PAGE}", folder / PAGE
-    partial.write_text(render(report, recording), encoding="utf-8", errors="replace")
+    return write_whole(folder / PAGE, render(report, recording).encode(errors="replace"))
+
+
+def write_whole(target: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all, and give its path."""
+    partial = target.with_name(f".{target.name}")
+    partial.write_bytes(content)
     return partial.replace(target)
 
 
@@ -34,8 +43,34 @@ def write_page(folder: Path) -> Path:
     return write_report(folder, load_report(folder / REPORT), load_samples(folder / SAMPLES))
 
 
-def render(report: Mapping[str, Any], recording: Recording) -> str:
-    """The page's HTML."""
+def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page's HTML. `steps`, of `heavylift.capacity/1`, are the rates that were tried around this run."""
+    answered = [sample for sample in recording.measured if sample.ok]
+    latencies = {"from the intended send": [sample.latency_ms for sample in answered]}
+    latencies["from the actual send"] = [(sample.end_s - sample.sent_s) * 1000 for sample in answered]
+    failed = [math.inf] * (len(recording.measured) - len(answered))
+    return template("report.html.j2").render(
+        report=report,
+        run=recording.run,
+        headline=headline(report),
+        columns=list(zip(COLUMNS.values(), cells(report), strict=True)),
+        marks=MARKS,
+        timeline=timeline(recording),
+        throughput=throughput(recording),
+        histogram=distribution.histogram(latencies["from the intended send"]),
+        tail=distribution.tail({name: values + failed for name, values in latencies.items()}),
+        clocks={name: _points(values) for name, values in latencies.items()},
+        curve=curve(steps),
+        steps=steps,
+        limits=[row for row in report["judgements"] if row["metric"] == "e2e_latency"],
+        environment=_environment(report, recording),
+        failures=_failures(recording),
+        lag_ms=max(((sample.sent_s - sample.intended_s) * 1000 for sample in recording.measured), default=None),
+    )
+
+
+def template(name: str) -> Template:
+    """A page's template, with what all of them use."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -44,21 +79,16 @@ def render(report: Mapping[str, Any], recording: Recording) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "share": share}
-    answered = [sample.latency_ms for sample in recording.measured if sample.ok]
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        run=recording.run,
-        headline=headline(report),
-        columns=list(zip(COLUMNS.values(), cells(report), strict=True)),
-        marks=MARKS,
-        canvas={name: getattr(chart, name) for name in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")},
-        timeline=chart.timeline(recording),
-        histogram=chart.histogram(answered),
-        limits=[row for row in report["judgements"] if row["metric"] == "e2e_latency"],
-        environment=_environment(report, recording),
-        failures=_failures(recording),
-        lag_ms=max(((sample.sent_s - sample.intended_s) * 1000 for sample in recording.measured), default=None),
-    )
+    environment.globals["canvas"] = {
+        side: getattr(axis, side) for side in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
+    }
+    return environment.get_template(name)
+
+
+def _points(values: Sequence[float]) -> dict[str, float | None]:
+    """P50, P90, P99 and the slowest, in ms."""
+    points: dict[str, float | None] = {f"P{p}": percentile(values, p) if values else None for p in (50, 90, 99)}
+    return points | {"slowest": max(values, default=None)}
 
 
 def _environment(report: Mapping[str, Any], recording: Recording) -> dict[str, str]:
