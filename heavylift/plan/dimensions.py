@@ -27,7 +27,8 @@ class Dimensions:
 
     `ffn` is a dense layer's width, `expert_ffn` one expert's, `shared_ffn` that of what every token visits besides.
     `window` bounds what `window_layers` of the layers look back on. `positions` is the longest context, if there is
-    one. `buckets` are T5's, of relative positions; `ears` Whisper's, of frequencies.
+    one. `buckets` are T5's, of relative positions; `ears` Whisper's, of frequencies. `quantized` is what config.json
+    says of its checkpoint, with the weights that share a scale: `group` in a row, or a square `block`.
     """
 
     family: str
@@ -57,6 +58,9 @@ class Dimensions:
     latent: Latent | None
     buckets: int
     ears: int
+    quantized: str | None
+    group: int | None
+    block: int | None
 
     @property
     def encoder_decoder(self) -> bool:
@@ -74,7 +78,9 @@ def read(config: Mapping[str, Any]) -> Dimensions:
     family, config = _language_model(config)
     architecture = ARCHITECTURES[family]
     fields = Fields(config, {**USUAL, **architecture.keys}, architecture.silent)
-    dimensions = _dimensions(family, _built(architecture, fields), fields)
+    method, group, block = _quantization(config, fields)
+    sizes = _dimensions(family, _built(architecture, fields), fields)
+    dimensions = replace(sizes, quantized=method, group=group, block=block)
     if fields.faults:
         raise InputError(fields.faults)
     return dimensions
@@ -155,7 +161,26 @@ def _dimensions(family: str, built: Architecture, fields: Fields) -> Dimensions:
         latent=latent,
         buckets=fields.size("relative_attention_num_buckets", 32) if built.stack == "t5" else 0,
         ears=fields.size("num_mel_bins") if built.stack == "whisper" else 0,
+        quantized=None,
+        group=None,
+        block=None,
     )
+
+
+def _quantization(config: Mapping[str, Any], outer: Fields) -> tuple[str | None, int | None, int | None]:
+    """The method, the weights of a row that share a scale, and the side of a block that does."""
+    found = config.get("quantization_config")
+    if found is None:
+        return None, None, None
+    if not isinstance(found, Mapping):
+        outer.refuse(f"'quantization_config' is {shown(found)}; it must be an object")
+        return None, None, None
+    fields = Fields(found, {}, {})
+    method = fields.word("quant_method", "unknown")
+    group = fields.size("group_size", default=-1, least=-1)  # -1: a whole row
+    sides = fields.items("weight_block_size", int)
+    outer.faults += fields.faults
+    return method, group if group > 0 else None, max(sides, default=0) or None
 
 
 def _latent(fields: Fields) -> Latent:
