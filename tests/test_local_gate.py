@@ -90,3 +90,27 @@ def test_a_long_gate_blocks_nothing_else(local_aws: Embedded) -> None:
     assert answers > 20
     assert slowest < 1.0
     local_aws.destroy("long")
+
+
+def test_an_update_that_is_cancelled_does_not_wait_for_its_gate(local_aws: Embedded) -> None:
+    local_aws.deploy("cancel", stack("cancel", {"MODEL_NAME": "a"}, gate={"Limit": "kept", "Digest": "1"}))
+    updated: list[Deployed] = []
+    template = stack("cancel", {"MODEL_NAME": "b"}, gate={"Limit": "kept", "Digest": "2", "Seconds": "30"})
+    cloudformation = local_aws.client("cloudformation")
+    thread = threading.Thread(target=lambda: updated.append(local_aws.deploy("cancel", template)))
+
+    thread.start()
+    gate = {"StackName": "cancel", "LogicalResourceId": "Gate"}
+    while True:  # until the gate is at work; the thread's deadline ends a failing test
+        events = cloudformation.describe_stack_events(StackName="cancel")["StackEvents"]
+        if ("Gate", "UPDATE_IN_PROGRESS") in {(row["LogicalResourceId"], row["ResourceStatus"]) for row in events}:
+            break
+        assert thread.is_alive(), cloudformation.describe_stack_resource(**gate)
+    started = time.monotonic()
+    cloudformation.cancel_update_stack(StackName="cancel")
+    thread.join()
+
+    assert updated[0].status == "UPDATE_ROLLBACK_COMPLETE"
+    assert time.monotonic() - started < 20
+    assert model_of(local_aws, "cancel") == "a"
+    local_aws.destroy("cancel")

@@ -94,11 +94,18 @@ def test_ctrl_c_during_an_update_brings_the_old_endpoint_back(checkout: Checkout
     assert checkout.run(*up(checkout)).returncode == 0
     old = endpoint_config(checkout)
     file = checkout.root / "models" / "tiny-t5.yaml"
-    file.write_text(file.read_text().replace("batch_size: 4", "batch_size: 2"))
+    slow = {
+        "batch_size: 4": "batch_size: 2",
+        "requests: 100": "requests: 20000",
+    }  # the update must outlast the interrupt
+    text = file.read_text()
+    for before, after in slow.items():
+        text = text.replace(before, after)
+    file.write_text(text)
 
     with checkout.start(*up(checkout)) as command:
         assert command.stdout is not None
-        assert any(re.search(r"UPDATE_IN_PROGRESS +AWS::SageMaker::Endpoint ", line) for line in command.stdout)
+        assert any(re.search(r"UPDATE_IN_PROGRESS +Custom::HeavyliftBenchmarkGate ", line) for line in command.stdout)
         command.send_signal(signal.SIGINT)
         said = command.stdout.read()
 

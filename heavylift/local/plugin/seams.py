@@ -23,6 +23,7 @@ _NAMES = {
         "_delete_bucket_lifecycle",
     ),
     "ministack.services.cloudformation.custom_resource": ("deliver_response", "_pending", "_lock"),
+    "ministack.services.cloudformation.handlers": ("_ACTION_HANDLERS",),
     "ministack.services.cloudformation.provisioners": (
         "_RESOURCE_HANDLERS",
         "_REPLACING_PROPERTIES",
@@ -113,6 +114,12 @@ def lambdas() -> ModuleType:
 def custom_resources() -> ModuleType:
     """The custom resources that wait for their answer."""
     return _module("ministack.services.cloudformation.custom_resource")
+
+
+def stack_actions() -> dict[str, Callable[[Any], Any]]:
+    """CloudFormation's operations by name: parameters in, HTTP status, headers and body out."""
+    actions: dict[str, Callable[[Any], Any]] = _module("ministack.services.cloudformation.handlers")._ACTION_HANDLERS
+    return actions
 
 
 def end_lambdas() -> None:
