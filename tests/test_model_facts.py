@@ -1,0 +1,335 @@
+"""What config.json says of a model: parameters as published, cache and operations by formula; else sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heavylift.errors import InputError
+from heavylift.plan.architectures import ARCHITECTURES
+from heavylift.plan.model import ModelFacts
+from heavylift_runtime.families import family_of
+
+CONFIGS = json.loads((Path(__file__).parent / "golden" / "vllm-memory" / "configs.json").read_text())
+
+
+def decoder(family: str, hidden: int, ffn: int, layers: int, heads: int, words: int, **more: Any) -> dict[str, Any]:
+    """A config.json with the usual keys."""
+    return {
+        "model_type": family,
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": words,
+        **more,
+    }
+
+
+def t5(width: int, ffn: int, layers: int, heads: int, head: int = 64, **more: Any) -> dict[str, Any]:
+    """A config.json of the T5 family."""
+    return {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": width,
+        "d_ff": ffn,
+        "num_layers": layers,
+        "num_decoder_layers": layers,
+        "num_heads": heads,
+        "d_kv": head,
+        "vocab_size": 32128,
+        **more,
+    }
+
+
+FLAN = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+DEEPSEEK_V3 = decoder(
+    "deepseek_v3",
+    7168,
+    18432,
+    61,
+    128,
+    129280,
+    num_key_value_heads=128,
+    moe_intermediate_size=2048,
+    n_shared_experts=1,
+    n_routed_experts=256,
+    num_experts_per_tok=8,
+    first_k_dense_replace=3,
+    kv_lora_rank=512,
+    q_lora_rank=1536,
+    qk_rope_head_dim=64,
+    qk_nope_head_dim=128,
+    v_head_dim=128,
+)
+GPT_J = {"model_type": "gptj", "n_embd": 4096, "n_layer": 28, "n_head": 16, "vocab_size": 50400, "n_positions": 2048}
+GPT2_XL = {"model_type": "gpt2", "n_embd": 1600, "n_layer": 48, "n_head": 25, "vocab_size": 50257, "n_positions": 1024}
+BLOOM = {"model_type": "bloom", "hidden_size": 14336, "n_layer": 70, "n_head": 112, "vocab_size": 250880}
+FALCON = {
+    "model_type": "falcon",
+    "hidden_size": 4544,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 71,
+    "vocab_size": 65024,
+}
+OPT = decoder("opt", 768, 0, 12, 12, 50272, ffn_dim=3072, max_position_embeddings=2048, word_embed_proj_dim=768)
+OPT_350M = {**OPT, "hidden_size": 1024, "ffn_dim": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+OPT_350M |= {"word_embed_proj_dim": 512, "do_layer_norm_before": False}
+WHISPER = {
+    "model_type": "whisper",
+    "d_model": 1280,
+    "encoder_layers": 32,
+    "decoder_layers": 32,
+    "encoder_attention_heads": 20,
+    "decoder_attention_heads": 20,
+    "encoder_ffn_dim": 5120,
+    "decoder_ffn_dim": 5120,
+    "vocab_size": 51866,
+    "num_mel_bins": 128,
+    "max_source_positions": 1500,
+    "max_target_positions": 448,
+}
+BART = {
+    "model_type": "bart",
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "vocab_size": 50265,
+    "max_position_embeddings": 1024,
+}
+PUBLISHED = {
+    # the parameter counts of the models' pages on https://huggingface.co (safetensors metadata)
+    "Llama-3.1-8B": (CONFIGS["Llama-3.1-8B"], 8_030_261_248),
+    "Llama-3.1-70B": (CONFIGS["Llama-3.3-70B-FP8"], 70_553_706_496),
+    "Llama-3.1-405B": (
+        decoder("llama", 16384, 53248, 126, 128, 128256, num_key_value_heads=8),
+        405_853_388_800,
+    ),
+    "Mistral-7B-v0.1": (decoder("mistral", 4096, 14336, 32, 32, 32000, num_key_value_heads=8), 7_241_732_096),
+    "Mixtral-8x7B": (
+        decoder(
+            "mixtral", 4096, 14336, 32, 32, 32000, num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2
+        ),
+        46_702_792_704,
+    ),
+    "Qwen2.5-7B": (CONFIGS["Qwen2.5-7B"], 7_615_616_512),
+    "Qwen3-8B": (CONFIGS["Qwen3-8B"], 8_190_735_360),
+    "Qwen3-30B-A3B": (CONFIGS["Qwen3-30B-A3B"], 30_532_122_624),
+    "Qwen1.5-MoE-A2.7B": (CONFIGS["Qwen1.5-MoE-A2.7B"], 14_315_784_192),
+    "gemma-7b": (decoder("gemma", 3072, 24576, 28, 16, 256000, num_key_value_heads=16, head_dim=256), 8_537_680_896),
+    "gemma-2-2b": (CONFIGS["gemma-2-2b"], 2_614_341_888),
+    "gemma-2-27b": (CONFIGS["gemma-2-27b"], 27_227_128_320),
+    "gemma-3-1b": (
+        decoder("gemma3_text", 1152, 6912, 26, 4, 262144, num_key_value_heads=1, head_dim=256, sliding_window=512),
+        999_885_952,
+    ),
+    "Phi-3-mini": (decoder("phi3", 3072, 8192, 32, 32, 32064), 3_821_079_552),
+    "phi-4": (CONFIGS["phi-4"], 14_659_507_200),
+    "phi-2": (CONFIGS["phi-2"], 2_779_683_840),
+    "DeepSeek-V2-Lite": (CONFIGS["DeepSeek-V2-Lite"], 15_706_484_224),
+    "DeepSeek-V3": (DEEPSEEK_V3, 671_026_419_200),  # without the layer that predicts two tokens ahead
+    "gpt-oss-20b": (CONFIGS["gpt-oss-20b"], 20_914_757_184),
+    "gpt-oss-120b": (CONFIGS["gpt-oss-120b"], 116_829_156_672),
+    "gpt2-xl": (GPT2_XL, 1_557_611_200),
+    "opt-125m": (OPT, 125_239_296),
+    "opt-350m": (OPT_350M, 331_196_416),
+    "bloom": (BLOOM, 176_247_271_424),
+    "gpt-j-6b": (GPT_J, 6_050_882_784),
+    "gpt-neox-20b": (decoder("gpt_neox", 6144, 24576, 44, 64, 50432), 20_554_567_680),
+    "falcon-7b": (FALCON, 6_921_720_704),
+    "t5-base": (t5(768, 3072, 12, 12), 222_903_552),
+    "flan-t5-base": (t5(768, 2048, 12, 12, **FLAN), 247_577_856),
+    "flan-t5-xxl": (t5(4096, 10240, 24, 64, **FLAN), 11_135_332_352),
+    "bart-large": (BART, 406_291_456),
+    "whisper-large-v3": (WHISPER, 1_543_490_560),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_model_has_as_many_parameters_as_its_page_says(name: str) -> None:
+    config, published = PUBLISHED[name]
+
+    assert ModelFacts.of(config).parameters == published
+
+
+@pytest.mark.parametrize("config", [t5(768, 3072, 12, 12), t5(768, 2048, 12, 12, **FLAN), t5(64, 96, 3, 4, 16)])
+def test_our_own_families_tables_have_the_same_parameters(config: dict[str, Any]) -> None:
+    assert ModelFacts.of(config).parameters == family_of(config).parameters(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_transformers_builds_the_family_with_as_many_parameters(family: str) -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM
+
+    fewer = {"num_hidden_layers": 3, "n_layer": 3, "num_layers": 3, "encoder_layers": 2, "decoder_layers": 3}
+    fewer |= {"num_decoder_layers": 2, "attention_types": [[["global"], 3]], "num_experts_per_tok": 2}
+    given = CONFIG_MAPPING[family]().to_dict()
+    config = CONFIG_MAPPING[family](**{key: value for key, value in fewer.items() if key in given})
+
+    stack = ARCHITECTURES[family].stack
+    with torch.device("meta"):
+        model = (AutoModelForCausalLM if stack == "decoder" else AutoModel).from_config(config)
+
+    corrections = [buffer for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")]
+    whole = sum(tensor.numel() for tensor in (*model.parameters(), *corrections))
+    facts = ModelFacts.of({**config.to_dict(), "tie_word_embeddings": stack != "decoder" or config.tie_word_embeddings})
+    assert facts.parameters == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "bytes_"),
+    [
+        ("Mistral-Small-3.2-24B", 1, 163_840),  # as vLLM's log has it: 28.20 GiB for 184,832 tokens
+        ("Llama-3.1-8B", 1, 131_072),
+        ("Llama-3.1-8B", 8, 16_384),
+        ("Llama-3.1-8B", 16, 16_384),  # a key head cannot be cut
+        ("Qwen2.5-7B", 1, 57_344),
+        ("DeepSeek-V2-Lite", 1, 27 * 576 * 2),  # 512 compressed, 64 of position
+        ("DeepSeek-V2-Lite", 8, 27 * 576 * 2),  # every rank keeps all of it
+    ],
+)
+def test_a_token_of_context_takes_the_bytes_that_its_key_heads_have(name: str, tp: int, bytes_: int) -> None:
+    assert ModelFacts.of(CONFIGS[name]).kv_bytes_per_token(tp, "bf16") == bytes_
+
+
+def test_a_windowed_layer_keeps_no_more_than_its_window() -> None:
+    gemma = ModelFacts.of(CONFIGS["gemma-2-2b"])  # every other of 26 layers sees 4096 tokens back
+
+    assert (gemma.window, gemma.window_layers) == (4096, 13)
+    each = gemma.kv_bytes_per_token(1, "bf16") / 26
+    assert gemma.cache_bytes(100_000, kv_dtype="bf16") == 13 * each * 100_000 + 13 * each * 4096
+    assert gemma.cache_bytes(4096, kv_dtype="bf16") == 26 * each * 4096
+
+
+def test_an_encoder_decoder_keeps_the_source_beside_what_it_writes() -> None:
+    xxl = ModelFacts.of(t5(4096, 10240, 24, 64, **FLAN))
+    token = 2 * 24 * 64 * 64 * 4
+
+    assert xxl.kv_bytes_per_token(1, "fp32") == xxl.cross_bytes_per_token(1, "fp32") == token
+    assert xxl.cache_bytes(10, source=500, tp=4, kv_dtype="fp32") == 510 * token // 4
+
+
+def test_layer_types_decide_where_they_are_published() -> None:
+    types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    config = decoder("qwen3", 64, 128, 4, 4, 100, sliding_window=16, use_sliding_window=True, layer_types=types)
+
+    assert ModelFacts.of(config).window_layers == 2
+    assert ModelFacts.of({**config, "use_sliding_window": False}).window is None
+    with pytest.raises(InputError, match="'layer_types' has 4 entries for 5 layers"):
+        ModelFacts.of({**config, "num_hidden_layers": 5})
+
+
+def test_of_the_experts_only_the_chosen_ones_are_active() -> None:
+    deepseek = ModelFacts.of(DEEPSEEK_V3)
+
+    assert deepseek.active_parameters == pytest.approx(37.6e9, rel=0.01)  # the report says 37 B (arXiv 2412.19437)
+    one, many = (deepseek.touched_bytes("fp8", "none", batch) for batch in (1, 100_000))
+    assert one == pytest.approx(deepseek.active_parameters, rel=0.001) and many == deepseek.parameters
+
+
+def test_a_prompts_operations_are_two_for_each_parameter_and_the_causal_half_of_attention() -> None:
+    llama = ModelFacts.of(CONFIGS["Llama-3.1-8B"])
+    body, head = 8_030_261_248 - 2 * 128256 * 4096 - 65 * 4096, 128256 * 4096
+
+    expected = 2 * body * 1000 + 2 * 32 * 4096 * 1000**2 + 2 * head
+    assert llama.prefill_flops(1000) == expected
+    assert llama.decode_flops(1000) == 2 * (body + head) + 4 * 32 * 4096 * 1000
+
+
+def test_a_prompt_and_the_same_tokens_one_by_one_attend_to_the_same_pairs() -> None:
+    for name in ("Llama-3.1-8B", "gemma-2-2b"):
+        model, head = ModelFacts.of(CONFIGS[name]), 0
+        head = 2 * model.hidden * model.vocabulary
+
+        one_by_one = sum(model.decode_flops(seen + 0.5) - head for seen in range(0, 9000, 1))
+
+        assert model.prefill_flops(9000) - head == pytest.approx(one_by_one, rel=1e-4), name
+
+
+def test_ranks_share_matrices_and_copy_norms_and_scarce_key_heads() -> None:
+    llama = ModelFacts.of(CONFIGS["Llama-3.1-8B"])
+    whole, kv = llama.weight_bytes("bf16"), 2 * llama.counted.kv
+
+    assert 0 <= llama.rank_bytes("bf16", tp=8) - whole / 8 < 2**20
+    assert llama.rank_bytes("bf16", tp=16) > whole / 16 + kv / 16 - 1
+    stage = llama.rank_bytes("bf16", pp=4) / 2**30
+    assert stage == pytest.approx(4.26, abs=0.05) and stage > whole / 4 / 2**30  # vLLM's log: an end holds a table
+
+
+def test_the_checkpoints_own_number_of_parameters_wins() -> None:
+    facts = ModelFacts.of(CONFIGS["Qwen3-0.6B"], parameters=751_632_384, checkpoint_bytes=1_503_300_328)
+
+    assert facts.parameters == 751_632_384 > facts.counted.total  # its tied head is stored as well
+    assert facts.checkpoint_bytes == 1_503_300_328
+
+
+def test_a_model_that_sees_is_planned_by_its_language_model() -> None:
+    inner = {key: value for key, value in PUBLISHED["gemma-3-1b"][0].items() if key != "num_attention_heads"}
+    config = {"model_type": "gemma3", "text_config": {**inner, "num_attention_heads": 4}, "vision_config": {}}
+
+    assert ModelFacts.of(config).parameters == 999_885_952
+
+
+@pytest.mark.parametrize(
+    ("changes", "faults"),
+    [
+        ({"hidden_size": -1}, ["'hidden_size' is -1; it must be a whole number from 1"]),
+        ({"hidden_size": None, "vocab_size": "many"}, ["'hidden_size' is None", "'vocab_size' is 'many'"]),
+        ({"num_attention_heads": 33}, ["'num_attention_heads' 33 does not divide 'hidden_size' 4096"]),
+        ({"num_key_value_heads": 5}, ["'num_key_value_heads' 5 does not divide 'num_attention_heads' 32"]),
+        ({"attention_bias": "yes"}, ["'attention_bias' is 'yes'; it must be true or false"]),
+        ({"num_hidden_layers": 3.0}, ["'num_hidden_layers' is 3.0"]),
+        ({"vocab_size": True}, ["'vocab_size' is True"]),
+        ({"hidden_size": 10**30}, ["'hidden_size' is 1000000000000000000000000000000"]),
+        ({"quantization_config": "awq"}, ["'quantization_config' is 'awq'; it must be an object"]),
+        ({"model_type": "rwkv"}, ["'model_type' is 'rwkv', which the plan does not know; it knows llama, mistral"]),
+        ({"model_type": None}, ["'model_type' is None"]),
+    ],
+)
+def test_a_malformed_config_is_answered_with_every_fault(changes: dict[str, Any], faults: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        ModelFacts.of({**CONFIGS["Llama-3.1-8B"], **changes})
+
+    assert len(caught.value.faults) >= len(faults)
+    assert all(any(fault in said for said in caught.value.faults) for fault in faults)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+EXTRA = ("sliding_window", "layer_types", "quantization_config", "text_config", "head_dim", "tie_word_embeddings")
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(PUBLISHED)))
+def test_every_mutated_config_is_planned_or_answered_with_sentences(data: Any, name: str) -> None:
+    config = dict(PUBLISHED[name][0])
+    keys = st.sampled_from([*sorted(config), *EXTRA])
+    for key in data.draw(st.lists(keys, min_size=1, max_size=3)):
+        if data.draw(st.booleans()):
+            config[key] = data.draw(JSON | st.integers(-2, 4) | st.dictionaries(keys, JSON, max_size=2))
+        else:
+            config.pop(key, None)
+
+    try:
+        facts = ModelFacts.of(config)
+    except InputError as error:
+        assert error.faults and all(fault.startswith("config.json: '") for fault in error.faults)
+    else:
+        assert facts.parameters > 0 and facts.active_parameters > 0
+        assert facts.cache_bytes(100, source=10) > 0 and facts.kv_bytes_per_token(2) > 0
+        assert facts.prefill_flops(100) > 0 and facts.decode_flops(10, 5) > 0
+        assert facts.rank_bytes("bf16", "awq", tp=2, pp=2) > 0
