@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from heavylift.plan.facts import Accelerator, Collective, origins
+from heavylift.plan.validity import computes_in
 
 CORE_BANDWIDTH = 12e9
 """Bytes/s that one physical core reads, assumed; a socket's memory feeds at least its cores so."""
 CORE_FLOPS = {"fp32": 80e9, "bf16": 80e9, "fp16": 80e9}
 """FLOP/s of one physical core, assumed: AVX2 at 2.5 GHz; bf16 gains nothing without AMX."""
-FORMATS = {"fp8": "fp8", "int8": "int8", "mxfp4": "fp4", "nvfp4": "fp4"}
-"""Quantizations that compute in their own format where the accelerator has it; others only store in it."""
 SAME_MACHINE = (10.0, 2.0)
 """µs and GB/s of an all-reduce between processes of one machine, through shared memory; assumed."""
 NEURON_LINK = (15.0, 80.0)
@@ -37,9 +36,7 @@ class Device:
     @classmethod
     def of(cls, accelerator: Accelerator, dtype: str, quantization: str = "none") -> Device | None:
         """One core of it (a GPU has one); None where its bandwidth or its arithmetic is not published."""
-        own = FORMATS.get(quantization)
-        flops = accelerator.operations.get(own) if own is not None else None
-        flops = accelerator.operations.get(dtype) if flops is None else flops
+        flops = accelerator.operations.get(computes_in(dtype, quantization, accelerator))
         if flops is None or accelerator.bandwidth is None:
             return None
         between = accelerator.collectives or {2: _assumed(*NEURON_LINK)}

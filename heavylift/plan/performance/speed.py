@@ -12,7 +12,7 @@ import numpy as np
 
 from heavylift.plan.performance.coefficients import Coefficients
 from heavylift.plan.performance.device import Device
-from heavylift.plan.performance.numbers import Value
+from heavylift.plan.performance.numbers import Numbers, Value
 from heavylift.plan.performance.work import Work
 
 FULL = 0.99
@@ -57,10 +57,13 @@ class Speed:
 
         `generated`: tokens that each row has generated so far. Rows of several stages are in as many micro-batches.
         """
-        work, device, own = self.work, self.device, self.coefficients
         rows = np.maximum(np.asarray(rows, dtype=np.float64) / self.stages, 1.0)
-        cache = rows * work.cache_bytes(prompt, generated) / min(self.degree, work.kv_parts)
-        moved = work.read_bytes(rows) / self.degree + cache
+        return self.decode(rows, rows * self.work.cache_bytes(prompt, generated))
+
+    def decode(self, rows: Numbers, cached: Value) -> Value:
+        """The same for one micro-batch, whose rows have so many bytes of cache, over all ranks together."""
+        work, device, own = self.work, self.device, self.coefficients
+        moved = work.read_bytes(rows) / self.degree + cached / min(self.degree, work.kv_parts)
         memory = moved / (device.bandwidth * own.memory)
         compute = 2 * work.step_parameters * rows / (self.degree * device.flops * own.compute)
         sums = work.step_reductions * work.step_layers * self.all_reduce(rows * work.hidden * work.activation_bytes)

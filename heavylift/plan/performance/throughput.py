@@ -48,7 +48,7 @@ class Point:
 
     def probability(self, targets: Targets) -> float:
         """Share of the draws that keep every target."""
-        return float(np.mean(self.kept(targets)))
+        return float(self.kept(targets).sum()) / len(self.request)
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Copy:
 
     @cached_property
     def batches(self) -> Numbers:
-        """(B, 1): every batch up to 16, then in steps of an eighth, up to the largest."""
+        """(B, 1): every batch up to 8, then in steps of a quarter, up to the largest."""
         found, rows = [], 1
         while rows < self.most_rows:
             found.append(rows)
-            rows += max(1, rows // 8)
+            rows += max(1, rows // 4)
         return np.array([*found, self.most_rows], dtype=np.float64)[:, None]
 
     @cached_property
@@ -113,17 +113,18 @@ class Copy:
         place = np.where(self.rate[-1] >= rate, place, len(self.batches) - 1)
         return self.at(place, self.speed.busy(rate, self.batches[place, 0], self.request))
 
-    @cached_property
-    def _full(self) -> list[Point]:
-        return [self.full(place) for place in range(len(self.batches))]
-
     def capacity(self, targets: Targets) -> tuple[int, Numbers] | None:
-        """The largest batch at which SURE of the draws keep every target, and the prompts a second of each draw;
-        None where even one row is too slow."""
-        for place in reversed(range(len(self.batches))):
-            if self._full[place].probability(targets) >= SURE:
-                return int(self.batches[place, 0]), self.rate[place]
-        return None
+        """The largest batch at which SURE of the draws keep every target, and the prompts a second of each draw; None
+        where even one row is too slow. Times only grow with the batch, so that halving finds it."""
+
+        def kept(place: int) -> bool:
+            return self.full(place).probability(targets) >= SURE
+
+        good, bad = -1, len(self.batches)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if kept(middle) else (good, middle)
+        return None if good < 0 else (int(self.batches[good, 0]), self.rate[good])
 
 
 def interval(draws: Numbers, scale: float = 1.0) -> Interval:
