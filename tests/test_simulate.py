@@ -26,13 +26,16 @@ class Line:
     token: float = 0.0
     read: float = 0.0
     floor: float = 0.0
-    outside: float = 0.0
+    beside: float = 0.0
 
     def decode(self, rows: int, context: int) -> float:
         return max(self.base + self.row * rows + self.token * context, self.floor)
 
     def prefill(self, start: int, end: int) -> float:
         return self.read * (end - start)
+
+    def outside(self, prompt: int) -> float:
+        return self.beside
 
 
 ROOMY = Limits(cache_tokens=1 << 20)
@@ -96,7 +99,7 @@ def test_copies_share_by_the_fewest_outstanding() -> None:
 
 
 def test_time_outside_the_iterations_is_waited_for_but_occupies_nobody() -> None:
-    outcome = simulate([Arrival(0.0, 1, 2)], Line(outside=0.5), ROOMY)
+    outcome = simulate([Arrival(0.0, 1, 2)], Line(beside=0.5), ROOMY)
 
     assert times(outcome) == [(1.5, 2.5)]
     assert outcome.utilisation == pytest.approx(2 / 2.5)

@@ -136,7 +136,7 @@ class Copy:
     def _first(self, sequence: Sequence) -> None:
         """A prompt that was just read has made a token, and decodes from the next iteration on."""
         sequence.made += 1
-        sequence.request.first_token(self.now + self.time.outside)
+        sequence.request.first_token(self.now + self.time.outside(sequence.request.input_tokens))
         left = sequence.request.output_tokens - sequence.made
         sequence.finish = self.steps + left
         tokens = sequence.prompt + 1
@@ -171,7 +171,7 @@ class Copy:
         while self._decoding and self._decoding[0][0] <= self.steps:
             sequence = heapq.heappop(self._decoding)[2]
             self._leave(sequence, self._tokens(sequence))
-            sequence.request.ended(self.now + self.time.outside)
+            sequence.request.ended(self.now + self.time.outside(sequence.request.input_tokens))
             self.finished += 1
             self._just_finished += 1
             self._stale()

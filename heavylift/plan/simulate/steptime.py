@@ -11,9 +11,8 @@ STRAIGHT = 1e-9  # relative error up to which three points lie on a line
 class StepTime(Protocol):
     """Times of one copy's iterations, in seconds. `decode` must be convex in `context` for stretches to be exact."""
 
-    @property
-    def outside(self) -> float:
-        """Seconds that a request takes besides iterations: HTTP, tokenizer."""
+    def outside(self, prompt: int) -> float:
+        """Seconds that a request takes beside the iterations: HTTP, the tokenizer, the pipeline's other stages."""
 
     def decode(self, rows: int, context: int) -> float:
         """One iteration that gives `rows` sequences, at least one, a token each; `context` cached tokens in all."""
