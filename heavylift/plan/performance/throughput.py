@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heavylift.plan.performance.interval import DRAWS, Interval, errors
+from heavylift.plan.performance.interval import DRAWS, errors
 from heavylift.plan.performance.load import Load, Targets
 from heavylift.plan.performance.numbers import Numbers, Value
 from heavylift.plan.performance.speed import Request, Speed
@@ -49,6 +50,13 @@ class Point:
     def probability(self, targets: Targets) -> float:
         """Share of the draws that keep every target."""
         return float(self.kept(targets).sum()) / len(self.request)
+
+
+class Capacity(NamedTuple):
+    """A batch, and the prompts a second that each draw answers with it."""
+
+    rows: int
+    rate: Numbers
 
 
 @dataclass(frozen=True)
@@ -113,23 +121,27 @@ class Copy:
         place = np.where(self.rate[-1] >= rate, place, len(self.batches) - 1)
         return self.at(place, self.speed.busy(rate, self.batches[place, 0], self.request))
 
-    def capacity(self, targets: Targets) -> tuple[int, Numbers] | None:
-        """The largest batch at which SURE of the draws keep every target, and the prompts a second of each draw; None
-        where even one row is too slow. Times only grow with the batch, so that halving finds it."""
+    @property
+    def largest(self) -> Capacity:
+        """Of the largest batch, whatever its times."""
+        return Capacity(int(self.batches[-1, 0]), self.rate[-1])
 
-        def kept(place: int) -> bool:
-            return self.full(place).probability(targets) >= SURE
+    def capacity(self, targets: Targets) -> Capacity | None:
+        """The largest batch at which SURE of the draws keep every target; None where even one row is too slow. Times
+        only grow with the batch, so that halving finds it."""
+        if targets not in self._capacities:
+            good, bad = -1, len(self.batches)
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                kept = self.full(middle).probability(targets) >= SURE
+                good, bad = (middle, bad) if kept else (good, middle)
+            found = None if good < 0 else Capacity(int(self.batches[good, 0]), self.rate[good])
+            self._capacities[targets] = found
+        return self._capacities[targets]
 
-        good, bad = -1, len(self.batches)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            good, bad = (middle, bad) if kept(middle) else (good, middle)
-        return None if good < 0 else (int(self.batches[good, 0]), self.rate[good])
-
-
-def interval(draws: Numbers, scale: float = 1.0) -> Interval:
-    """P10, P50 and P90, scaled to a unit."""
-    return Interval.of(draws * scale)
+    @cached_property
+    def _capacities(self) -> dict[Targets, Capacity | None]:
+        return {}
 
 
 def under(copy: Copy, load: Load, copies: int) -> Point | None:

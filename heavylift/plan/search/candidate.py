@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.performance.interval import Interval
+from heavylift.plan.performance.throughput import SURE
 from heavylift.plan.validity import Split
 
 
@@ -49,7 +50,7 @@ class Estimate:
     @property
     def sure(self) -> bool:
         """Nine draws of ten keep every target."""
-        return self.probability >= 0.9
+        return self.probability >= SURE
 
 
 @dataclass(frozen=True)

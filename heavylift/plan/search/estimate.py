@@ -109,9 +109,8 @@ class Estimator:
         return min(threads / 2, 1.0) if small else threads / 2
 
     def _under(self, copy: Copy, option: Option, least: int) -> tuple[int, Estimate]:
-        load, targets = self.traffic.load, self.traffic.targets
-        found = copy.capacity(targets)
-        rows, rate = found if found is not None else (int(copy.batches[-1, 0]), copy.rate[-1])
+        load = self.traffic.load
+        rows, rate = copy.capacity(self.traffic.targets) or copy.largest
         instances = least
         if load.requests_per_second is not None:
             each = Interval.of(rate).p10 * option.copies / load.prompts

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from heavylift.plan.pareto import front
 from heavylift.plan.performance.load import Targets
+from heavylift.plan.performance.throughput import SURE
 from heavylift.plan.search.candidate import Candidate, Rejected
 from heavylift.plan.traffic import Traffic
 
@@ -43,7 +44,7 @@ class Found:
         if not order:
             return None
         for least, sentence in (
-            (0.9, "the cheapest that keeps the targets at P90"),
+            (SURE, "the cheapest that keeps the targets at P90"),
             (0.5, "the cheapest that keeps the targets at P50: none does at P90"),
         ):
             kept = [each for each in order if each.estimate is not None and each.estimate.probability >= least]
@@ -56,17 +57,11 @@ class Found:
     def recommended(self) -> list[Candidate]:
         """The best of each instance type, most likely to keep the targets first, then the cheapest."""
         estimated = [each for each in self.candidates if each.estimate is not None and each.usd_per_hour is not None]
-        ranked = sorted(
-            estimated, key=lambda each: (not _sure(each), -_probability(each) * (not _sure(each)), *_price(each))
-        )
+        ranked = sorted(estimated, key=lambda each: (-min(_probability(each), SURE), *_price(each)))
         types: dict[str, Candidate] = {}
         for each in ranked:
             types.setdefault(each.option.fact.type, each)
         return list(types.values())[:MOST_RECOMMENDED]
-
-
-def _sure(candidate: Candidate) -> bool:
-    return candidate.estimate is not None and candidate.estimate.sure
 
 
 def _probability(candidate: Candidate) -> float:

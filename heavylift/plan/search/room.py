@@ -1,7 +1,7 @@
 """How many prompts a copy's memory holds at once, for the engines that are not planned byte by byte. Not its speed.
 
-vLLM by its own identity (heavylift.plan.memory.vllm); the others by the same one with assumed activations, as large as a
-layer's of one full batch.
+vLLM by its own identity (heavylift.plan.memory.vllm); the others by the same one with assumed activations, as
+large as one layer's.
 """
 
 from __future__ import annotations

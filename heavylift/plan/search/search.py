@@ -81,18 +81,20 @@ def search(
 def _candidate(option: Option, instances: int, estimate: Estimate | None, wanted: Wanted) -> Candidate:
     fact = option.fact
     usd = None if fact.usd_per_hour is None else fact.usd_per_hour * instances
-    priced = usd is not None and estimate is not None
+    at_load = at_most = None
+    if usd is not None and estimate is not None:
+        at_load = usd_per_million(usd, estimate.tokens_per_second.p50)
+        at_most = usd_per_million(usd, estimate.most_tokens.p50)
+    load_seconds = times.download_seconds(wanted.bytes, fact) + wanted.bytes / times.LOAD_BYTES_PER_SECOND
     return Candidate(
         option=option,
         instances=instances,
         usd_per_hour=usd,
-        load_seconds=times.download_seconds(wanted.bytes, fact)
-        + wanted.bytes / times.LOAD_BYTES_PER_SECOND
-        + times.START_SECONDS,
+        load_seconds=load_seconds + times.START_SECONDS,
         estimate=estimate,
         asks=tuple(_asks(option, instances, wanted)),
-        usd_per_million=usd_per_million(usd, estimate.tokens_per_second.p50) if priced else None,
-        usd_per_million_most=usd_per_million(usd, estimate.most_tokens.p50) if priced else None,
+        usd_per_million=at_load,
+        usd_per_million_most=at_most,
     )
 
 
@@ -113,7 +115,7 @@ def _asks(option: Option, instances: int, wanted: Wanted) -> Iterator[str]:
 def _others(
     model: ModelFacts, row: Capabilities, wanted: Wanted, traffic: Traffic, types: Iterable[InstanceFact] | None
 ) -> Iterator[Planned]:
-    """Every option of an engine on accelerators: type × precision × split × copies (one, or as many as devices)."""
+    """Every option of an engine on accelerators: types, precisions, splits, and one copy or as many as devices."""
     if model.family not in row.families and ANY not in row.families:
         return
     for fact in facts.instances().values() if types is None else types:
