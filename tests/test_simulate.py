@@ -105,6 +105,13 @@ def test_time_outside_the_iterations_is_waited_for_but_occupies_nobody() -> None
     assert outcome.utilisation == pytest.approx(2 / 2.5)
 
 
+def test_an_engine_whose_rows_do_not_join_answers_a_whole_batch_at_once() -> None:
+    limits = Limits(1 << 20, rows=2, batch_tokens=1 << 20, joins=False)
+    outcome = simulate([Arrival(0.0, 1, 2), Arrival(0.0, 1, 5), Arrival(0.5, 1, 1)], Line(), limits)
+
+    assert times(outcome) == [(1.0, 5.0), (1.0, 5.0), (6.0, 6.0)]
+
+
 def test_targets_are_kept_by_a_share_of_the_requests() -> None:
     outcome = simulate([Arrival(0.0, 1, 3)] * 3, Line(), Limits(1 << 20, rows=2))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heavylift.plan.simulate.outcome import Request
 from heavylift.plan.simulate.steptime import StepTime, stretch
@@ -20,11 +20,15 @@ WATERMARK = 0.01  # of the blocks, kept free at admission so that it does not pr
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one copy: tokens in its cache, sequences that run at once, tokens of one iteration."""
+    """Of one copy: tokens in its cache, sequences that run at once, tokens of one iteration.
+
+    Without `joins` an engine answers one batch after another: no row joins, and all are answered with the longest.
+    """
 
     cache_tokens: int
     rows: int = 256
     batch_tokens: int = 2048
+    joins: bool = True
 
     @property
     def blocks(self) -> int:
@@ -42,6 +46,7 @@ class Sequence:
     request: Request
     prompt: int
     number: int  # of admission, so that ties are broken the same way at every run
+    answer: int  # tokens that it makes, those that only fill up its batch included
     made: int = 0
     read: int = 0
     finish: int = 0  # the number of the decode step that makes its last token
@@ -78,7 +83,7 @@ class Copy:
         assert self.limits.holds(request.input_tokens + request.output_tokens), "refused before the simulation"
         self.now = max(self.now, request.arrival_s)
         self.assigned += 1
-        self._waiting.append(Sequence(request, request.input_tokens, self.assigned))
+        self._waiting.append(Sequence(request, request.input_tokens, self.assigned, request.output_tokens))
 
     def outstanding(self, moment: float) -> int:
         """Requests taken and not finished at a moment that `advance` has reached."""
@@ -97,6 +102,8 @@ class Copy:
         """Waiting sequences, in order, while rows, this iteration's tokens and the cache allow."""
         budget = self.limits.batch_tokens - self._rows - sum(each.prompt - each.read for each in self._reading)
         running = self._rows + len(self._reading)
+        if running and not self.limits.joins:
+            return
         while self._waiting and running < self.limits.rows and budget > 0:
             first = self._waiting[0]
             needed = _blocks(first.prompt + 1)
@@ -110,6 +117,10 @@ class Copy:
             self._order.append(first)
             running += 1
             budget -= first.prompt
+        if not self.limits.joins:
+            longest = max(each.answer for each in self._reading)
+            for each in self._reading:
+                each.answer = longest
 
     def _mixed(self) -> None:
         """One iteration with chunks of prompts; those that are read to their end make their first token."""
@@ -137,7 +148,7 @@ class Copy:
         """A prompt that was just read has made a token, and decodes from the next iteration on."""
         sequence.made += 1
         sequence.request.first_token(self.now + self.time.outside(sequence.request.input_tokens))
-        left = sequence.request.output_tokens - sequence.made
+        left = sequence.answer - sequence.made
         sequence.finish = self.steps + left
         tokens = sequence.prompt + 1
         self._rows += 1
@@ -186,7 +197,7 @@ class Copy:
 
     def _tokens(self, sequence: Sequence) -> int:
         """In the cache, of a decoding sequence."""
-        return sequence.request.input_tokens + sequence.request.output_tokens - (sequence.finish - self.steps)
+        return sequence.request.input_tokens + sequence.answer - (sequence.finish - self.steps)
 
     def _wanted(self, steps: int) -> int:
         """Blocks that so many decode steps take: a row needs one where its tokens are a multiple of BLOCK."""
@@ -216,13 +227,12 @@ class Copy:
         if sequence.read < sequence.prompt:
             self._reading.remove(sequence)
             self._used -= _blocks(sequence.prompt + 1)
+            again = replace(sequence, read=0)
             sequence.gone = True
-            again = Sequence(sequence.request, sequence.prompt, sequence.number, sequence.made)
         else:
             tokens = self._tokens(sequence)
             self._leave(sequence, tokens)
-            made = tokens - sequence.request.input_tokens
-            again = Sequence(sequence.request, tokens, sequence.number, made)
+            again = replace(sequence, prompt=tokens, made=tokens - sequence.request.input_tokens, read=0, gone=False)
         self._waiting.appendleft(again)
 
     def _stale(self) -> None:
