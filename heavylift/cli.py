@@ -52,6 +52,12 @@ COMMANDS = {
     "report": ("reporting:report", "write a run in another form", [
         RUN, ("--format", {"choices": ["html", "png", "json", "csv", "junit", "markdown"], "default": "html"}),
         ("--output", {"type": Path, "metavar": "F", "help": "the file to write (default: stdout)"})]),
+    "compare": ("reporting:compare", "is run B slower, or worse, than run A? Knows noise", [
+        ("a", {"type": Path, "metavar": "A", "help": "the baseline: a run, or a folder of several"}),
+        ("b", {"type": Path, "metavar": "B", "help": "the run in question"}), JSON,
+        ("--tolerance", {"type": float, "default": 5.0, "metavar": "PERCENT", "help": "what counts as the same (5)"}),
+        ("--force", {"action": "store_true", "help": "compare unlike workloads, too"}),
+        ("--html", {"type": Path, "metavar": "F", "help": "write the comparison as a page, too"})]),
     "serve": ("serving:serve", "run the container's server on a folder", [
         ("folder", {"type": Path, "metavar": "FOLDER"}), ("--port", {"type": int, "metavar": "N"})]),
 }  # fmt: skip

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from heavylift.benchmark.samples import Recording
-from heavylift.errors import InputError
-from heavylift.report import export, page, picture
-from heavylift.report.load import load_run
+from heavylift.errors import InputError, SloMissed
+from heavylift.report import export, page, picture, versus
+from heavylift.report.compare import compare as compared
+from heavylift.report.load import load_run, load_side
 
 FORMS: Mapping[str, Callable[[Mapping[str, Any], Recording], bytes]] = {
     "html": lambda report, recording: page.render(report, recording).encode(errors="replace"),
@@ -46,3 +47,15 @@ def write(target: Path, content: bytes) -> None:
         page.write_whole(target, content)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def compare(chosen: argparse.Namespace) -> int:
+    """Compare two sides; the exit code is that of a missed SLO where B is shown to be worse."""
+    if not 0 <= chosen.tolerance <= 1000:
+        raise InputError(f"--tolerance is {chosen.tolerance:g}; it must be 0 to 1000 percent")
+    a, b = load_side(chosen.a), load_side(chosen.b)
+    found = compared(a, b, tolerance=chosen.tolerance / 100, force=chosen.force)
+    if chosen.html is not None:
+        write(chosen.html, versus.render(found, a, b).encode(errors="replace"))
+    print(json.dumps(found.to_dict()) if chosen.json else versus.plain(found))
+    return SloMissed.exit_code if found.verdict == "worse" else 0

@@ -40,7 +40,7 @@ def to_csv(recording: Recording) -> str:
                 sample.index, sample.phase, sample.intended_s, sample.sent_s, sample.end_s,
                 round(sample.latency_ms, 3), round((sample.end_s - sample.sent_s) * 1000, 3), sample.status,
                 sample.http_status, None if sample.error is None else sample.error["kind"],
-                len(sample.rows), sum(row.correct for row in sample.rows),
+                len(sample.rows), sum(row.correct is True for row in sample.rows),
                 *(None if None in counts else sum(counts) for counts in tokens),
             ]
         )  # fmt: skip

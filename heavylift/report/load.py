@@ -26,6 +26,18 @@ def load_run(path: Path) -> tuple[dict[str, Any], Recording]:
     return build_report(recording, judge(recording), samples=str(path)), recording
 
 
+def load_side(path: Path) -> list[Recording]:
+    """One side of a comparison: a samples file, a run's folder, or a folder of runs' folders. Raises InputError."""
+    if not path.is_dir():
+        return [load_samples(path)]
+    if (path / SAMPLES).is_file():
+        return [load_samples(path / SAMPLES)]
+    found = [load_samples(file) for file in sorted(path.glob(f"*/{SAMPLES}"))]
+    if not found:
+        raise InputError(f"{path} has no {SAMPLES}, nor has any folder in it")
+    return found
+
+
 def load_report(path: Path) -> dict[str, Any]:
     """The report at `path`. Raises InputError if there is none, or not one of this format."""
     try:

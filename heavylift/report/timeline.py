@@ -128,7 +128,7 @@ def _dot(sample: Sample, x: Axis, y: Axis) -> Dot:
     elif sample.phase != "measure":
         kind = "warmup"
     else:
-        kind = "ok" if all(row.correct for row in sample.rows) else "wrong"
+        kind = "wrong" if any(row.correct is False for row in sample.rows) else "ok"
     why = f": {sample.error['kind']}" if sample.error is not None else ""
     wait, service = _wait_ms(sample), None
     title = f"request {sample.index} ({sample.phase}, {sample.status}{why}): {sample.latency_ms:.2f} ms"
