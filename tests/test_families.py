@@ -28,6 +28,11 @@ T5_SMALL = {
 }  # fmt: skip
 
 
+def test_a_config_with_absurdly_many_layers_is_refused_before_its_table_is_made() -> None:
+    with pytest.raises(LoadError, match=r"'num_layers' is 1000000000; at most 1000 are read"):
+        list(family_of(T5_SMALL).weights({**T5_SMALL, "num_layers": 10**9}))
+
+
 @st.composite
 def weights(draw: st.DrawFn) -> tuple[Weight, int]:
     """A weight, and a number of ranks over which it may be split."""

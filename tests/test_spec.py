@@ -208,3 +208,28 @@ def test_the_schema_describes_every_field_and_forbids_others() -> None:
 
     assert set(document["properties"]) == set(ModelSpec.model_fields)
     assert document["additionalProperties"] is False and document["required"] == ["name", "model"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("initial_instance_count: 0x" + "f" * 5000, "3:25: 'initial_instance_count' cannot be read as"),
+        ("options: {a: 0b" + "1" * 20000 + "}", "3:14: 'options.a' cannot be read as"),
+        ('environment: {A: "a\\0b"}', "3:18: 'environment.A' holds the character U+0000, which is not printable"),
+        ('environment: {A: "\\ud800"}', "3:18: 'environment.A' holds the character U+D800"),
+        ('description: "\\e[31m"', "3:14: 'description' holds the character U+001B"),
+        ('tags: {"a\\0": b}', "3:8: 'tags.a\\x00' holds the character U+0000"),
+        ('environment: {"A\\n": x}', "3:15: 'A\\n' is not an environment variable's name"),
+        ("tags: {a: 'x*y'}", "3:11: a tag has letters, digits, blanks and _ . : / = + - @; got '*'"),
+    ],
+)
+def test_numbers_and_texts_that_nothing_can_carry_are_refused(line: str, fault: str, tmp_path: Path) -> None:
+    found = faults(tmp_path, MINIMAL + line + "\n")
+
+    assert found[0].startswith(fault)
+
+
+def test_a_list_with_a_faulty_member_is_not_called_empty(tmp_path: Path) -> None:
+    found = faults(tmp_path, MINIMAL + "benchmark: {workload: four-tasks, slo: [{metric: speed}]}\n")
+
+    assert [fault.partition(" must")[0] for fault in found] == ["3:50: 'benchmark.slo[0].metric'"]

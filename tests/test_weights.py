@@ -228,3 +228,37 @@ def test_a_file_is_read_from_where_one_asks(tmp_path: Path) -> None:
     model(tmp_path, config__json=b"0123456789")
 
     assert b"".join(Folder(tmp_path / "m").read("config.json", 4)) == b"456789"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, "12"]},
+        {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12.0]},
+        {"dtype": "F16", "shape": [2, 3.0], "data_offsets": [0, 12]},
+        {"dtype": "F16", "shape": [-2, -3], "data_offsets": [0, 12]},
+        {"dtype": "F16", "shape": [10**300, 3], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 12]},
+        {"dtype": "F16", "shape": [2], "data_offsets": [8, 12]},
+        {"dtype": "\ud800", "shape": [2, 3], "data_offsets": [0, 12]},
+        {"dtype": "F99", "shape": [2, 3], "data_offsets": [0, 12]},
+    ],
+)
+def test_a_header_that_lies_about_a_tensor_is_damaged(entry: dict[str, Any], tmp_path: Path) -> None:
+    found = faults(tmp_path, model__safetensors=safetensors({"w": entry}, bytes(12)))
+
+    assert found == ["m/model.safetensors has a damaged safetensors header: download it again"]
+
+
+def test_a_file_without_tensors_is_no_checkpoint(tmp_path: Path) -> None:
+    found = faults(tmp_path, model__safetensors=safetensors({"__metadata__": {"format": "pt"}}, b""))
+
+    assert found == ["m/model.safetensors holds no tensors: download it again"]
+
+
+def test_an_index_whose_shards_are_no_names_is_refused(tmp_path: Path) -> None:
+    index = b'{"weight_map": {"a": 1, "b": "model.safetensors"}}'
+
+    found = faults(tmp_path, model__safetensors__index__json=index)
+
+    assert found == ["m/model.safetensors.index.json is not an index: it has no 'weight_map' of names"]

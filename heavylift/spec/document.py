@@ -6,6 +6,7 @@ positions. Anchors are refused, so that a small file cannot unfold into a large 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path as File
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import yaml
 
 from heavylift.errors import InputError
-from heavylift.spec.fault import Fault, Path, dotted
+from heavylift.spec.fault import Fault, Path, dotted, shown
 
 LARGEST_BYTES = 256 * 1024
 DEEPEST = 16
+WIDEST_BITS = 63
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and line feed
 
 Position = tuple[int, int]
 
@@ -79,11 +82,21 @@ class Document:
             return dict(self._pairs(node, path, loader))
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(child, (*path, index), loader) for index, child in enumerate(node.value)]
+        self._refuse_unprintable(path, node)
         try:
-            return loader.construct_object(node, deep=True)
+            value = loader.construct_object(node, deep=True)
+            if isinstance(value, int) and value.bit_length() > WIDEST_BITS:
+                raise OverflowError
         except (yaml.YAMLError, ValueError, TypeError, OverflowError):
             self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {node.tag}; put it in quotes"))
             return node.value
+        return value
+
+    def _refuse_unprintable(self, path: Path, node: yaml.Node, *, at_key: bool = False) -> None:
+        """YAML's escapes can write what is no text: NUL, terminal codes, half of a surrogate pair."""
+        if (found := UNPRINTABLE.search(str(node.value))) is not None:
+            named = f"'{shown(dotted(path))[1:-1]}' holds the character U+{ord(found[0]):04X}"
+            self.faults.append(Fault(path, f"{named}, which is not printable; remove it", at_key=at_key))
 
     def _pairs(self, node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader) -> Iterator[tuple[str, Any]]:
         for key_node, value_node in node.value:
@@ -91,6 +104,7 @@ class Document:
                 self.faults.append(Fault(path, "a key must be text, not a mapping or a list"))
                 continue
             here = (*path, str(key_node.value))
+            self._refuse_unprintable(here, key_node, at_key=True)
             position = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if here in self._keys:
                 first = self._keys[here]

@@ -5,6 +5,7 @@ The rules read the plain document, not a ModelSpec, so that they speak even wher
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
     128,
     256,
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+TAG_SIGNS = "_.:/=+-@"
 
 
 def rule_faults(document: Any, stem: str) -> list[Fault]:
@@ -111,7 +113,7 @@ def options(data: Data) -> Iterator[Fault]:
             yield Fault(path, f"'options.{key}' is set by '{field}'; write it there", at_key=True)
         elif not key.isidentifier() or not key.isascii():
             yield Fault(
-                path, f"'{key}' is not an option's name: letters, digits and '_', without 'option.'", at_key=True
+                path, f"{shown(key)} is not an option's name: letters, digits and '_', without 'option.'", at_key=True
             )
         if isinstance(value, str) and (value != value.strip() or not value or not value.isprintable()):
             yield Fault(
@@ -130,11 +132,13 @@ def environment(data: Data) -> Iterator[Fault]:
     for key, value in pairs:
         path = ("environment", key)
         if not key.isidentifier() or not key.isascii():
-            yield Fault(path, f"'{key}' is not an environment variable's name: letters, digits and '_'", at_key=True)
+            yield Fault(
+                path, f"{shown(key)} is not an environment variable's name: letters, digits and '_'", at_key=True
+            )
         for prefix, mend in RESERVED.items():
             if key.upper().startswith(prefix):
                 yield Fault(path, f"'environment.{key}' would override what Heavylift sets; {mend}", at_key=True)
-        if isinstance(value, str) and (size := max(len(value.encode()), len(key.encode()))) > LONGEST_VALUE:
+        if isinstance(value, str) and (size := max(map(_utf8_bytes, (key, value)))) > LONGEST_VALUE:
             yield Fault(path, f"'environment.{key[:40]}' must be at most {LONGEST_VALUE} bytes; got {size}")
 
 
@@ -149,6 +153,18 @@ def tags(data: Data) -> Iterator[Fault]:
             yield Fault(("tags", key), f"{sentence}; got {shown(key)}", at_key=True)
         if isinstance(value, str) and len(value) > LONGEST_TAG:
             yield Fault(("tags", key), f"'tags.{key}' must be at most {LONGEST_TAG} characters; got {len(value)}")
+        for text, at_key in ((key, True), (value, False)):
+            if odd := sorted({each for each in str(text) if not _in_tags(each)}):
+                allowed = f"letters, digits, blanks and {' '.join(TAG_SIGNS)}"
+                yield Fault(("tags", key), f"a tag has {allowed}; got {shown(''.join(odd))}", at_key=at_key)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))  # halves of pairs are a fault of their own
+
+
+def _in_tags(character: str) -> bool:
+    return character in TAG_SIGNS or unicodedata.category(character)[0] in "LNZ"
 
 
 def targets(data: Data) -> Iterator[Fault]:

@@ -21,6 +21,8 @@ def field_faults(error: ValidationError, data: Any, schema: Schema) -> list[Faul
     """The faults of single fields, in the document's order of fields, without doubles."""
     faults: dict[tuple[Path, bool], Fault] = {}
     for entry in error.errors(include_url=False, include_input=False, include_context=False):
+        if entry["type"] == "too_short" and _walk(tuple(entry["loc"]), data, schema)[1]:
+            continue  # the list is not empty: its members are faulty, and say so themselves
         fault = _fault(entry["type"], tuple(entry["loc"]), data, schema)
         faults.setdefault((fault.path, fault.at_key), fault)
     return list(faults.values())

@@ -18,6 +18,12 @@ from heavylift.weights.store import Store
 
 LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
 DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16", "I8": "int8", "U8": "uint8", "F8_E4M3": "fp8"}
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+    "C64": 64,
+}  # fmt: skip
+"""Bits of one number, by the format's name of its type."""
 ZIP_START = b"PK\x03\x04"
 ZIP_END, ZIP_END_BYTES = b"PK\x05\x06", 22  # the record that ends a zip archive, written by torch without a comment
 
@@ -66,16 +72,33 @@ def _safetensors(store: Store, name: str, size: int) -> dict[str, dict[str, Any]
     try:
         header = json.loads(_head(store, name, 8 + length)[8:])
         header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        sound = all(isinstance(entry["dtype"], str) and prod(entry["shape"]) >= 0 for entry in header.values())
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        end = _end(header)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if size < 8 + length:
             raise InputError(f"{title} is truncated in its header: it has {size} bytes; download it again") from error
         raise InputError(f"{title} has a damaged safetensors header: download it again") from error
-    if not sound or size != 8 + length + end:
+    if size != 8 + length + end:
         is_what = "truncated" if size < 8 + length + end else "damaged"
         raise InputError(f"{title} is {is_what}: its header describes {8 + length + end} bytes, it has {size}")
+    if not header:
+        raise InputError(f"{title} holds no tensors: download it again")
     return dict(header)
+
+
+def _end(header: dict[str, Any]) -> int:
+    """Where the tensors end, which follow one another without gap or overlap; ValueError for one that does not."""
+    end = 0
+    for entry in sorted(header.values(), key=lambda entry: list(entry["data_offsets"])):
+        match entry:
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]}:
+                bits = BITS[dtype]
+                whole = all(type(size) is int and size >= 0 for size in shape)
+                if not whole or start != end or (stop - start) * 8 != prod(shape) * bits:
+                    raise ValueError("a tensor is not where its header says")
+                end = stop
+            case _:
+                raise ValueError("a tensor has no dtype, shape and offsets")
+    return end
 
 
 def _archive(store: Store, name: str, size: int) -> dict[str, dict[str, Any]]:
@@ -92,8 +115,10 @@ def _index_faults(store: Store, name: str, tensors: dict[str, dict[str, Any]], d
     title = f"{store.title.rstrip('/')}/{name}"
     try:
         named = json.loads(b"".join(store.read(name)))["weight_map"]
-        shards = set(named.values())
+        shards = {shard for shard in named.values() if isinstance(shard, str)}
         places = list(named.items())
+        if len(shards) < len(set(named.values())):
+            raise TypeError("a shard is no name")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [f"{title} is not an index: it has no 'weight_map' of names"]
     faults = [f"{title} names {shard}, which is missing: download it" for shard in sorted(shards - tensors.keys())]

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
 """What config.json may leave out, or say null to: the values of the first T5."""
 
 SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+MOST_LAYERS = 1000  # the largest T5 has 24
 HEAD, SHARED = "lm_head.weight", "shared.weight"
 ENCODER_SELF, ENCODER_FF = "encoder.block.{}.layer.0", "encoder.block.{}.layer.1"
 DECODER_SELF, DECODER_CROSS, DECODER_FF = (f"decoder.block.{{}}.layer.{layer}" for layer in range(3))
@@ -96,6 +97,9 @@ def config_faults(config: Mapping[str, Any]) -> list[str]:
         value = given.get(name, given.get("num_layers") if name == "num_decoder_layers" else None)
         if type(value) is not int or value < 1:
             faults.append(f"config.json: {name!r} is {value!r}; it must be a whole number of at least 1")
+    for name in ("num_layers", "num_decoder_layers"):
+        if type(value := given.get(name)) is int and value > MOST_LAYERS:  # the table has a row for each of them
+            faults.append(f"config.json: {name!r} is {value}; at most {MOST_LAYERS} are read")
     if not faults and (given[BUCKETS] < 4 or given[BUCKETS] % 2 or given[FURTHEST] <= given[BUCKETS] // 2):
         faults.append(
             f"config.json: {BUCKETS!r} is {given[BUCKETS]} and {FURTHEST!r} is {given[FURTHEST]}; "
