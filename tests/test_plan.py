@@ -106,10 +106,13 @@ def test_a_plan_that_does_not_fit_names_the_missing_gigabytes_and_the_cheapest_t
 
 
 def test_the_cheapest_type_that_is_named_does_fit() -> None:
-    plan = Plan.fit(spec_of(instance_type="ml.m6i.4xlarge"), lock_of(XXL))
+    brief: dict[str, Any] = {"benchmark": None, "options": {"max_new_tokens": 8}}  # no target decides
 
-    assert plan.memory.missing("host") == 0
-    assert plan == replace(Plan.fit(spec_of(), lock_of(XXL)), decisions=plan.decisions)
+    named = Plan.fit(spec_of(instance_type="ml.m6i.4xlarge", **brief), lock_of(XXL))
+    chosen = Plan.fit(spec_of(**brief), lock_of(XXL))
+
+    assert named.memory.missing("host") == 0
+    assert named == replace(chosen, decisions=named.decisions, alternatives=named.alternatives)
 
 
 def test_half_the_bytes_are_needed_in_bf16() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 from heavylift.benchmark.workload import Workload
@@ -12,28 +13,30 @@ from heavylift.plan import facts, times
 from heavylift.plan import plan as form
 from heavylift.plan.demand import Demand, weights_bytes
 from heavylift.plan.digest import File, digest
+from heavylift.plan.expect import alternatives_of, performance_of
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import choose
 from heavylift.plan.lock import Lock
+from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Decision, Plan
 from heavylift.plan.properties import Properties, properties_of
 from heavylift.serving.render import NAME, render_properties
 from heavylift.spec import ModelSpec
 
 
-def fit(spec: ModelSpec, lock: Lock) -> Plan:
+def fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration] = (), *, wide: bool = False) -> Plan:
     """Answer every `auto` once. Raises InputError with every reason why the model does not fit, each with its name."""
     try:
-        return _fit(spec, lock)
+        return _fit(spec, lock, calibrations, wide)
     except InputError as error:
         raise InputError(f"{spec.name}: {fault}" for fault in error.faults) from error
 
 
-def _fit(spec: ModelSpec, lock: Lock) -> Plan:
+def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide: bool) -> Plan:
     if (reason := lock.stale(spec)) is not None:
         raise InputError(f"the lock is stale: {reason}; write it anew with `heavylift plan`")
     demand = Demand.of(spec, lock)
-    choice, chosen = choose(demand)
+    choice, candidate, found, chosen = choose(demand, calibrations, wide=wide)
     properties = properties_of(demand, choice.degree)
     config_digest = _config_digest(properties, lock)
     isolated = spec.enable_network_isolation
@@ -62,6 +65,8 @@ def _fit(spec: ModelSpec, lock: Lock) -> Plan:
         gate=form.Gate(spec.gate.on_fail),
         gate_digest=None,
         decisions=(*demand.decisions, *chosen, *timed, _tokens(spec, demand)),
+        performance=performance_of(found, candidate),
+        alternatives=alternatives_of(found),
     )
     return plan if plan.benchmark is None else replace(plan, gate_digest=_gate_digest(plan))
 

@@ -1,20 +1,25 @@
-"""The instance type and the tensor-parallel degree: the cheapest that fits, or the reason why none does.
+"""The instance type and the tensor-parallel degree: the cheapest that fits and is quick enough, or why none fits.
 
-Not the memory itself (memory.py) nor the facts. Ties in price go to the earlier row of the table.
+Not the memory itself (memory.py), the times (search) nor the facts. Ties in price go to the earlier row of the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.demand import Demand
+from heavylift.plan.expect import decisions_of
+from heavylift.plan.explore import best_of, explore, option_of
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.memory import GIB
+from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import WHERES, Decision, Memory
+from heavylift.plan.search import Candidate, Found, Option, Planned
 
+Decisions = tuple[Decision, ...]
 VCPUS_PER_RANK = 2  # one physical core with its two hyperthreads
 
 
@@ -26,6 +31,7 @@ class Choice:
     degree: int
     memory: Memory
     faults: tuple[str, ...]
+    option: Option
 
     @property
     def missing(self) -> int:
@@ -33,7 +39,9 @@ class Choice:
         return sum(self.memory.missing(where) for where in WHERES)
 
 
-def choose(demand: Demand) -> tuple[Choice, tuple[Decision, ...]]:
+def choose(
+    demand: Demand, calibrations: Sequence[Calibration] = (), *, wide: bool = False
+) -> tuple[Choice, Candidate, Found, Decisions]:
     """Raises InputError naming the missing GiB and the cheapest type that fits."""
     degrees, spec = demand.degrees, demand.spec
     if spec.instance_type != "auto":
@@ -41,11 +49,18 @@ def choose(demand: Demand) -> tuple[Choice, tuple[Decision, ...]]:
         tried = [_weigh(demand, fact, degree, crowded=True) for degree in degrees]
     else:
         tried = list(_candidates(demand, degrees))
-    fitting = [choice for choice in tried if not choice.faults]
-    if not fitting:
+    if all(choice.faults for choice in tried):
         raise InputError(_refusal(demand, tried, degrees))
-    choice = fitting[0]
-    return choice, (_type_decision(demand, choice, tried), _degree_decision(demand, choice, degrees))
+    planned = [Planned(each.option, spec.serving.batch_size, each.faults) for each in tried]
+    found = explore(demand, planned, calibrations, wide=wide)
+    candidate, reason = best_of(demand, found)
+    place = next(place for place, each in enumerate(tried) if each.option == candidate.option)
+    decisions = (
+        _type_decision(demand, tried[place], tried[:place], reason),
+        _degree_decision(demand, tried[place], degrees),
+        *decisions_of(found, candidate, spec.initial_instance_count),
+    )
+    return tried[place], candidate, found, decisions
 
 
 def _candidates(demand: Demand, degrees: tuple[int, ...]) -> Iterator[Choice]:
@@ -77,7 +92,7 @@ def _weigh(demand: Demand, fact: InstanceFact, degree: int, *, crowded: bool) ->
         faults.append(f"{fact.type}'s {fact.accelerator.name} cannot compute in bf16; use dtype fp16")
     if fact.accelerator is None and not crowded and ranks * VCPUS_PER_RANK > fact.vcpus:
         faults.append(f"{fact.type} has {fact.vcpus} vCPUs; {ranks} ranks want {ranks * VCPUS_PER_RANK}")
-    return Choice(fact, degree, memory, tuple(faults))
+    return Choice(fact, degree, memory, tuple(faults), option_of(demand, fact, degree))
 
 
 def _refusal(demand: Demand, tried: list[Choice], degrees: tuple[int, ...]) -> list[str]:
@@ -95,7 +110,8 @@ def _refusal(demand: Demand, tried: list[Choice], degrees: tuple[int, ...]) -> l
     return [f"{fault}; {mend}" for fault in nearest.faults]
 
 
-def _type_decision(demand: Demand, choice: Choice, tried: list[Choice]) -> Decision:
+def _type_decision(demand: Demand, choice: Choice, before: list[Choice], reason: str) -> Decision:
+    """`before`: what was tried before it: the cheaper ones, where the type is not given."""
     name, memory = choice.fact.type, choice.memory
     need = f"needs {memory.needed('host') / GIB:.2f} of {memory.host_available / GIB:.2f} GiB host memory"
     if choice.fact.accelerator is not None:
@@ -103,10 +119,13 @@ def _type_decision(demand: Demand, choice: Choice, tried: list[Choice]) -> Decis
         need += f" and {device} on each device"
     if demand.spec.instance_type != "auto":
         return Decision("instance_type", name, "given", need)
-    cheaper = {each.fact.type: each.faults[-1] for each in tried[: tried.index(choice)]}
-    cheaper.pop(name, None)
-    rejected = f"; {len(cheaper)} cheaper types do not fit ({list(cheaper.values())[-1]})" if cheaper else ""
-    return Decision("instance_type", name, "computed", f"cheapest that fits at {_price(choice.fact)}: {need}{rejected}")
+    unfit = {each.fact.type: each.faults[-1] for each in before if each.faults}
+    slow = list(dict.fromkeys(each.fact.type for each in before if not each.faults and each.fact.type != name))
+    for type_ in (name, *slow):
+        unfit.pop(type_, None)
+    rejected = f"; {len(unfit)} cheaper types do not fit ({list(unfit.values())[-1]})" if unfit else ""
+    rejected += f"; {len(slow)} cheaper that fit are too slow ({slow[-1]})" if slow else ""
+    return Decision("instance_type", name, "computed", f"{reason}, at {_price(choice.fact)}: {need}{rejected}")
 
 
 def _degree_decision(demand: Demand, choice: Choice, degrees: tuple[int, ...]) -> Decision:

@@ -6,6 +6,7 @@ Not the answering: that is fit.py. Nothing here reads a file, a clock or a netwo
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from heavylift.errors import InputError
 
 if TYPE_CHECKING:
     from heavylift.plan.lock import Lock
+    from heavylift.plan.performance.coefficients import Calibration
     from heavylift.spec import ModelSpec
 
 FORMAT: Literal["heavylift.plan/1"] = "heavylift.plan/1"
@@ -157,12 +159,69 @@ class Gate(Part):
 
 
 @dataclass(frozen=True)
+class Range(Part):
+    """A tenth of what may be true is below `p10`, half below `p50`, a tenth above `p90`."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class Performance(Part):
+    """What the plan expects of the mean request under the load; milliseconds, generated tokens, US dollars.
+
+    `batch` prompts are in a copy's batch. `most_tokens_per_second`: when each copy is as full as the targets allow.
+    `probability`: that every target is kept, over the uncertainty of the coefficients that `calibration` names.
+    """
+
+    load: str
+    load_how: How
+    first_token_ms: Range
+    per_token_ms: Range
+    request_ms: Range
+    tokens_per_second: Range
+    most_tokens_per_second: Range
+    batch: float
+    probability: float
+    usd_per_million_tokens: float | None
+    usd_per_million_tokens_most: float | None
+    calibration: str
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class Alternative(Part):
+    """Another way, of those that no other beats; `asks` are the lines that the model file lacks for it.
+
+    `copies` on each of `instances`; US dollars for all of them; the slowest tenth of what may be true, milliseconds.
+    """
+
+    instance_type: str
+    instances: int
+    engine: str
+    dtype: str
+    quantization: str
+    tensor_parallel_degree: int
+    pipeline_parallel_degree: int
+    copies: int
+    usd_per_hour: float
+    usd_per_million_tokens: float | None
+    first_token_ms_p90: float
+    per_token_ms_p90: float
+    load_seconds: float
+    probability: float
+    asks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan(Part):
     """Everything that synthesis, rendering and pushing need to know of one model.
 
     `properties` are serving.properties' keys and values in order. `environment` is the model file's own: what names
     the account's bucket, and the properties' OPTION_* form, are added where the container is defined. `benchmark` is
     None, and so is `gate_digest`, where the file has no benchmark: such a model is deployed without a gate.
+    `performance` is None where the model's operations or the device's speed are not known.
     """
 
     format: Literal["heavylift.plan/1"]
@@ -188,13 +247,19 @@ class Plan(Part):
     gate: Gate
     gate_digest: str | None
     decisions: tuple[Decision, ...]
+    performance: Performance | None
+    alternatives: tuple[Alternative, ...]
 
     @classmethod
-    def fit(cls, spec: ModelSpec, lock: Lock) -> Plan:
-        """Answer every `auto` of `spec`; pure. Raises InputError with every reason why it does not fit."""
+    def fit(cls, spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration] = (), *, wide: bool = False) -> Plan:
+        """Answer every `auto` of `spec`; pure. Raises InputError with every reason why it does not fit.
+
+        `calibrations` are measurements that come before the fact tables' own; synthesis gives none. `wide`: among the
+        alternatives are those of engines that this version cannot run, which takes a second.
+        """
         from heavylift.plan.fit import fit  # fit.py builds a Plan
 
-        return fit(spec, lock)
+        return fit(spec, lock, calibrations, wide=wide)
 
     @property
     def weights_prefix(self) -> str:

@@ -87,7 +87,8 @@ def _sizes(workload: Any) -> tuple[float, float | None, str]:
     if isinstance(workload, str):
         examples = Workload.load(workload).examples
         prompt = fmean(len(example.input) for example in examples) / CHARACTERS
-        answer = fmean(len(example.answer) for example in examples) / CHARACTERS + 1  # and the end of the sequence
+        known = [len(example.answer) for example in examples if example.answer is not None]
+        answer = fmean(known) / CHARACTERS + 1 if known else None  # and the end of the sequence
         return prompt, answer, f"workload {workload}, {CHARACTERS:g} characters a token"
     synthetic = getattr(workload, "synthetic", None)
     words, tokens = getattr(synthetic, "prompt_words", None), getattr(synthetic, "new_tokens", None)
