@@ -55,6 +55,10 @@ def handle(inputs: Input):
         return output.finalize(calls.clear)
     if kind == "raise":
         raise ValueError("the tea is cold")
+    if kind == "surrogate":
+        raise ValueError(inputs.get_as_json()["text"])
+    if kind == "long":
+        raise ValueError("x" * 10**6)
     if kind == "exit":
         sys.exit(3)
 """
@@ -116,6 +120,22 @@ def test_what_a_script_does_wrong_is_424_with_the_reason(script: Served, kind: s
     assert reply.status_code == 424
     assert sentence in reply.json()["error"]
     assert script.ping() == 200
+
+
+def test_an_error_that_quotes_half_a_character_is_the_clients_answer_and_no_end(script: Served) -> None:
+    body = b'{"kind": "surrogate", "text": "\\ud800"}'
+
+    reply = httpx.post(f"{script.address}/invocations", content=body)
+
+    assert (reply.status_code, reply.json()["error"]) == (424, "the script failed: ValueError: \ud800")
+    assert script.ask({"kind": "calls"}).json()["calls"]
+
+
+def test_an_endless_error_is_cut(script: Served) -> None:
+    reply = script.ask({"kind": "long"})
+
+    assert reply.status_code == 424
+    assert len(reply.json()["error"]) < 3000
 
 
 def test_an_output_sets_headers_and_is_finalized(script: Served) -> None:

@@ -32,7 +32,7 @@ class Message:
 
     def encode(self) -> bytes:
         """The bytes of the channel."""
-        header = json.dumps(self.header, ensure_ascii=False).encode()
+        header = json.dumps(self.header, ensure_ascii=False).encode(errors="surrogatepass")  # as json.loads reads it
         return _SIZES.pack(len(header), len(self.body)) + header + self.body
 
 

@@ -26,6 +26,7 @@ from heavylift_runtime.wire import Message
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_LONGEST = 2000  # characters of an exception's text
 _UNSENT = ("content-length", "transfer-encoding", "connection")  # the server's own
 
 
@@ -148,4 +149,5 @@ def _headers(output: Output) -> dict[str, str]:
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

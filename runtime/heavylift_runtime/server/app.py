@@ -7,6 +7,7 @@ the line → its results become the reply. A client that goes away leaves the li
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ def build(door: Door) -> Starlette:
 
     async def ping(request: Request) -> Response:
         ready, body = door.health()
-        return JSONResponse(body, 200 if ready else 503)
+        return _Ascii(body, 200 if ready else 503)
 
     async def invocations(request: Request) -> Response:
         try:
@@ -108,8 +109,15 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
+class _Ascii(JSONResponse):
+    """JSON for sentences that quote anything, also half of a surrogate pair, which UTF-8 cannot hold."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content).encode()
+
+
 def _error(code: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence, "code": code}, code)
+    return _Ascii({"error": sentence, "code": code}, code)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
