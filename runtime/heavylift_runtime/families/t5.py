@@ -119,6 +119,7 @@ class T5:
     """The family, as the plan and the loader see it."""
 
     title: str = "T5, T5 v1.1, FLAN-T5"
+    has_encoder: bool = True
 
     def faults(self, config: Mapping[str, Any]) -> list[str]:
         return config_faults(config)

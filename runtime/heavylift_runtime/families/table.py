@@ -16,7 +16,7 @@ class Split(Enum):
     """How a tensor is divided; named after the layer, as in Shoeybi et al. 2019 (Megatron-LM)."""
 
     WHOLE = "every rank holds all of it"
-    COLUMN = "equal parts of dimension 0: the outputs of a Linear, weight (out, in)"
+    COLUMN = "equal parts of dimension 0: the outputs of a Linear, weight (out, in), or its bias (out,)"
     ROW = "equal parts of dimension 1: the inputs of a Linear, or the heads of a (buckets, heads) table"
     VOCABULARY = "parts of dimension 0 that differ by at most one row, without padding"
 
@@ -34,16 +34,38 @@ class Weight:
     """Other names under which a checkpoint may hold the same tensor, instead or besides."""
     stand_in: str | None = None
     """The weight that is used where the checkpoint has none of this name (a tied head); None: it must be there."""
+    transposed: bool = False
+    """The matrix is stored (in, out), as GPT-2's Conv1D does: outputs are dimension 1, inputs dimension 0."""
+    fused: int = 1
+    """So many equal tensors lie one after the other on the split axis, and each is split for itself (q, k and v)."""
+    replicated: bool = False
+    """There may be fewer units than ranks (key-value heads): then neighbouring ranks hold the same unit."""
+
+    @property
+    def viewed(self) -> tuple[int, ...]:
+        """The shape in which the tensor is split: as stored, but for `fused` ones with an axis for their number."""
+        if self.fused == 1:
+            return self.shape
+        at = self._stored_axis
+        assert at is not None and self.shape[at] % self.fused == 0, f"{self} is not {self.fused} equal tensors"
+        return (*self.shape[:at], self.fused, self.shape[at] // self.fused, *self.shape[at + 1 :])
 
     @property
     def axis(self) -> int | None:
-        """The dimension that is split, or None."""
-        return None if self.split is Split.WHOLE else 1 if self.split is Split.ROW else 0
+        """The dimension of `viewed` that is split, or None."""
+        at = self._stored_axis
+        return at if at is None or self.fused == 1 else at + 1
+
+    @property
+    def _stored_axis(self) -> int | None:
+        if self.split is Split.WHOLE:
+            return None
+        return int((self.split is Split.ROW) != self.transposed)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A rank's part of a tensor: `[start, stop)` for each dimension."""
+    """A rank's part of a tensor in its `viewed` shape: `[start, stop)` for each dimension."""
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
@@ -60,11 +82,17 @@ class Shard:
 def shard(weight: Weight, rank: int, world: int) -> Shard:
     """The part of `weight` that `rank` of `world` holds; Family.check has refused what does not divide."""
     assert 0 <= rank < world
-    start, stop = [0] * len(weight.shape), list(weight.shape)
+    start, stop = [0] * len(weight.viewed), list(weight.viewed)
     if weight.axis is not None:
-        size = weight.shape[weight.axis]
-        assert weight.split is Split.VOCABULARY or size % (weight.unit * world) == 0, f"{weight} over {world} ranks"
-        start[weight.axis], stop[weight.axis] = size * rank // world, size * (rank + 1) // world
+        size = weight.viewed[weight.axis]
+        units = size // weight.unit
+        if weight.replicated and units < world:
+            assert world % units == 0, f"{weight} over {world} ranks"
+            first = rank * units // world
+            start[weight.axis], stop[weight.axis] = first * weight.unit, (first + 1) * weight.unit
+        else:
+            assert weight.split is Split.VOCABULARY or size % (weight.unit * world) == 0, f"{weight} over {world} ranks"
+            start[weight.axis], stop[weight.axis] = size * rank // world, size * (rank + 1) // world
     return Shard(tuple(start), tuple(stop))
 
 
@@ -74,6 +102,10 @@ class Family(Protocol):
     @property
     def title(self) -> str:
         """The models, for people."""
+
+    @property
+    def has_encoder(self) -> bool:
+        """An encoder reads the prompt, and the answer begins with a token of its own; else the answer continues it."""
 
     def faults(self, config: Mapping[str, Any]) -> list[str]:
         """What in config.json this family cannot be read from; empty when it is sound."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heavylift_runtime.errors import LoadError
@@ -67,7 +67,8 @@ class Checkpoint:
         return self._all(weight)[1:]
 
     def _all(self, weight: Weight) -> list[Stored]:
-        return [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
+        found = [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
+        return [replace(stored, shape=weight.viewed) for stored in found]  # a shape of as many numbers, as it is split
 
     def agree(self) -> list[Weight]:
         """The family's table, proved against the tensors: none missing, misshapen or unknown."""
