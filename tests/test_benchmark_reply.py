@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.benchmark.client import InvocationFailed
+from heavylift.benchmark.failure import InvocationFailed
 from heavylift.benchmark.reply import read_reply, request_body
 from heavylift.benchmark.workload import Example
 

@@ -1,17 +1,22 @@
-"""The closed loop: with a clock that only the scripted client moves, and over real HTTP."""
+"""The load: with a clock that only the scripted client moves, and over real HTTP."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from heavylift.benchmark.client import HttpClient, InvocationFailed
-from heavylift.benchmark.run import ClosedLoop, measure, run_name
+from heavylift.benchmark.client import HttpClient
+from heavylift.benchmark.failure import InvocationFailed
+from heavylift.benchmark.loop import Loop
+from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Sample
-from heavylift.benchmark.schedule import schedule
+from heavylift.benchmark.schedule import Schedule
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.workload import Workload
 from tests.benchmark_documents import benchmark_document
@@ -35,11 +40,15 @@ class Scripted:
             raise InvocationFailed("model", "out of memory", 424)
         return right_answers(json.loads(body)).body
 
+    def stream(self, body: bytes) -> Iterator[bytes]:
+        raise NotImplementedError
+
 
 def loop(client: Scripted, *, seconds: float = 300.0, **changes: object) -> tuple[Sample, ...]:
-    requests = schedule(Benchmark.from_dict(benchmark_document(**changes)), Workload.load("four-tasks"))
+    benchmark = Benchmark.from_dict(benchmark_document(**changes))
+    schedule = Schedule(benchmark, Workload.load("four-tasks"), seconds=seconds)
     heard: list[Sample] = []
-    samples = ClosedLoop(requests, client, seconds=seconds, heard=heard.append, clock=client.clock).drive(1)
+    samples = Loop(benchmark, schedule, client, heard=heard.append, clock=client.clock).drive()
     assert heard == list(samples)
     return samples
 
@@ -81,7 +90,7 @@ def test_equal_seeds_send_equal_bytes() -> None:
     first, second, other = (Scripted([0.1] * 8) for _ in range(3))
 
     for client, seed in ((first, 7), (second, 7), (other, 8)):
-        loop(client, seed=seed)
+        loop(client, seed=seed, requests=6)
 
     assert first.bodies == second.bodies
     assert first.bodies != other.bodies
@@ -100,22 +109,50 @@ def test_what_breaks_a_client_is_raised_not_recorded() -> None:
 
 
 def test_two_clients_have_two_requests_under_way_and_share_the_schedule() -> None:
-    both = threading.Barrier(2, timeout=30)
+    most, lock, now = 0, threading.Lock(), [0]
 
     def script(number: int, body: bytes) -> Reply:
-        both.wait()
+        nonlocal most
+        with lock:
+            now[0] += 1
+            most = max(most, now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
         return right_answers(json.loads(body))
 
-    benchmark = Benchmark.from_dict(benchmark_document(load={"mode": "closed", "concurrency": 2}))
+    document = benchmark_document(load={"mode": "closed", "concurrency": 2}, requests=9)
     with fake_endpoint(script) as server, HttpClient(server.url) as client:
-        recording = measure(benchmark, client, run="r", endpoint=server.url)
+        recording = measure(Benchmark.from_dict(document), client, run="r", endpoint=server.url)
 
-    assert sorted(s.index for s in recording.samples) == list(range(8))
-    assert len(recording.measured) == 6
+    assert most == 2
+    assert len(recording.measured) == 9
     assert len(server.connections) == 2
     starts = [s.intended_s for s in recording.samples]
     assert starts == sorted(starts) and starts[:2] == [0.0, 0.0]
     assert all(s.intended_s <= s.sent_s <= s.end_s for s in recording.samples)
+
+
+def test_the_load_is_kept_up_until_the_last_measured_reply() -> None:
+    document = benchmark_document(load={"mode": "closed", "concurrency": 2}, warmup_requests=0, requests=3)
+    planned = Schedule(Benchmark.from_dict(document), Workload.load("four-tasks"))
+    last = [planned.take(0.0) for _ in range(3)][-1]
+    later, enough = itertools.count(1), threading.Event()
+
+    def script(number: int, body: bytes) -> Reply:
+        if last is not None and body == last.body:  # its answer waits for four more requests
+            assert enough.wait(20)
+        elif number > 2 and next(later) == 4:
+            enough.set()
+        return right_answers(json.loads(body))
+
+    with fake_endpoint(script) as server, HttpClient(server.url) as client:
+        recording = measure(Benchmark.from_dict(document), client, run="r", endpoint=server.url)
+
+    phases = [s.phase for s in sorted(recording.samples, key=lambda s: s.index)]
+    assert phases[:3] == ["measure"] * 3
+    assert len(phases) >= 6 and set(phases[3:]) == {"drain"}
+    assert recording.run.stopped == "planned"
 
 
 def test_a_measurement_over_http_records_what_was_sent_and_when() -> None:
@@ -132,9 +169,8 @@ def test_a_measurement_over_http_records_what_was_sent_and_when() -> None:
     assert (run.endpoint_config, run.observed_endpoint_config, run.time_limit_s) == ("c", "c", 60)
     assert run.workload_digest == Workload.load("four-tasks").digest
     assert heard == list(recording.samples)
-    sent = [tuple(json.loads(body)["inputs"]) for *_, body in server.heard]
-    planned = [tuple(e.input for e in r.batch) for r in schedule(benchmark, Workload.load("four-tasks"))]
-    assert sent == planned
+    assert run.plan == benchmark.plan
+    assert len(server.heard) == len(recording.samples) == 32
 
 
 def test_run_names_sort_by_time_and_tell_the_gate() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.slo import METRICS
 from heavylift.benchmark.spec import Benchmark
 from tests.benchmark_documents import benchmark_document
 
@@ -37,11 +38,23 @@ def test_equal_benchmarks_give_equal_bytes_whatever_the_order_of_keys() -> None:
         ({"requests": True}, "benchmark.requests is true; it must be a JSON integer"),
         ({"max_seconds": float("nan")}, "benchmark.max_seconds is nan; it must be at least 1"),
         ({"workload": "../secrets"}, "benchmark.workload is '../secrets'; it must match"),
-        ({"load": {"mode": "open", "concurrency": 1}}, "load.mode is 'open'; allowed: closed"),
-        ({"slo": [{"metric": "ttft"}]}, "slo[0].metric is 'ttft'; allowed: e2e_latency, error_rate, quality, tokens"),
+        ({"load": {"mode": "half", "concurrency": 1}}, "load.mode is 'half'; allowed: closed, open"),
+        ({"load": {"mode": "open"}}, "load.arrivals is None; allowed: poisson, constant, gamma, ramp, trace"),
+        ({"load": {"mode": "open", "arrivals": "poisson"}}, "load has no rate"),
+        ({"load": {"mode": "open", "arrivals": "poisson", "rate": 0}}, "load.rate is 0; it must be at least 0.001"),
+        ({"load": {"mode": "open", "arrivals": "poisson", "rate": 1, "cv": 2}}, "load has the unknown key 'cv'"),
+        ({"load": {"mode": "open", "arrivals": "trace", "times_s": [2, 1]}}, "load.times_s must be at least two times"),
+        ({"requests": "many"}, "benchmark.requests is \"many\"; it must be a JSON integer or 'auto'"),
+        ({"warmup": {"until": "stationary"}}, "warmup has no window"),
+        ({"stream": 1}, "benchmark.stream is 1; it must be a JSON boolean"),
+        ({"slo": [{"metric": "p99"}]}, "slo[0].metric is 'p99'; allowed: e2e_latency, error_rate, quality, tokens"),
+        (
+            {"slo": [{"metric": "quality", "min": 1, "confidence": 1}]},
+            "slo[0].confidence is 1; it must be at most 0.99",
+        ),
         ({"slo": [{"metric": "quality", "min": 95}]}, "slo[0].min is 95; it must be at most 1"),
         ({"slo": [{"metric": "error_rate", "min": 0}]}, "slo[0] has no max"),
-        ({"on_fail": "ignore"}, "benchmark.on_fail is 'ignore'; allowed: rollback, warn"),
+        ({"on_fail": "ignore"}, "benchmark.on_fail is 'ignore'; allowed: rollback, hold, warn"),
         ({"subject": 3}, "benchmark.subject is 3; it must be a JSON object"),
     ],
 )
@@ -55,7 +68,7 @@ def test_a_wrong_benchmark_is_refused_with_a_sentence(change: dict[str, Any], se
 
 
 def test_all_faults_are_told_at_once() -> None:
-    document = benchmark_document(requests=0, slo=[{"metric": "quality"}, {"metric": "ttft"}])
+    document = benchmark_document(requests=0, slo=[{"metric": "quality"}, {"metric": "p99"}])
     del document["seed"], document["subject"]["model"]
 
     with pytest.raises(FormatError) as caught:
@@ -66,7 +79,7 @@ def test_all_faults_are_told_at_once() -> None:
         "benchmark.requests is 0; it must be at least 1",
         "subject has no model",
         "slo[0] has no min",
-        "slo[1].metric is 'ttft'; allowed: e2e_latency, error_rate, quality, tokens_per_second",
+        f"slo[1].metric is 'p99'; allowed: {', '.join(METRICS)}",
     )
 
 

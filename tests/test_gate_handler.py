@@ -116,8 +116,8 @@ def test_an_endpoint_that_meets_its_targets_lets_the_deployment_go_on(aws: Accou
     assert (report["verdict"], report["endpoint_config"], report["gate_digest"]) == ("PASS", "config-1", "1a2b3c4d5e6f")
     assert told["Data"]["ReportUri"] == f"s3://{BUCKET}/reports/tiny-t5/{report['run']}/report.json"
     recording = Recording.decode(aws.document(report["samples"]))
-    assert (len(recording.measured), recording.run.observed_endpoint_config) == (6, "config-1")
-    assert len(aws.endpoint.heard) == 8
+    assert (len(recording.measured), recording.run.observed_endpoint_config) == (30, "config-1")
+    assert len(aws.endpoint.heard) == 32
 
 
 def test_the_answer_is_a_put_with_an_empty_content_type(aws: Account) -> None:
@@ -153,7 +153,7 @@ def test_a_container_that_fails_every_request_fails_the_deployment(monkeypatch: 
 
     assert told["Status"] == "FAILED"
     assert "error_rate is 100 %, limit 0 %" in told["Reason"]
-    assert report["errors"] == {"rate": 1.0, "by_kind": {"model": 6}}
+    assert report["errors"] == {"rate": 1.0, "by_kind": {"model": 10}}, "a hopeless endpoint is failed early"
 
 
 def test_a_delete_succeeds_at_once_with_the_id_it_came_with(aws: Account) -> None:

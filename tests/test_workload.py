@@ -77,5 +77,5 @@ def test_bad_lines_are_told_with_their_numbers() -> None:
     with pytest.raises(FormatError) as caught:
         Workload.parse("mine", lines)
 
-    assert [fault.split(" is ")[0] for fault in caught.value.faults[:2]] == ["mine line 2", "mine line 3 has no answer"]
-    assert caught.value.faults[2] == "mine line 3.input is 3; it must be a JSON string"
+    assert [fault.split(" is ")[0] for fault in caught.value.faults[:2]] == ["mine line 2", "mine line 3.input"]
+    assert caught.value.faults[1] == "mine line 3.input is 3; it must be a JSON string"

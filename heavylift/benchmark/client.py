@@ -7,33 +7,33 @@ safe to use from many threads, and keep at most `concurrency` connections open.
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EventStreamError,
+    ReadTimeoutError,
+)
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ReadTimeoutError as PoolTimeout
+
+from heavylift.benchmark.failure import InvocationFailed, by_status
+
+__all__ = ["READ_TIMEOUT", "Client", "HttpClient", "InvocationFailed", "SageMakerClient"]
 
 # A container has 60 seconds for a reply; AWS's API reference of InvokeEndpoint asks for a client timeout of 70.
 READ_TIMEOUT = 70.0
 CONNECT_TIMEOUT = 10.0
+MOST_PART = 65_536
 THROTTLES = {"ThrottlingException", "Throttling", "TooManyRequestsException", "ModelNotReadyException"}
-
-
-class InvocationFailed(Exception):
-    """A request that got no usable reply. `kind` is model, throttled, unavailable, refused, server, timeout, connection
-    or reply."""
-
-    def __init__(self, kind: str, message: str, http_status: int | None = None) -> None:
-        self.kind, self.message, self.http_status = kind, message, http_status
-        super().__init__(f"{kind}: {message}")
-
-
-def by_status(status: int, message: str) -> InvocationFailed:
-    """The failure that an HTTP status means: 424 the model failed, 429 too many requests, 503 no room or no worker."""
-    kind = {424: "model", 429: "throttled", 503: "unavailable"}.get(status, "server" if status >= 500 else "refused")
-    return InvocationFailed(kind, message, status)
 
 
 class Client(Protocol):
@@ -43,9 +43,14 @@ class Client(Protocol):
         """Send a JSON body, give the reply's bytes. Raises InvocationFailed."""
         ...
 
+    def stream(self, body: bytes) -> Iterator[bytes]:
+        """Send a JSON body, give the reply's bytes part by part as they come. Raises InvocationFailed, also midway."""
+        ...
+
 
 class SageMakerClient:
-    """InvokeEndpoint, with SageMaker's own errors told apart from the container's."""
+    """InvokeEndpoint and InvokeEndpointWithResponseStream, with SageMaker's own errors told apart from the
+    container's."""
 
     def __init__(self, endpoint: str, *, concurrency: int) -> None:
         self._endpoint = endpoint
@@ -61,18 +66,41 @@ class SageMakerClient:
         )
 
     def invoke(self, body: bytes) -> bytes:
-        try:
+        with self._failures():
             reply = self._runtime.invoke_endpoint(
                 EndpointName=self._endpoint, ContentType="application/json", Accept="application/json", Body=body
             )
             content: bytes = reply["Body"].read()
+        return content
+
+    def stream(self, body: bytes) -> Iterator[bytes]:
+        with self._failures():
+            reply = self._runtime.invoke_endpoint_with_response_stream(
+                EndpointName=self._endpoint, ContentType="application/json", Body=body
+            )
+            parts = reply["Body"]
+            try:
+                for event in parts:
+                    if "PayloadPart" not in event:
+                        name, fault = next(iter(event.items()))
+                        raise InvocationFailed("stream", f"{name}: {fault}", 200)
+                    yield event["PayloadPart"]["Bytes"]
+            finally:
+                parts.close()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except EventStreamError as error:  # after the 200: ModelStreamError, InternalStreamFailure
+            told = {key: value for key, value in error.response["Error"].items() if key != "Code"}
+            raise InvocationFailed("stream", f"{error.response['Error'].get('Code')}: {told}", 200) from None
         except ClientError as error:
             raise self._failure(error.response) from None
-        except (ReadTimeoutError, ConnectTimeoutError) as error:
+        except (ReadTimeoutError, ConnectTimeoutError, PoolTimeout) as error:
             raise InvocationFailed("timeout", str(error)) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, HTTPError) as error:
             raise InvocationFailed("connection", str(error)) from None
-        return content
 
     @staticmethod
     def _failure(response: Any) -> InvocationFailed:
@@ -88,41 +116,61 @@ class SageMakerClient:
 
 
 class HttpClient:
-    """POST to the /invocations of a runtime, over connections that stay open."""
+    """POST to the /invocations of a runtime, or another path, over connections that stay open."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is http(s)://host[:port][/path]; without a path, /invocations. Raises ValueError for anything else."""
+    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+        """`url` is http(s)://host[:port][/path]; without a path, /invocations. `headers` go with each request (an
+        `Authorization`). Raises ValueError for anything else."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"the URL is {url!r}; it must be http://host:port or https://host:port")
         self._make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = parts.hostname, parts.port
         self._path = parts.path if parts.path not in ("", "/") else "/invocations"
+        self._headers = {"Content-Type": "application/json"} | ({} if headers is None else headers)
         self._idle: list[http.client.HTTPConnection] = []
 
     def invoke(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        with self._reply(body, "application/json") as reply:
+            return reply.read()
+
+    def stream(self, body: bytes) -> Iterator[bytes]:
+        with self._reply(body, "text/event-stream, application/jsonlines, application/json") as reply:
+            while part := reply.read1(MOST_PART):
+                yield part
+
+    @contextmanager
+    def _reply(self, body: bytes, accept: str) -> Iterator[http.client.HTTPResponse]:
+        """A reply of status 200 to read from; its connection is kept when all of it was read."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._make(self._host, self._port, timeout=READ_TIMEOUT)
+        begun = False
         try:
-            connection.request("POST", self._path, body, headers)
+            connection.request("POST", self._path, body, {**self._headers, "Accept": accept})
             reply = connection.getresponse()
-            content = reply.read()
+            begun = reply.status == 200
+            if not begun:
+                raise by_status(reply.status, reply.read()[:500].decode(errors="replace"))
+            yield reply
         except TimeoutError as error:
             connection.close()
             raise InvocationFailed("timeout", f"no reply in {READ_TIMEOUT:g} s ({error})") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            raise InvocationFailed("connection", f"{type(error).__name__}: {error}") from None
+            kind = "stream" if begun and accept.startswith("text") else "connection"
+            raise InvocationFailed(kind, f"{type(error).__name__}: {error}", 200 if begun else None) from None
+        except InvocationFailed:
+            self._idle.append(connection)
+            raise
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)
-        if reply.status != 200:
-            raise by_status(reply.status, content[:500].decode(errors="replace"))
-        return content
+        if reply.isclosed():
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close the idle connections; call it when no request is under way."""

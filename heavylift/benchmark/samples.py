@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heavylift.benchmark.looks import Looks, Plan
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.stationary import Stationary
 
 FORMAT = "heavylift.samples/1"
 CLOCK = "seconds since the first intended send, monotonic"
@@ -22,19 +24,24 @@ CLOCK = "seconds since the first intended send, monotonic"
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt of a request. A count is None where the reply did not give it, `output` None where there is none."""
+    """One prompt of a request. A count is None where the reply did not give it, `output` None where there is none,
+    `correct` None where the workload has no answer. `example` is its number in the workload, `fault` what
+    degenerate.py says of the output."""
 
     task: str
     prompt_tokens: int | None
     generated_tokens: int | None
     finish_reason: str | None
-    correct: bool
+    correct: bool | None
     output: str | None
+    example: int | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One request. Times in seconds since the first intended send; `error` is {"kind", "message"} or None."""
+    """One request. Times in seconds since the first intended send; `error` is {"kind", "message"} or None. Of a
+    streamed reply also the first byte's time, the first content token's, and the gaps between content tokens, in us."""
 
     index: int
     phase: str
@@ -45,11 +52,38 @@ class Sample:
     http_status: int | None
     error: dict[str, str] | None
     rows: tuple[Row, ...]
+    first_byte_s: float | None = None
+    first_token_s: float | None = None
+    gaps_us: tuple[int, ...] | None = None
 
     @property
     def latency_ms(self) -> float:
         """End to end, from the intended send: waiting in the client counts."""
         return (self.end_s - self.intended_s) * 1000
+
+    @property
+    def service_ms(self) -> float:
+        """From the actual send."""
+        return (self.end_s - self.sent_s) * 1000
+
+    @property
+    def lag_ms(self) -> float:
+        """How late it was sent."""
+        return (self.sent_s - self.intended_s) * 1000
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """From the intended send to the first content token."""
+        return None if self.first_token_s is None else (self.first_token_s - self.intended_s) * 1000
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """(last - first) / (n - 1), n the tokens that the reply counts, else events with content; None for n < 2."""
+        if self.gaps_us is None:
+            return None
+        counted = [row.generated_tokens for row in self.rows if row.generated_tokens is not None]
+        tokens = sum(counted) if counted else len(self.gaps_us) + 1
+        return sum(self.gaps_us) / 1000 / (tokens - 1) if tokens > 1 else None
 
     @property
     def ok(self) -> bool:
@@ -59,7 +93,8 @@ class Sample:
 @dataclass(frozen=True)
 class Run:
     """What was run where. `observed_endpoint_config` is what SageMaker said after the last request (None by URL);
-    `time_limit_s` is when sending had to stop, which is less than max_seconds where a Lambda has less time left."""
+    `time_limit_s` is when sending had to stop, which is less than max_seconds where a Lambda has less time left.
+    `plan` says when the run looked at its verdict, `stopped` why it ended, `cpu_share` how busy the generator was."""
 
     run: str
     endpoint: str
@@ -71,6 +106,10 @@ class Run:
     started_at: str
     time_limit_s: float
     generator: str
+    plan: Plan | None = None
+    stationary: Stationary | None = None
+    stopped: str | None = None
+    cpu_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +129,10 @@ class Recording:
 
     def _lines(self) -> Iterator[str]:
         head = {"type": "run", "format": FORMAT, **asdict(self.run), "benchmark": self.run.benchmark.to_dict()}
-        yield json.dumps({**head, "clock": CLOCK})
+        yield json.dumps(_said({**head, "clock": CLOCK}, RUN_EXTRAS))
         for sample in self.samples:
-            yield json.dumps({"type": "sample", **asdict(sample)})
+            rows = [_said(asdict(row), ROW_EXTRAS) for row in sample.rows]
+            yield json.dumps(_said({"type": "sample", **asdict(sample), "rows": rows}, SAMPLE_EXTRAS))
 
     @classmethod
     def decode(cls, content: bytes) -> Recording:
@@ -133,29 +173,65 @@ SAMPLE_KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 ROW_KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,), "prompt_tokens": (int, NONE), "generated_tokens": (int, NONE), "finish_reason": (str, NONE),
-    "correct": (bool,), "output": (str, NONE),
+    "correct": (bool, NONE), "output": (str, NONE),
 }  # fmt: skip
+# Keys that older files lack, and that are left out where they would be null.
+RUN_EXTRAS: dict[str, tuple[type, ...]] = {
+    "plan": (dict,), "stationary": (dict,), "stopped": (str,), "cpu_share": NUMBER,
+}  # fmt: skip
+SAMPLE_EXTRAS: dict[str, tuple[type, ...]] = {"first_byte_s": NUMBER, "first_token_s": NUMBER, "gaps_us": (list,)}
+ROW_EXTRAS: dict[str, tuple[type, ...]] = {"example": (int,), "fault": (str,)}
+PLAN_KINDS: dict[str, tuple[type, ...]] = {
+    "requests": (int,), "most_requests": (int,), "pass_looks": (list,), "fail_looks": (list,),
+}  # fmt: skip
+STATIONARY_KINDS: dict[str, tuple[type, ...]] = {"reached": (bool,), "after_requests": (int,), "reason": (str,)}
+
+
+def _said(document: dict[str, Any], extras: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value is not None or key not in extras}
 
 
 def _run(line: Any) -> Run:
-    rest = _typed(line, RUN_KINDS)
+    rest = _typed(line, RUN_KINDS, RUN_EXTRAS)
     for key in ("type", "format", "clock"):
         del rest[key]
+    if "plan" in rest:
+        plan = _typed(rest["plan"], PLAN_KINDS)
+        looks = {key: _looks(plan[key]) for key in ("pass_looks", "fail_looks")}
+        rest["plan"] = Plan(plan["requests"], plan["most_requests"], **looks)
+    if "stationary" in rest:
+        rest["stationary"] = Stationary(**_typed(rest["stationary"], STATIONARY_KINDS))
     return Run(**{**rest, "benchmark": Benchmark.from_dict(rest["benchmark"])})
 
 
+def _looks(pairs: list[Any]) -> Looks:
+    """Raises TypeError for what are not counts, ascending, with shares of the error that sum to 1 at most."""
+    looks = tuple((int(count), float(share)) for count, share in pairs)
+    counts, total = [count for count, _ in looks], sum(share for _, share in looks)
+    if not looks or counts != sorted(set(counts)) or min(share for _, share in looks) <= 0 or total > 1.000001:
+        raise TypeError(f"its looks are {pairs!r}")
+    return looks
+
+
 def _sample(line: Any) -> Sample:
-    rest = _typed(line, SAMPLE_KINDS)
+    rest = _typed(line, SAMPLE_KINDS, SAMPLE_EXTRAS)
     if rest.pop("type") != "sample":
         raise TypeError("its type is not 'sample'")
-    return Sample(**{**rest, "rows": tuple(Row(**_typed(row, ROW_KINDS)) for row in rest["rows"])})
+    if "gaps_us" in rest:
+        if any(type(gap) is not int for gap in rest["gaps_us"]):
+            raise TypeError("its gaps_us are not whole microseconds")
+        rest["gaps_us"] = tuple(rest["gaps_us"])
+    return Sample(**{**rest, "rows": tuple(Row(**_typed(row, ROW_KINDS, ROW_EXTRAS)) for row in rest["rows"])})
 
 
-def _typed(document: Any, kinds: dict[str, tuple[type, ...]]) -> dict[str, Any]:
-    """A copy of the object. Raises TypeError unless it has these keys, no others, and their values' types."""
-    if not isinstance(document, dict) or document.keys() != kinds.keys():
+def _typed(
+    document: Any, kinds: dict[str, tuple[type, ...]], extras: dict[str, tuple[type, ...]] | None = None
+) -> dict[str, Any]:
+    """A copy of the object. Raises TypeError unless it has these keys, no others but `extras`, of these types."""
+    known = kinds if extras is None else {**kinds, **extras}
+    if not isinstance(document, dict) or not kinds.keys() <= document.keys() <= known.keys():
         raise TypeError(f"its keys are not {', '.join(kinds)}")
     for key, value in document.items():
-        if type(value) not in kinds[key]:
+        if type(value) not in known[key]:
             raise TypeError(f"its {key} is {value!r}")
     return dict(document)

@@ -1,6 +1,6 @@
 """The service level objectives that a benchmark is judged by: one metric, one limit each.
 
-Not the judging (verdict.py).
+Not the judging (verdict.py), nor the measuring (measurement.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from typing import Any
 
 from heavylift.benchmark import shape
 from heavylift.benchmark.shape import Field, FormatError
+
+CONFIDENCE = 0.95
+PERCENTILE = {"percentile": Field(float, least=0, most=100), "max_ms": Field(float, least=0)}
+OPTIONAL = {"confidence": Field(float, least=0.5, most=0.9999)}
+DUE = "over all measured requests; a failed request counts as infinitely slow"
 
 
 @dataclass(frozen=True)
@@ -24,48 +29,62 @@ class Metric:
     fields: Mapping[str, Field]
 
 
+def _latency(formula: str) -> Metric:
+    return Metric("max_ms", "max", "ms", f"percentile (linear interpolation) of {formula}", PERCENTILE)
+
+
+def _most(unit: str, formula: str, most: float | None = None) -> Metric:
+    return Metric("max", "max", unit, formula, {"max": Field(float, least=0, most=most)})
+
+
+def _least(unit: str, formula: str, most: float | None = None) -> Metric:
+    return Metric("min", "min", unit, formula, {"min": Field(float, least=0, most=most)})
+
+
 METRICS: Mapping[str, Metric] = {
-    "e2e_latency": Metric(
-        limit_key="max_ms",
-        bound="max",
-        unit="ms",
-        formula="percentile (linear interpolation) of end - intended send over all measured requests; "
-        "a failed request counts as infinitely slow",
-        fields={"percentile": Field(float, least=0, most=100), "max_ms": Field(float, least=0)},
-    ),
-    "error_rate": Metric(
-        limit_key="max",
-        bound="max",
-        unit="share",
-        formula="failed and timed-out measured requests / all measured requests",
-        fields={"max": Field(float, least=0, most=1)},
-    ),
-    "quality": Metric(
-        limit_key="min",
-        bound="min",
-        unit="share",
-        formula="rows whose output equals the expected answer exactly / all rows of all measured requests; "
+    "e2e_latency": _latency(f"end - intended send {DUE}"),
+    "error_rate": _most("share", "failed and timed-out measured requests / all measured requests", 1),
+    "quality": _least(
+        "share",
+        "rows whose output equals the expected answer exactly / all rows of all measured requests; "
         "the rows of a failed request count as wrong",
-        fields={"min": Field(float, least=0, most=1)},
+        1,
     ),
-    "tokens_per_second": Metric(
-        limit_key="min",
-        bound="min",
-        unit="tokens/s",
-        formula="generated tokens, as the replies count them, of the answered measured requests "
+    "tokens_per_second": _least(
+        "tokens/s",
+        "generated tokens, as the replies count them, of the answered measured requests "
         "/ (last end - first intended send)",
-        fields={"min": Field(float, least=0)},
     ),
+    "service_latency": _latency(f"end - actual send {DUE}"),
+    "ttft": _latency(f"first content token - intended send {DUE}"),
+    "tpot": _latency(f"(last token - first token) / (generated tokens - 1) {DUE}"),
+    "itl": _latency("the gaps between content tokens, pooled over all answered measured requests"),
+    "requests_per_second": _least("requests/s", "answered measured requests / (last end - first intended send)"),
+    "goodput": _least(
+        "requests/s",
+        "measured requests that were answered, right, not degenerate and within every latency target "
+        "/ (last end - first intended send)",
+    ),
+    "attainment": _least("share", "good requests, as for goodput / all measured requests: errors are not good", 1),
+    "batch_invariance": _least("share", "rows that say the same alone and in their batch, both unloaded / compared", 1),
+    "load_invariance": _least("share", "rows that say the same in their batch unloaded and under load / compared", 1),
+    "cost_per_1k_good_requests_usd": _most("USD", "1000 x USD a second of all instances / goodput"),
+    "cost_per_1m_tokens_usd": _most("USD", "1,000,000 x USD a second of all instances / tokens per second"),
 }
 
 
 @dataclass(frozen=True)
 class Slo:
-    """One target: the metric's value must be at most, or at least (its bound), `limit`, in the metric's unit."""
+    """One target: the metric's value must be at most, or at least (its bound), `limit`, in the metric's unit.
+
+    `confidence`: a percentile, an error rate above 0 and an attainment below 1 pass only where a sample this good would
+    come from an endpoint exactly at the limit with at most 1 - confidence. The rest is compared as observed.
+    """
 
     metric: str
     limit: float
     percentile: float | None = None
+    confidence: float = CONFIDENCE
 
     @property
     def definition(self) -> Metric:
@@ -75,6 +94,23 @@ class Slo:
     def label(self) -> str:
         """`e2e_latency p90`, `error_rate`."""
         return self.metric if self.percentile is None else f"{self.metric} p{self.percentile:g}"
+
+    @property
+    def bad_share(self) -> float | None:
+        """The share of requests that may be bad at the limit; None for what is compared as observed: no number of
+        requests shows that none would ever be bad."""
+        share: float | None = None
+        if self.percentile is not None:
+            share = 1 - self.percentile / 100
+        elif self.metric == "error_rate":
+            share = self.limit
+        elif self.metric == "attainment":
+            share = 1 - self.limit
+        return None if share is None or not 0 < share < 1 else share
+
+    @property
+    def risk(self) -> float:
+        return 1 - self.confidence
 
     def met_by(self, value: float) -> bool:
         return value <= self.limit if self.definition.bound == "max" else value >= self.limit
@@ -86,15 +122,17 @@ class Slo:
             named = document.get("metric") if isinstance(document, dict) else document
             raise FormatError([f"{where}.metric is {named!r}; allowed: {', '.join(METRICS)}"])
         metric = METRICS[document["metric"]]
-        if found := shape.faults(document, {"metric": Field(str), **metric.fields}, where):
+        if found := shape.faults(document, {"metric": Field(str), **metric.fields}, where, OPTIONAL):
             raise FormatError(found)
         percentile = document.get("percentile")
         return cls(
             document["metric"],
             float(document[metric.limit_key]),
             percentile if percentile is None else float(percentile),
+            float(document.get("confidence", CONFIDENCE)),
         )
 
     def to_dict(self) -> dict[str, Any]:
         percentile = {} if self.percentile is None else {"percentile": self.percentile}
-        return {"metric": self.metric, **percentile, self.definition.limit_key: self.limit}
+        confidence = {} if self.confidence == CONFIDENCE else {"confidence": self.confidence}
+        return {"metric": self.metric, **percentile, self.definition.limit_key: self.limit, **confidence}

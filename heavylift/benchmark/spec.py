@@ -1,19 +1,22 @@
 """What is benchmarked and how: the JSON string that the gate's Lambda receives, as frozen values.
 
-Not the user's YAML (heavylift/spec): every `auto` is answered before a Benchmark is made.
+Not the user's YAML (heavylift/spec): every `auto` but the number of requests is answered before a Benchmark is made.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from heavylift.benchmark import shape
+from heavylift.benchmark.load import Load, load_from
+from heavylift.benchmark.looks import Plan, auto, fixed
 from heavylift.benchmark.shape import Field, FormatError
 from heavylift.benchmark.slo import Slo
 
 FORMAT = "heavylift.benchmark/1"
+APIS = ("heavylift", "tgi", "openai-chat", "openai-completions")
 
 NAME = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 SUBJECT_FIELDS = {
@@ -27,24 +30,39 @@ SUBJECT_FIELDS = {
     "instance_type": Field(str),
     "instance_count": Field(int, least=1),
 }
-LOAD_FIELDS = {"mode": Field(str, choices=("closed",)), "concurrency": Field(int, least=1, most=900)}
 FIELDS = {
     "format": Field(str, choices=(FORMAT,)),
     "subject": Field(dict),
     "workload": Field(str, pattern=NAME),
     "load": Field(dict),
     "warmup_requests": Field(int, least=0),
-    "requests": Field(int, least=1),
+    "requests": Field(int, least=1, most=1_000_000, words=("auto",)),
     "max_seconds": Field(float, least=1),
     "seed": Field(int),
     "slo": Field(list),
-    "on_fail": Field(str, choices=("rollback", "warn")),
+    "on_fail": Field(str, choices=("rollback", "hold", "warn")),
 }
+WARMUP_FIELDS = {
+    "until": Field(str, choices=("stationary",)),
+    "window": Field(int, least=3, most=10_000),
+    "max_requests": Field(int, least=9, most=100_000),
+}
+OPTIONAL = {
+    "on_inconclusive": Field(str, choices=("fail", "pass")),
+    "stream": Field(bool),
+    "api": Field(str, choices=APIS),
+    "warmup": Field(dict),
+    "probes": Field(int, least=0, most=64),
+    "max_lag_ms": Field(float, least=0.1, most=60_000),
+    "max_usd": Field(float, least=0.0001, most=1_000_000),
+}
+PRICE = {"usd_per_hour": Field(float, least=0, most=100_000)}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, as the report names it; `batch` is the number of prompts in one request."""
+    """What is measured, as the report names it; `batch` is the number of prompts in one request, `usd_per_hour` what
+    one instance costs."""
 
     model: str
     engine: str
@@ -55,29 +73,55 @@ class Subject:
     workers: int
     instance_type: str
     instance_count: int
+    usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
-class Load:
-    """A closed loop: `concurrency` clients, each of which sends again as soon as it has its reply."""
+class Warmup:
+    """Warm up until three windows of `window` requests agree; after `max_requests` without, the run is given up."""
 
-    mode: str
-    concurrency: int
+    until: str
+    window: int
+    max_requests: int
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A whole benchmark; `max_seconds` bounds warm-up and measurement together."""
+    """A whole benchmark; `max_seconds` and `max_usd` bound warm-up and measurement together. `requests` None is auto;
+    `workload` is a name, or the prompts themselves."""
 
     subject: Subject
-    workload: str
+    workload: str | dict[str, Any]
     load: Load
     warmup_requests: int
-    requests: int
+    requests: int | None
     max_seconds: float
     seed: int
     slo: tuple[Slo, ...]
     on_fail: str
+    on_inconclusive: str = "fail"
+    stream: bool = False
+    api: str = "heavylift"
+    warmup: Warmup | None = None
+    probes: int = 0
+    max_lag_ms: float = 10.0
+    max_usd: float | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """How many requests, and when the run looks at its verdict."""
+        return auto(self.slo) if self.requests is None else fixed(self.requests)
+
+    @property
+    def batch(self) -> int:
+        """Prompts in one request: a stream, and the APIs of others, take one."""
+        return self.subject.batch if self.api == "heavylift" and not self.stream else 1
+
+    @property
+    def usd_per_second(self) -> float | None:
+        """Of all instances."""
+        price = self.subject.usd_per_hour
+        return None if price is None else price * self.subject.instance_count / 3600
 
     @classmethod
     def from_json(cls, text: str) -> Benchmark:
@@ -91,12 +135,19 @@ class Benchmark:
     @classmethod
     def from_dict(cls, document: Any) -> Benchmark:
         """Raises FormatError with every fault, of the nested objects too."""
-        found = shape.faults(document, FIELDS, "benchmark")
         parts = document if isinstance(document, dict) else {}
+        own_prompts = {"workload": Field(dict)} if isinstance(parts.get("workload"), dict) else {}
+        found = shape.faults(document, {**FIELDS, **own_prompts}, "benchmark", OPTIONAL)
         if isinstance(parts.get("subject"), dict):
-            found += shape.faults(parts["subject"], SUBJECT_FIELDS, "subject")
+            found += shape.faults(parts["subject"], SUBJECT_FIELDS, "subject", PRICE)
+        if isinstance(parts.get("warmup"), dict):
+            found += shape.faults(parts["warmup"], WARMUP_FIELDS, "warmup")
+        load: Load | None = None
         if isinstance(parts.get("load"), dict):
-            found += shape.faults(parts["load"], LOAD_FIELDS, "load")
+            try:
+                load = load_from(parts["load"])
+            except FormatError as error:
+                found += error.faults
         slo = []
         for position, target in enumerate(parts["slo"] if isinstance(parts.get("slo"), list) else []):
             try:
@@ -105,11 +156,23 @@ class Benchmark:
                 found += error.faults
         if found:
             raise FormatError(found)
-        rest = {key: document[key] for key in FIELDS if key not in ("format", "subject", "load", "slo")}
-        return cls(subject=Subject(**document["subject"]), load=Load(**document["load"]), slo=tuple(slo), **rest)
+        assert load is not None
+        rest = {key: value for key, value in parts.items() if key not in ("format", "subject", "load", "slo")}
+        rest["requests"] = None if rest["requests"] == "auto" else rest["requests"]
+        rest |= {"warmup": Warmup(**rest["warmup"])} if "warmup" in rest else {}
+        return cls(subject=Subject(**parts["subject"]), load=load, slo=tuple(slo), **rest)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self), "slo": [target.to_dict() for target in self.slo]}
+        """Without the optional keys that say what they mean when they are missing."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        for field in fields(self):
+            if field.name in OPTIONAL and said[field.name] == field.default:
+                del said[field.name]
+        said |= {"subject": {key: value for key, value in asdict(self.subject).items() if value is not None}}
+        said |= {"load": self.load.to_dict(), "slo": [target.to_dict() for target in self.slo]}
+        said |= {"requests": "auto"} if self.requests is None else {}
+        said |= {"warmup": asdict(self.warmup)} if self.warmup is not None else {}
+        return {"format": FORMAT, **said}
 
     def to_json(self) -> str:
         """One line with sorted keys: equal benchmarks give equal bytes, so a digest of it is stable."""

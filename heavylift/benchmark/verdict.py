@@ -1,47 +1,29 @@
-"""The verdict on a recording: PASS, FAIL or VOID, and why. A pure function of the recording.
+"""The verdict on a recording: PASS, FAIL, INCONCLUSIVE or VOID, and why. A pure function of the recording.
 
-Not statistics: each target is compared plainly with the number measured. VOID means that the measurement cannot judge.
+Not the numbers (measurement.py) nor one target's statistics (judgement.py). VOID means that the measurement cannot
+judge; INCONCLUSIVE, that it is sound and too small.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from heavylift.benchmark.judgement import Judgement, judge_target, percent
+from heavylift.benchmark.looks import Plan, once
 from heavylift.benchmark.measurement import Measurement
-from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.percentile import percentile
+from heavylift.benchmark.samples import Recording, Sample
 from heavylift.benchmark.slo import Slo
+from heavylift.benchmark.spec import Benchmark
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """One target and what was measured; `value` is None for what cannot be measured, infinite for a latency at whose
-    rank a request failed. `passed` is None when there is no value."""
-
-    slo: Slo
-    value: float | None
-
-    @property
-    def passed(self) -> bool | None:
-        return None if self.value is None else self.slo.met_by(self.value)
-
-    @property
-    def sentence(self) -> str:
-        """`e2e_latency p90 is 812.3 ms, limit 1.0 ms`."""
-        unmeasured = self.value is None or math.isinf(self.value)
-        value, limit = _figures(None if unmeasured else self.value, self.slo.limit, self.slo.definition.unit)
-        target = f"{'limit' if self.slo.definition.bound == 'max' else 'at least'} {limit}"
-        if self.value is None:
-            return f"{self.slo.label} could not be measured, {target}"
-        if unmeasured:
-            return f"{self.slo.label} has no value, because the request at that rank failed, {target}"
-        return f"{self.slo.label} is {value}, {target}"
+__all__ = ["Judgement", "Verdict", "judge", "percent", "settled"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verdict` is VOID when `void` has a reason, else FAIL when a judgement failed, else PASS."""
+    """`verdict` is VOID when `void` has a reason, else FAIL when a judgement failed, else INCONCLUSIVE when one is
+    undecided, else PASS."""
 
     judgements: tuple[Judgement, ...]
     void: tuple[str, ...]
@@ -50,63 +32,70 @@ class Verdict:
     def verdict(self) -> str:
         if self.void:
             return "VOID"
-        return "PASS" if all(judgement.passed for judgement in self.judgements) else "FAIL"
+        outcomes = {judgement.outcome for judgement in self.judgements}
+        if "fail" in outcomes:
+            return "FAIL"
+        return "PASS" if outcomes <= {"pass"} else "INCONCLUSIVE"
 
     @property
     def missed(self) -> tuple[Judgement, ...]:
-        return tuple(judgement for judgement in self.judgements if judgement.passed is False)
+        return tuple(judgement for judgement in self.judgements if judgement.outcome == "fail")
+
+    @property
+    def undecided(self) -> tuple[Judgement, ...]:
+        return tuple(judgement for judgement in self.judgements if judgement.outcome == "inconclusive")
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Why it is not PASS: the reasons for VOID, then each missed target."""
-        return (*self.void, *(judgement.sentence for judgement in self.missed))
+        """Why it is not PASS: the reasons for VOID, then each missed target; else each undecided one."""
+        told = self.missed if self.missed or self.void else self.undecided
+        return (*self.void, *(judgement.sentence for judgement in told))
 
 
 def judge(recording: Recording, slo: Sequence[Slo] | None = None) -> Verdict:
     """Judge a recording by its own benchmark's targets, or by others."""
     measurement = Measurement(recording)
+    plan = recording.run.plan
+    plan = once(max(1, len(recording.measured))) if plan is None else plan
     targets = recording.run.benchmark.slo if slo is None else slo
-    judgements = tuple(Judgement(target, measurement.value(target)) for target in targets)
-    return Verdict(judgements, tuple(_void(recording, judgements)))
+    judgements = tuple(judge_target(target, measurement, plan) for target in targets)
+    return Verdict(judgements, tuple(_void(recording, measurement, judgements)))
 
 
-def _void(recording: Recording, judgements: Sequence[Judgement]) -> list[str]:
+def settled(benchmark: Benchmark, plan: Plan, measured: Sequence[Sample]) -> bool:
+    """Whether the first so many measured samples decide: a target is missed for good, or all are met. Asked at the
+    plan's looks only, whose shares of the error are counted on."""
+    measurement = Measurement.of(benchmark, measured)
+    count = len(measured)
+    judgements = [judge_target(target, measurement, plan) for target in benchmark.slo]
+    if any(each.final for each in judgements) and any(count == look for look, _ in plan.fail_looks):
+        return True
+    could_pass = any(count == look for look, _ in plan.pass_looks)
+    return could_pass and all(each.outcome in ("pass", "unmeasured") for each in judgements)
+
+
+def _void(recording: Recording, measurement: Measurement, judgements: Sequence[Judgement]) -> Iterator[str]:
     run, benchmark, sent = recording.run, recording.run.benchmark, len(recording.measured)
-    reasons = []
     if run.observed_endpoint_config != run.endpoint_config:
-        reasons.append(
+        yield (
             f"after the last request the endpoint had the config {run.observed_endpoint_config}, "
             f"not {run.endpoint_config}: something else was measured"
         )
-    if sent < benchmark.requests:
-        count = f"only {sent} of {benchmark.requests} measured requests were" if sent else "no measured request was"
-        reasons.append(f"{count} sent in {run.time_limit_s:g} s, the time limit")
+    if run.stopped == "unsteady" and run.stationary is not None:
+        yield f"the endpoint never became steady in {run.stationary.after_requests} requests: {run.stationary.reason}"
+        return
+    planned = 1 if benchmark.requests is None else benchmark.requests
+    if (sent < planned and run.stopped not in ("decided", "budget")) or not sent:
+        count = f"only {sent} of {planned} measured requests were" if sent else "no measured request was"
+        yield f"{count} sent in {run.time_limit_s:g} s, the time limit"
+    if sent and benchmark.load.mode == "open":
+        lag = percentile(measurement.lags_ms, 99)
+        if lag > benchmark.max_lag_ms:
+            yield (
+                f"the generator lagged: 1 % of its requests were sent {lag:.1f} ms late or more, "
+                f"at most {benchmark.max_lag_ms:g} ms: less than the load was offered"
+            )
     if sent:
-        reasons += [
-            f"{judgement.slo.label} cannot be judged: the replies do not count their tokens"
-            for judgement in judgements
-            if judgement.value is None
-        ]
-    return reasons
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """0.9917 is `99.17 %`; only all is `100 %`, and only nothing is `0 %`."""
-    least = 10.0**-digits
-    shown = share * 100 if share in (0, 1) else min(max(round(share * 100, digits), least), 100 - least)
-    return f"{shown:.{digits}f}".rstrip("0").rstrip(".") + " %"
-
-
-def _figures(value: float | None, limit: float, unit: str) -> tuple[str, str]:
-    """`812.3 ms` and `1.0 ms`; shares as percentages. With as many digits as it takes to show the limit, and to tell
-    the value from it."""
-    shown, texts = limit if value is None else value, ("", "")
-    for digits in (1, 2, 3, 6):
-        if unit == "share":
-            texts = percent(shown, digits + 1), percent(limit, digits + 1)
-        else:
-            texts = f"{shown:.{digits}f} {unit}", f"{limit:.{digits}f} {unit}"
-        exact = math.isclose(round(limit, digits), limit) or unit == "share"
-        if exact and (texts[0] != texts[1] or shown == limit):
-            break
-    return texts
+        for judgement in judgements:
+            if judgement.outcome == "unmeasured":
+                yield f"{judgement.slo.label} cannot be judged: {judgement.unmeasured}"

@@ -1,32 +1,47 @@
 """The prompts of a benchmark and their exact answers, dealt into batches of mixed tasks.
 
-Not when they are sent (schedule.py).
+Not when they are sent (schedule.py), nor how prompts of given lengths are made (synthetic.py).
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from heavylift.benchmark import shape
 from heavylift.benchmark.shape import Field, FormatError
+from heavylift.benchmark.synthetic import synthetic_lines
 
 FOLDER = Path(__file__).parent / "workloads"
-FIELDS = {"task": Field(str), "input": Field(str), "answer": Field(str)}
+FIELDS = {"task": Field(str), "input": Field(str)}
+OPTIONAL = {"answer": Field(str), "new_tokens": Field(int, least=1, most=1024)}
+MOST_DATASET, MOST_UNPACKED = 65_536, 8 * 1024 * 1024  # a custom resource's properties travel in one event
+DATASET_FIELDS = {
+    "name": Field(str, pattern=r"[\w.-]{1,120}"),
+    "sha256": Field(str, pattern=r"[0-9a-f]{64}"),
+    "gzip_base64": Field(str),
+}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt, the task it is of, and the only answer that is right."""
+    """One prompt, the task it is of, the only answer that is right (None: there is none), the most tokens to
+    generate (None: the benchmark's own number), and its number in the workload."""
 
     task: str
     input: str
-    answer: str
+    answer: str | None
+    new_tokens: int | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,16 +58,36 @@ class Workload:
         return tuple(dict.fromkeys(example.task for example in self.examples))
 
     @classmethod
-    def load(cls, name: str) -> Workload:
-        """Raises FormatError for a name that is not among the workloads of this package, or a file with a bad line."""
+    def load(cls, named: str | dict[str, Any], seed: int = 0) -> Workload:
+        """By the name of one of this package's workloads, or from a benchmark's own `dataset` or `synthetic` prompts.
+
+        Raises FormatError for an unknown name, and for a bad line.
+        """
+        if isinstance(named, dict):
+            return cls._own(named, seed)
         files = {path.stem: path for path in sorted(FOLDER.glob("*.jsonl"))}
-        if name not in files:
-            raise FormatError([f"the workload is {name!r}; known: {', '.join(files)}"])
-        return cls.parse(name, files[name].read_bytes())
+        if named not in files:
+            raise FormatError([f"the workload is {named!r}; known: {', '.join(files)}"])
+        return cls.parse(named, files[named].read_bytes())
+
+    @classmethod
+    def _own(cls, document: dict[str, Any], seed: int) -> Workload:
+        kinds = ("dataset", "synthetic")
+        if len(document) != 1 or next(iter(document)) not in kinds:
+            raise FormatError([f"the workload has the keys {sorted(document)}; it must have one of {', '.join(kinds)}"])
+        if "synthetic" in document:
+            return cls.parse("synthetic", synthetic_lines(document["synthetic"], seed))
+        dataset = document["dataset"]
+        if found := shape.faults(dataset, DATASET_FIELDS, "workload.dataset"):
+            raise FormatError(found)
+        lines = unpacked(dataset["gzip_base64"])
+        if hashlib.sha256(lines).hexdigest() != dataset["sha256"]:
+            raise FormatError([f"the dataset {dataset['name']} is not what its sha256 says"])
+        return cls.parse(dataset["name"], lines)
 
     @classmethod
     def parse(cls, name: str, lines: bytes) -> Workload:
-        """From UTF-8 JSON lines of `{"task", "input", "answer"}`."""
+        """From UTF-8 JSON lines of `{"task", "input", "answer", "new_tokens"}`, the last two optional."""
         found, examples = [], []
         for number, line in enumerate(lines.splitlines(), start=1):
             try:
@@ -60,26 +95,48 @@ class Workload:
             except ValueError as error:
                 found.append(f"{name} line {number} is not JSON: {error}")
                 continue
-            if bad := shape.faults(document, FIELDS, f"{name} line {number}"):
+            if bad := shape.faults(document, FIELDS, f"{name} line {number}", OPTIONAL):
                 found += bad
             else:
-                examples.append(Example(**document))
+                examples.append(Example(**{"answer": None, **document}, number=number))
         if not examples:
             found.append(f"the workload {name!r} has no examples")
         if found:
             raise FormatError(found)
         return cls(name, hashlib.sha256(lines).hexdigest(), tuple(examples))
 
-    def batches(self, size: int, *, seed: int) -> Iterator[tuple[Example, ...]]:
+    def batches(self, size: int, *, seed: int, last_first: bool = False) -> Iterator[tuple[Example, ...]]:
         """Endless batches of `size` examples. Tasks take turns, also across batches; each task's examples come in a
-        seeded order, all of them before any comes again."""
-        tasks = itertools.cycle([self._deal(task, seed) for task in self.tasks])
+        seeded order, all of them before any comes again; `last_first`: in the opposite order."""
+        tasks = itertools.cycle([self._deal(task, seed, last_first) for task in self.tasks])
         while True:
             yield tuple(next(next(tasks)) for _ in range(size))
 
-    def _deal(self, task: str, seed: int) -> Iterator[Example]:
+    def _deal(self, task: str, seed: int, last_first: bool) -> Iterator[Example]:
         rng = Random(f"{self.name}/{task}/{seed}")
         deck = [example for example in self.examples if example.task == task]
         while True:
             rng.shuffle(deck)
-            yield from deck
+            yield from reversed(deck) if last_first else deck
+
+
+def packed(name: str, lines: bytes) -> dict[str, Any]:
+    """A benchmark's `workload` that carries these JSON lines itself. Raises FormatError for bad lines, or too many."""
+    Workload.parse(name, lines)
+    text = base64.b64encode(gzip.compress(lines, 9, mtime=0)).decode()
+    if len(text) > MOST_DATASET or len(lines) > MOST_UNPACKED:
+        message = f"{name} takes {len(text)} bytes compressed; at most {MOST_DATASET}: take fewer of its lines"
+        raise FormatError([message])
+    return {"dataset": {"name": name, "sha256": hashlib.sha256(lines).hexdigest(), "gzip_base64": text}}
+
+
+def unpacked(text: str) -> bytes:
+    """The JSON lines of a dataset. Raises FormatError for what is no such text, or grows beyond 8 MiB."""
+    try:
+        packer = zlib.decompressobj(wbits=31)
+        lines = packer.decompress(base64.b64decode(text, validate=True), MOST_UNPACKED)
+    except (ValueError, zlib.error) as error:
+        raise FormatError([f"the dataset is not gzip in base64: {error}"]) from None
+    if packer.unconsumed_tail or not packer.eof:
+        raise FormatError([f"the dataset is longer than {MOST_UNPACKED} bytes, or cut short"])
+    return lines

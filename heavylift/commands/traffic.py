@@ -66,12 +66,12 @@ def bench(chosen: argparse.Namespace) -> int:
         aim.at_running(project)
     benchmark = Benchmark.from_json(plan.benchmark_json())
     client = _client(plan.name, chosen.url, benchmark.load.concurrency)
-    show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.requests, 0
+    show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.plan.requests, 0
 
     def heard(_sample: Sample) -> None:
         nonlocal done
         done += 1
-        show(done, total)
+        show(done, max(done, total))
 
     run = run_name(None)
     with console.working("benchmark"):
@@ -110,4 +110,5 @@ def judge(chosen: argparse.Namespace) -> int:
 def _exit(verdict: Verdict) -> int:
     """The command's exit code; the sentences are in the table's conclusion already."""
     codes = {"PASS": 0, "FAIL": SloMissed.exit_code, "VOID": Inconclusive.exit_code}
+    codes["INCONCLUSIVE"] = Inconclusive.exit_code
     return codes[verdict.verdict]

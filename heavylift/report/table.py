@@ -26,7 +26,7 @@ COLUMNS = {
     "data_quality": "Data quality",
 }
 TEXTS = ("model", "engine", "quantization", "data_quality")
-COLOURS = {"PASS": "green", "FAIL": "red", "VOID": "yellow"}
+COLOURS = {"PASS": "green", "FAIL": "red", "VOID": "yellow", "INCONCLUSIVE": "yellow"}
 MARKS = {True: "met", False: "missed", None: "not judged"}
 
 
@@ -76,6 +76,8 @@ def headline(report: Mapping[str, Any]) -> str:
     measured = f"{requests['measured']} requests, {report['seconds']:.1f} s"
     if report["verdict"] == "VOID":
         return f"this run cannot judge {report['name']} ({measured})"
+    if report["verdict"] == "INCONCLUSIVE":
+        return f"too few requests to decide whether {report['name']} meets its targets ({measured})"
     if missed:
         return f"{report['name']} missed {missed} of {targets} targets ({measured})"
     return f"{report['name']} met its {'target' if targets == 1 else f'{targets} targets'} ({measured})"

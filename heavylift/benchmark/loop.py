@@ -1,0 +1,149 @@
+"""Sends a schedule's requests, each at its time or as soon as a client is free, and records what came back.
+
+Not what is sent, nor when it ends (schedule.py). Threads, not an event loop: boto3 blocks, and a stream of 64 parts
+costs it 2-3 ms of processor either way (benchmarks/generator.py measures the lag that this leaves).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+from heavylift.benchmark.client import Client
+from heavylift.benchmark.failure import InvocationFailed
+from heavylift.benchmark.reply import read_reply, streamed_row, unanswered
+from heavylift.benchmark.samples import Row, Sample
+from heavylift.benchmark.schedule import Request, Schedule
+from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.stream import Streamed, read_stream
+
+Heard = Callable[[Sample], None]
+
+
+class Loop:
+    """Clients on threads. One at a time takes the next request and waits for its time; then it sends, and the next one
+    takes its turn. A closed load has so many clients; an open load hires one whenever nobody is left to take a turn.
+
+    `heard` is called with each sample, one at a time, on a client's thread.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        schedule: Schedule,
+        client: Client,
+        *,
+        heard: Heard,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._benchmark, self._schedule, self._client, self._heard = benchmark, schedule, client, heard
+        self._clock, self._start = clock, clock()
+        self._turn, self._lock, self._end = threading.Lock(), threading.Lock(), threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._sending = 0
+        self._samples: list[Sample] = []
+        self._broken: BaseException | None = None
+
+    def now(self) -> float:
+        """Seconds since the start, in whole microseconds."""
+        return round(self._clock() - self._start, 6)
+
+    def drive(self) -> tuple[Sample, ...]:
+        """Run to the end; samples in order of intended send. Raises what broke a client's thread, if anything did."""
+        for request in self._schedule.probes:
+            self._send(request, self.now())
+        load = self._benchmark.load
+        try:
+            for _ in range(1 if load.mode == "open" else load.concurrency):
+                self._hire()
+            for thread in self._threads:  # it grows while it is walked through
+                thread.join()
+        except BaseException as interrupt:  # Ctrl-C: nobody sends any more, and nobody waits for what is under way
+            self._broken = interrupt
+            self._end.set()
+        if self._broken is not None:
+            raise self._broken
+        return tuple(sorted(self._samples, key=lambda sample: (sample.intended_s, sample.index)))
+
+    def _hire(self) -> None:
+        thread = threading.Thread(target=self._be_a_client, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _be_a_client(self) -> None:
+        free = 0.0 if self._benchmark.load.mode == "closed" and not self._samples else self.now()
+        try:
+            while (request := self._take(free)) is not None:
+                free = self._send(request, free if request.intended_s is None else request.intended_s)
+        except BaseException as error:
+            self._broken = error
+            self._end.set()
+
+    def _take(self, free: float) -> Request | None:
+        """The next request, when its time has come; None when the run is over."""
+        with self._turn:
+            with self._lock:
+                request = None if self._broken is not None else self._schedule.take(free)
+                alone = len(self._threads) == self._sending + 1
+            if request is None or request.intended_s is None:
+                return request
+            if alone and len(self._threads) < self._benchmark.load.concurrency:
+                self._hire()
+            if (wait := request.intended_s - self.now()) > 0 and self._end.wait(wait):
+                return None
+            with self._lock:
+                self._sending += 1
+            return request
+
+    def _send(self, request: Request, intended: float) -> float:
+        """Send one request and record it; gives the time at which its reply had come."""
+        rows, failure, streamed, parts = unanswered(request.batch), None, None, list[tuple[float, bytes]]()
+        sent = self.now()
+        try:
+            if self._benchmark.stream:
+                for part in self._client.stream(request.body):
+                    parts.append((self.now(), part))
+                end = self.now()
+                streamed = read_stream(parts)
+                rows = (streamed_row(streamed, request.batch[0]),)
+            else:
+                reply = self._client.invoke(request.body)
+                end = self.now()
+                rows = read_reply(reply, request.batch, self._benchmark.api)
+        except InvocationFailed as error:
+            end, failure = self.now(), error
+        self._record(request, (intended, sent, end), rows, failure, streamed, parts[0][0] if parts else None)
+        return end
+
+    def _record(
+        self,
+        request: Request,
+        times: tuple[float, float, float],
+        rows: tuple[Row, ...],
+        failure: InvocationFailed | None,
+        streamed: Streamed | None,
+        first_byte: float | None,
+    ) -> None:
+        status, error = "ok", None
+        http_status: int | None = 200
+        if failure is not None:
+            status, http_status = "timeout" if failure.kind == "timeout" else "error", failure.http_status
+            error = {"kind": failure.kind, "message": failure.message[:500]}
+        content = [] if streamed is None else streamed.content_s
+        sample = Sample(
+            request.index, request.phase, *times, status, http_status, error, rows,
+            first_byte_s=first_byte,
+            first_token_s=content[0] if content else None,
+            gaps_us=tuple(round((after - before) * 1e6) for before, after in itertools.pairwise(content))
+            if content
+            else None,
+        )  # fmt: skip
+        with self._lock:
+            self._sending -= request.intended_s is not None
+            self._samples.append(sample)
+            self._schedule.tell(sample)
+            self._heard(sample)
+            if self._schedule.over:
+                self._end.set()
