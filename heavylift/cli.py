@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -97,6 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = arguments_of(command).parse_intermixed_args(given[1:])
     chosen.command = command
     module, function = COMMANDS[command][0].split(":")
+    if "AWS_REGION" in os.environ:  # the CDK CLI obeys it first, boto3 not at all: they must not go to two regions
+        os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     try:
@@ -109,8 +112,17 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `heavylift ls | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nobody to go to
         return 1
+    except OSError as error:  # no space, no right to write, no such folder
+        where = "" if error.filename is None else f"'{error.filename}': "
+        print(f"{where}{error.strerror or error}", file=sys.stderr)
+        return HeavyliftError.exit_code
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore."):
+            raise
+        print(f"AWS: {error}", file=sys.stderr)  # no credentials, no region, no right, no network
+        return HeavyliftError.exit_code
     return code
 
 

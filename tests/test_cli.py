@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -119,3 +120,43 @@ def test_judge_gives_the_verdict_again_with_its_exit_code(capsys: pytest.Capture
 
     assert code == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "PASS"
+
+
+def test_an_account_without_credentials_or_region_is_a_sentence(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.chdir(models.parent)
+
+    code = main(["status", "--account"])
+
+    assert (code, capsys.readouterr().err) == (1, "AWS: You must specify a region.\n")
+
+
+def test_what_the_file_system_refuses_is_a_sentence(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (models.parent / ".heavylift").write_text("no folder")
+
+    code = main(["synth", str(models / "tiny-t5.yaml")])
+
+    assert (code, capsys.readouterr().err) == (1, f"'{models.parent}/.heavylift': File exists\n")
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    command = f"{sys.executable} -m heavylift.cli schema | true"
+
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.stderr == ""
+
+
+def test_boto3_goes_to_the_region_that_the_cdk_goes_to(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
+    main(["validate", str(models / "tiny-t5.yaml")])
+
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -132,6 +133,26 @@ def wait_for_children(pid: int) -> list[int]:
     return found
 
 
+def test_a_daemon_whose_starter_was_killed_is_waited_for(tmp_path: Path) -> None:
+    port, state = free_port(), tmp_path / "embedded.json"
+    code = f"from tests.test_local_embedded import *; start(new_embedded(Path({str(tmp_path)!r})), {port})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as starter:
+        deadline = time.monotonic() + 30
+        while not state.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        starter.kill()
+    aws = new_embedded(tmp_path)
+
+    running = start(aws, port)
+
+    try:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=5):
+            pass
+    finally:
+        aws.stop()
+
+
 def test_a_recycled_process_number_is_neither_found_nor_ended(tmp_path: Path) -> None:
     aws = new_embedded(tmp_path)
     state = {"format": "heavylift.embedded/1", "pid": os.getpid(), "started": "1", "port": 4566, "token": "x"}
@@ -143,7 +164,10 @@ def test_a_recycled_process_number_is_neither_found_nor_ended(tmp_path: Path) ->
     assert not (tmp_path / "embedded.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"format": "heavylift.embedded/2", "pid": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"format": "heavylift.embedded/2", "pid": 1}', '{"format": "heavylift.embedded/1", "pid": 1}'],
+)
 def test_a_state_file_that_cannot_be_read_is_no_daemon(tmp_path: Path, text: str) -> None:
     (tmp_path / "embedded.json").write_text(text)
 

@@ -155,7 +155,14 @@ def test_a_request_beyond_six_mebibytes_is_refused_before_the_model_sees_it(aws:
 
 
 @pytest.mark.parametrize(
-    "header", [{"Host": "attacker.example:4566"}, {"Origin": "https://attacker.example"}, {"Origin": "null"}]
+    "header",
+    [
+        {"Host": "attacker.example:4566"},
+        {"Origin": "https://attacker.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Referer": "https://attacker.example/"},
+    ],
 )
 def test_a_page_in_the_users_browser_reaches_nothing(aws: Embedded, header: dict[str, str]) -> None:
     form = b"Action=DeleteStack&Version=2010-05-15&StackName=invoke"

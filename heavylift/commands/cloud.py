@@ -14,7 +14,7 @@ from pathlib import Path
 from heavylift.commands import aim
 from heavylift.deploy import cdk, purge, stacks
 from heavylift.deploy.console import Console
-from heavylift.deploy.flow import Deployment, Missed, Outcome
+from heavylift.deploy.flow import Deployment, Missed, Outcome, Unjudged
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.state import state, text
 from heavylift.deploy.told import calls, tell
@@ -86,14 +86,14 @@ def _deploy(deployment: Deployment, *, local: bool) -> int:
     try:
         with console.step("serving stack: model, endpoint, benchmark gate"):
             outcome = deployment.serve(outputs["ReportsBucketName"])
-    except Missed as missed:
-        _show(missed.outcome)
+    except (Missed, Unjudged) as refused:
+        _show(refused.outcome)
         raise
     console.say(f"up in {sum(console.seconds.values()):.1f} s")
     _show(outcome)
-    file = deployment.prepared.file.relative_to(deployment.project.root)
     workload = None if plan.benchmark is None else plan.benchmark.workload
-    print(f"\nendpoint {plan.name} is {outcome.status}\n{calls(plan.name, file, workload, local=local)}")
+    how = calls(plan.name, deployment.prepared.file, workload, local=local)
+    print(f"\nendpoint {plan.name} is {outcome.status}\n{how}")
     return 0
 
 

@@ -15,7 +15,7 @@ from heavylift.deploy import cdk, reports, stacks
 from heavylift.deploy.console import Console
 from heavylift.deploy.events import Transcript
 from heavylift.deploy.prepare import Prepared
-from heavylift.errors import DeployError, SloMissed
+from heavylift.errors import DeployError, Inconclusive, SloMissed
 from heavylift.local.embedded import ACCOUNT
 from heavylift.local.environment import REGION
 from heavylift.project import Project
@@ -121,8 +121,11 @@ class Deployment:
     def _explain(self, name: str, outcome: Outcome) -> None:
         reasons = stacks.failures(boto3.client("cloudformation"), name)
         told = "\n".join(f"  {reason}" for reason in reasons) or f"  {self._log(name)} says why"
-        if outcome.measured_now and outcome.run is not None and outcome.run.report["verdict"] == "FAIL":
+        verdict = outcome.run.report["verdict"] if outcome.measured_now and outcome.run is not None else None
+        if verdict == "FAIL":
             raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
+        if verdict == "VOID":
+            raise Unjudged(f"nothing was proven, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
         raise DeployError(f"{name} was not deployed ({outcome.status}):\n{told}")
 
     def _check(self, code: int, what: str, stack: str | None) -> None:
@@ -136,6 +139,14 @@ class Deployment:
 
 class Missed(SloMissed):
     """SloMissed, with the outcome that the command still shows."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(message)
+
+
+class Unjudged(Inconclusive):
+    """Inconclusive, with the outcome that the command still shows."""
 
     def __init__(self, message: str, outcome: Outcome) -> None:
         self.outcome = outcome

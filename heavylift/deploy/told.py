@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
 from rich.console import Console
 
 from heavylift.benchmark.workload import Workload
@@ -34,25 +37,39 @@ def tell(report: Mapping[str, Any], folder: Path, *, measured_now: bool = True) 
 
 
 def calls(endpoint: str, file: Path, workload: str | None, *, local: bool) -> str:
-    """Three ways to call an endpoint, to be copied: our CLI, boto3, curl."""
+    """Three ways to call an endpoint, each to be copied as it stands: a shell's line, a Python script, curl."""
     text = "Hello" if workload is None else next(Workload.load(workload).batches(1, seed=0))[0].input
     body = json.dumps({"inputs": [text], "parameters": {"max_new_tokens": 48}})
+    runtime = boto3.client("sagemaker-runtime").meta
+    options = {"region_name": runtime.region_name}
+    sign = ""
     if local:
-        url = os.environ["AWS_ENDPOINT_URL"]
-        keys = 'aws_access_key_id="test", aws_secret_access_key="test"'
-        region, options, sign = "us-east-1", f', endpoint_url="{url}",\n      {keys}', ""
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        options |= {"endpoint_url": runtime.endpoint_url, **keys}
     else:
-        region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-        url, options = f"https://runtime.sagemaker.{region}.amazonaws.com", ""
+        # no header without a session token: curl 7.88 signs an empty one, and does not send it
         sign = (
-            f'--aws-sigv4 aws:amz:{region}:sagemaker --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\\n'
-            '       -H "X-Amz-Security-Token: $AWS_SESSION_TOKEN" '
+            f"--aws-sigv4 aws:amz:{runtime.region_name}:sagemaker "
+            '--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\\n'
+            "  ${AWS_SESSION_TOKEN:+-HX-Amz-Security-Token:$AWS_SESSION_TOKEN} "
         )
+    given = "".join(f", {name}={json.dumps(value)}" for name, value in options.items())
+    invoke = shlex.join([program(), "invoke", os.path.relpath(file), *(["--local"] if local else []), text])
     return f"""call it with heavylift, boto3 or curl:
-  heavylift invoke {file}{" --local" if local else ""} "{text}"
 
-  boto3.client("sagemaker-runtime", "{region}"{options}).invoke_endpoint(
-      EndpointName="{endpoint}", ContentType="application/json", Body='{body}')["Body"].read()
+{invoke}
 
-  curl {sign}-H "Content-Type: application/json" -d '{body}' \\
-       {url}/endpoints/{endpoint}/invocations"""
+import boto3
+runtime = boto3.client("sagemaker-runtime"{given})
+reply = runtime.invoke_endpoint(EndpointName="{endpoint}", ContentType="application/json", Body={body!r})
+print(reply["Body"].read().decode())
+
+curl {sign}-H "Content-Type: application/json" -d {shlex.quote(body)} \\
+  {runtime.endpoint_url}/endpoints/{endpoint}/invocations"""
+
+
+def program() -> str:
+    """What to type for this command: its name where PATH leads to it, else its path."""
+    own = Path(sys.executable).with_name("heavylift")
+    found = shutil.which("heavylift")
+    return "heavylift" if found is not None and Path(found).resolve() == own.resolve() else os.path.relpath(own)

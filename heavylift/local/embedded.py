@@ -75,6 +75,7 @@ class EmbeddedAws:
                         f"the embedded AWS already runs on port {running.port}, not {port}; leave out --port, "
                         "or end it with `heavylift down` first"
                     )
+                self._wait_healthy(running)  # whoever started it may have been killed meanwhile
                 return running
             chosen = PORT if port is None else port
             _check_free(chosen)
@@ -100,11 +101,17 @@ class EmbeddedAws:
         """The daemon, if it runs: the very process that wrote the state, not another with its number."""
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            if state.pop("format") != _FORMAT:
+                return None
+            running = Running(**state)
+        except (
+            FileNotFoundError,
+            ValueError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ):  # of another version, or half of one
             return None
-        if state.pop("format", None) != _FORMAT:
-            return None
-        running = Running(**state)
         return running if process.started_at(running.pid) == running.started else None
 
     def environment(self, running: Running, base: Mapping[str, str] = os.environ) -> dict[str, str]:

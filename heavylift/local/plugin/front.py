@@ -81,9 +81,13 @@ class Front:
 
 
 def _local(given: Mapping[str, str]) -> bool:
-    """Whether Host and, where there is one, Origin name this machine."""
-    origin = given.get("origin")
-    return _loopback(f"//{given.get('host', '')}") and (origin is None or _loopback(origin))
+    """Whether Host and, where there are any, Origin and Referer name this machine.
+
+    A page's image or link sends no Origin, and may send no Referer, but Sec-Fetch-Site: `?Action=CreateStack` is a GET.
+    """
+    pages = [given[name] for name in ("origin", "referer") if name in given]
+    own = given.get("sec-fetch-site") != "cross-site" and all(map(_loopback, pages))
+    return own and _loopback(f"//{given.get('host', '')}")
 
 
 def _loopback(url: str) -> bool:
