@@ -99,7 +99,7 @@ def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
     if slo.metric == "itl":  # gaps of one reply share its fate: as if each request were one gap
         requests, effect = len(measurement.answered), len(marks) / max(1, len(measurement.answered))
     else:
-        requests, effect = len(marks), design_effect(_tail(slo, marks, measurement))
+        requests, effect = len(marks), design_effect(_clustered(slo, marks, measurement))
     count, effective = sum(marks), max(1, math.floor(len(marks) / effect))
     sent = len(measurement.samples)
     may_pass, may_fail = slo.risk * plan.pass_share(sent), slo.risk * plan.fail_share(sent)
@@ -139,15 +139,13 @@ def _bad(slo: Slo, measurement: Measurement) -> list[bool]:
     return [value > slo.limit for value in values]
 
 
-def _tail(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> Sequence[bool]:
-    """The marks whose clustering is measured: the violations, or, where they are too few to tell, the slowest share of
-    requests of the same size."""
+def _clustered(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> Sequence[bool]:
+    """The marks whose clustering is measured: the violations; where they are fewer than the target allows, and say too
+    little, all that took more than half the limit. What is far from the limit does not miss it together."""
     assert slo.bad_share is not None
     if slo.percentile is None or sum(marks) >= slo.bad_share * len(marks):
         return marks
-    values = [round(value, 3) for value in measurement.of_due(slo.metric)]  # microseconds: what the clock resolves
-    edge = sorted(values)[-max(1, round(slo.bad_share * len(values)))]
-    return [value >= edge for value in values]
+    return [value > slo.limit / 2 for value in measurement.of_due(slo.metric)]
 
 
 def _interval(slo: Slo, measurement: Measurement) -> tuple[float | None, float | None] | None:
