@@ -93,7 +93,8 @@ def test_weights_are_counted_for_each_rank_from_the_familys_table() -> None:
 
     assert weights.bytes == 4 * family_of(XXL).bytes_per_rank(XXL, 4, 4)
     assert weights.bytes > 44e9  # 11 B parameters in fp32
-    assert plan.memory.needed("host") == sum(row.bytes for row in plan.memory.rows)
+    assert plan.memory.needed("host") == sum(row.bytes for row in plan.memory.rows if row.where == "host")
+    assert next(row.bytes for row in plan.memory.rows if row.where == "shm") == 4 * 2 * 2**20
 
 
 def test_a_plan_that_does_not_fit_names_the_missing_gigabytes_and_the_cheapest_type_that_fits() -> None:

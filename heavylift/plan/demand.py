@@ -11,8 +11,10 @@ from heavylift.errors import InputError
 from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
 from heavylift.plan.lock import Lock
-from heavylift.plan.memory import Need
+from heavylift.plan.memory import Need, Placing
+from heavylift.plan.model import ModelFacts
 from heavylift.plan.plan import Decision, Memory
+from heavylift.plan.validity import loading_bytes
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
 from heavylift_runtime.errors import LoadError, OptionsError
@@ -21,6 +23,7 @@ from heavylift_runtime.families.table import Family
 
 SMALL = 2 * memory.GIB  # bytes of weights up to which a CPU answers quickly enough; assumed
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
+PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planned for
 NEW_TOKENS = 64  # generated where a request gives no number
 
 
@@ -67,14 +70,17 @@ class Demand:
         """Degrees to try, smallest first."""
         return tuple(self.needs)
 
-    def memory(self, fact: InstanceFact, degree: int) -> Memory:
-        """The ledger on one instance of this type."""
-        workers = self.spec.serving.workers
-        if self.family is not None:
-            return memory.ledger(fact, self.needs[degree], degree, degree, workers)
-        if fact.hardware == "cpu":  # a script is one process; on a CPU it holds all of the model, whatever the degree
-            return memory.ledger(fact, _script_need(self.lock, self.dtype, 1), 1, 1, workers)
-        return memory.ledger(fact, self.needs[degree], degree, 1, workers)
+    def memory(self, fact: InstanceFact, degree: int, copies: int | None = None) -> Memory:
+        """The ledger on one instance of this type; `copies` None: as many as the model file's workers."""
+        need, shares, processes = self.needs[degree], degree, degree
+        if self.family is None:
+            processes = 1
+            if fact.hardware == "cpu":  # a script's one process holds all of the model, whatever the degree
+                need, shares = _script_need(self.lock, self.dtype, 1), 1
+        loading, formula = loading_bytes(self.engine.name, weights_bytes(self.lock), _largest_file(self.lock))
+        on_disk = self.lock.model.weights.bytes if self.family is None or self.spec.enable_network_isolation else 0
+        workers = self.spec.serving.workers if copies is None else copies
+        return memory.ledger(fact, need, Placing(shares, processes, workers, on_disk, loading, formula))
 
 
 def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, tokens: int) -> dict[int, Need]:
@@ -87,9 +93,10 @@ def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, token
     refused = {degree: family.check(config, degree) for degree in degrees}
     if given != "auto" and refused[given]:
         raise InputError(refused[given])
+    model = ModelFacts.of(config)
     return {
-        degree: memory.family_need(
-            config, family.bytes_per_rank(config, degree, element), degree, element, rows, tokens
+        degree: memory.native_need(
+            model, family.bytes_per_rank(config, degree, element), degree, element, rows, PROMPT_TOKENS, tokens
         )
         for degree in degrees
         if not refused[degree]
@@ -105,6 +112,10 @@ def _script_need(lock: Lock, dtype: str, ranks: int) -> Need:
 def weights_bytes(lock: Lock) -> int:
     """Bytes of the weight files alone."""
     return sum(file.size for file in lock.model.weights.files if file.path.endswith((".safetensors", ".bin")))
+
+
+def _largest_file(lock: Lock) -> int:
+    return max((file.size for file in lock.model.weights.files), default=0)
 
 
 def _hardware(spec: ModelSpec, weights: int) -> tuple[tuple[Hardware, ...], str]:

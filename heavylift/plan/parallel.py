@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heavylift.errors import InputError
-from heavylift.plan import memory
 from heavylift.plan.demand import Demand
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import VCPUS_PER_RANK
@@ -123,6 +122,6 @@ class Subject:
         degree = option.split.tp
         if degree not in self.demand.needs:
             return [f"degree {degree} does not divide the model"]
-        found = memory.ledger(option.fact, self.demand.needs[degree], degree, degree, option.copies)
+        found = self.demand.memory(option.fact, degree, option.copies)
         missing = found.missing("host")
         return [f"{missing / GIB:.2f} GiB of host memory are missing"] if missing else []

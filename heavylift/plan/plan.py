@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 FORMAT: Literal["heavylift.plan/1"] = "heavylift.plan/1"
 BENCHMARK_FORMAT = "heavylift.benchmark/1"
 
-Where = Literal["host", "accelerator"]
-WHERES: tuple[Where, ...] = ("host", "accelerator")
+Where = Literal["host", "accelerator", "disk", "shm"]
+WHERES: tuple[Where, ...] = ("host", "accelerator", "disk", "shm")
 How = Literal["given", "computed", "measured", "assumed"]
 
 
@@ -99,11 +99,14 @@ class LedgerRow(Part):
 
 @dataclass(frozen=True)
 class Memory(Part):
-    """Who needs how much: one accelerator (of the worst rank) and the whole host; available bytes beside it."""
+    """Who needs how much: one accelerator (of the worst rank), the whole host, its disk, and of the host's memory
+    the part that processes share (shm); available bytes beside it."""
 
     rows: tuple[LedgerRow, ...]
     host_available: int
     accelerator_available: int
+    disk_available: int = 0
+    shm_available: int = 0
 
     def needed(self, where: Where) -> int:
         """Bytes needed in `where`."""
@@ -111,7 +114,13 @@ class Memory(Part):
 
     def available(self, where: Where) -> int:
         """Bytes that can be used in `where`."""
-        return self.host_available if where == "host" else self.accelerator_available
+        places = {
+            "host": self.host_available,
+            "accelerator": self.accelerator_available,
+            "disk": self.disk_available,
+            "shm": self.shm_available,
+        }
+        return places[where]
 
     def missing(self, where: Where) -> int:
         """Bytes needed beyond those available."""

@@ -3,6 +3,8 @@
 Not the choice of a type (instance.py), nor how fast it is.
 """
 
-from heavylift.plan.memory.ledger import BYTES_PER_ELEMENT, GIB, Need, family_need, ledger, script_need
+from heavylift.plan.memory.ledger import Placing, ledger
+from heavylift.plan.memory.native import native_need
+from heavylift.plan.memory.need import BYTES_PER_ELEMENT, GIB, Need, script_need
 
-__all__ = ["BYTES_PER_ELEMENT", "GIB", "Need", "family_need", "ledger", "script_need"]
+__all__ = ["BYTES_PER_ELEMENT", "GIB", "Need", "Placing", "ledger", "native_need", "script_need"]

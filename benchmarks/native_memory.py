@@ -1,0 +1,143 @@
+"""What a rank of the native engine holds, measured beside the plan's formula: `python benchmarks/native_memory.py`.
+
+Not a benchmark of speed, and no server: each setting runs in processes of its own (one for each rank), which read their
+own peak from /proc/self/status: after the imports, after the load, and after one batch (the peak is reset between them;
+proc(5), clear_refs). The models are tiny-t5 and random checkpoints of T5-small's and T5-base's sizes, written to a
+temporary folder. The last line is one JSON object; the last one kept is results/native_memory.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+ROOT = Path(__file__).resolve().parent.parent
+LETTERS = 26
+SIZES: dict[str, dict[str, Any]] = {
+    "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
+    "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
+}
+"""T5 v1.1's, with 32,128 words, gated, untied."""
+KEPT = ("model_type", "architectures", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
+KEPT += ("vocab_size", "feed_forward_proj", "tie_word_embeddings")
+SETTINGS = [
+    # model, dtype, ranks, rows, prompt tokens, new tokens
+    ("tiny-t5", "fp32", 1, 1, 16, 16),
+    ("tiny-t5", "fp32", 2, 4, 64, 32),
+    ("tiny-t5", "fp32", 2, 16, 256, 64),
+    ("t5-small", "fp32", 1, 1, 64, 32),
+    ("t5-small", "fp32", 1, 16, 512, 64),
+    ("t5-small", "bf16", 2, 16, 512, 64),
+    ("t5-base", "fp32", 1, 1, 64, 16),
+    ("t5-base", "fp32", 1, 8, 512, 64),
+    ("t5-base", "fp32", 1, 4, 1024, 16),
+    ("t5-base", "fp32", 2, 8, 512, 64),
+    ("t5-base", "bf16", 1, 8, 512, 64),
+    ("t5-base", "fp32", 4, 2, 128, 200),
+]
+
+
+def write(name: str, folder: Path) -> Path:
+    """A random checkpoint with a tokenizer of one token for each letter."""
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=32128, **SIZES[name], num_decoder_layers=SIZES[name]["num_layers"], feed_forward_proj="gated-gelu"
+    )
+    model = transformers.T5ForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    letters = {chr(ord("a") + place): place + 3 for place in range(LETTERS)}
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, **letters}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def status(field: str) -> int:
+    """Bytes of VmHWM (the peak) or VmRSS of this process."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))
+
+
+def rank(folder: Path, number: int, world: int, dtype: str, rows: int, tokens: int, new: int, meeting: str) -> None:
+    """One rank: its three peaks as a line of JSON."""
+    from heavylift_runtime.engines.engine import Request
+    from heavylift_runtime.engines.native import load
+    from heavylift_runtime.options import Options
+
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"imported": status("VmHWM")}
+    engine = load(Options(batch_size=rows, tensor_parallel_degree=world, dtype=dtype), folder, number, world, meeting)
+    found |= {"load_peak": status("VmHWM"), "loaded": status("VmRSS")}
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if number == 0:
+        text = "words: " + "7" * (tokens - 8) if folder.name == "tiny-t5" else "abc" * (tokens // 3)
+        replies = engine.generate([Request(text, new)] * rows)
+        found |= {"prompt_tokens": replies[0].prompt_tokens, "new_tokens": max(r.generated_tokens for r in replies)}
+        engine.close()
+    else:
+        engine.follow()
+    print(json.dumps({**found, "batch_peak": status("VmHWM")}), flush=True)
+
+
+def measure(folder: Path, dtype: str, world: int, rows: int, tokens: int, new: int) -> list[dict[str, Any]]:
+    """Every rank's peaks."""
+    with tempfile.TemporaryDirectory() as meeting:
+        command = [sys.executable, __file__, "--folder", str(folder), "--dtype", dtype, "--world", str(world)]
+        command += [
+            "--rows",
+            str(rows),
+            "--tokens",
+            str(tokens),
+            "--new",
+            str(new),
+            "--meeting",
+            f"file://{meeting}/meeting",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        ranks = [
+            subprocess.Popen([*command, "--rank", str(number)], stdout=subprocess.PIPE, text=True, env=environment)
+            for number in range(world)
+        ]
+        out = [process.communicate(timeout=600)[0] for process in ranks]
+    assert all(process.returncode == 0 for process in ranks), "a rank failed"
+    return [json.loads(text) for text in out]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, kind in {"folder": Path, "dtype": str, "meeting": str}.items():
+        parser.add_argument(f"--{name}", type=kind)
+    for name in ("rank", "world", "rows", "tokens", "new"):
+        parser.add_argument(f"--{name}", type=int)
+    given = parser.parse_args()
+    if given.rank is not None:
+        rank(given.folder, given.rank, given.world, given.dtype, given.rows, given.tokens, given.new, given.meeting)
+        return
+    results = []
+    with tempfile.TemporaryDirectory() as home:
+        folders = {name: write(name, Path(home) / name) for name in SIZES} | {"tiny-t5": ROOT / "models" / "tiny-t5"}
+        for name, dtype, world, rows, tokens, new in SETTINGS:
+            found = measure(folders[name], dtype, world, rows, tokens, new)
+            shape = {"prompt_tokens": found[0]["prompt_tokens"], "new_tokens": found[0]["new_tokens"]}
+            config = json.loads((folders[name] / "config.json").read_text())
+            config = {key: config[key] for key in KEPT if key in config}
+            results.append({"model": name, "dtype": dtype, "ranks": world, "rows": rows, **shape, "peaks": found})
+            results[-1]["config"] = config
+            print(json.dumps({k: v for k, v in results[-1].items() if k != "config"}), file=sys.stderr, flush=True)
+    print(json.dumps({"machine": platform.platform(), "torch": torch.__version__, "settings": results}))
+
+
+if __name__ == "__main__":
+    main()

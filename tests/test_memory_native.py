@@ -1,0 +1,73 @@
+"""The native engine's memory: the plan's formula against peaks that were measured, and one measured now."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heavylift.plan.memory import BYTES_PER_ELEMENT, native_need
+from heavylift.plan.memory.ledger import HOST_PROCESS, MARGIN
+from heavylift.plan.model import ModelFacts
+from heavylift_runtime.families import family_of
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = json.loads((ROOT / "benchmarks" / "results" / "native_memory.json").read_text())["settings"]
+
+
+def predicted(setting: dict[str, Any]) -> int:
+    """Bytes of the fullest rank's process."""
+    config, degree = setting["config"], setting["ranks"]
+    element = BYTES_PER_ELEMENT[setting["dtype"]]
+    weights = family_of(config).bytes_per_rank(config, degree, element)
+    source, tokens = setting["prompt_tokens"], setting["new_tokens"]
+    need = native_need(ModelFacts.of(config), weights, degree, element, setting["rows"], source, tokens)
+    return HOST_PROCESS + need.weights + need.loading + need.cache + need.activations
+
+
+def title(setting: dict[str, Any]) -> str:
+    return "-".join(str(setting[key]) for key in ("model", "dtype", "ranks", "rows", "prompt_tokens"))
+
+
+@pytest.mark.parametrize("setting", MEASURED, ids=title)
+def test_the_formula_is_within_its_margin_of_every_measured_peak(setting: dict[str, Any]) -> None:
+    peak = max(rank["batch_peak"] for rank in setting["peaks"])
+
+    assert -0.07 <= predicted(setting) / peak - 1 <= MARGIN
+
+
+def test_ranks_measured_alike_as_each_holds_its_share() -> None:
+    split = [setting for setting in MEASURED if setting["ranks"] > 1]
+
+    for setting in split:
+        peaks = [rank["batch_peak"] for rank in setting["peaks"]]
+        assert max(peaks) < 1.06 * min(peaks), title(setting)
+    assert {setting["ranks"] for setting in split} == {2, 4}
+
+
+@pytest.mark.slow
+def test_a_peak_measured_now_is_within_the_margin(tmp_path: Path) -> None:
+    folder = ROOT / "models" / "tiny-t5"
+    setting = {"rows": 16, "tokens": 256, "new": 64, "world": 2, "rank": 0, "dtype": "fp32", "folder": folder}
+    setting["meeting"] = f"file://{tmp_path}/meeting"
+    program = str(ROOT / "benchmarks" / "native_memory.py")
+
+    def command(rank: int) -> list[str]:
+        given = [text for key, value in {**setting, "rank": rank}.items() for text in (f"--{key}", str(value))]
+        return [sys.executable, "-W", "ignore", program, *given]
+
+    other = subprocess.Popen(command(1), stdout=subprocess.DEVNULL)
+    try:
+        first = subprocess.run(command(0), capture_output=True, text=True, timeout=120, check=True)
+    finally:
+        other.wait(30)
+
+    found = json.loads(first.stdout)
+    config = json.loads((folder / "config.json").read_text())
+    facts = {"config": config, "dtype": "fp32", "ranks": 2, "rows": 16}
+    ours = predicted({**facts, "prompt_tokens": found["prompt_tokens"], "new_tokens": found["new_tokens"]})
+    assert ours == pytest.approx(found["batch_peak"], rel=0.1)
