@@ -79,6 +79,8 @@ def test_prompts_that_cannot_be_served_are_refused_together_and_the_engine_goes_
         "prompt 2 asks for 2049 new tokens",
         "prompt 3 holds half of a UTF-16 pair, which is no character",
     ]
+    with pytest.raises(PromptError, match="prompt 0 has 5000000 characters; at most 65536 are read"):
+        engine.generate([Request("a" * 5_000_000, 5)])
     with pytest.raises(PromptError, match=f"prompt 1 has .* tokens; at most {LONGEST} are read"):
         engine.generate([Request("a", 8), Request("1 " * LONGEST, 8)])
     assert engine.generate([Request(PROMPTS[1], 48)])[0].text == "2011-03-03"

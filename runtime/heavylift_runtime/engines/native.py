@@ -31,6 +31,8 @@ SMALL = 64 * 1000 * 1000
 """Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
 LONGEST = 2048
 """Tokens of a prompt, and of an answer; the encoder takes memory with the square of the first."""
+WIDEST = 32
+"""Characters of a token, at most as a mean: megabytes are refused before tokenizing them holds up everybody."""
 
 
 def load(
@@ -149,6 +151,8 @@ def _fault(row: int, request: Request) -> str | None:
     """Why a request cannot be served, or None."""
     if not 1 <= request.max_new_tokens <= LONGEST:
         return f"prompt {row} asks for {request.max_new_tokens} new tokens; ask for 1 to {LONGEST}"
+    if len(request.prompt) > LONGEST * WIDEST:
+        return f"prompt {row} has {len(request.prompt)} characters; at most {LONGEST * WIDEST} are read, shorten it"
     if any("\ud800" <= character <= "\udfff" for character in request.prompt):
         return f"prompt {row} holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
     return None
