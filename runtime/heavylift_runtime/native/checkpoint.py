@@ -1,29 +1,47 @@
 """A Hugging Face checkpoint: its config, and where each of its tensors lies. All is proved before a weight is read.
 
-Not the loader (loader.py), and it holds no tensors. PyTorch .bin files are refused.
+Not the loader (loader.py), and it holds no tensors. Where a folder has both, safetensors go before PyTorch's .bin.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families import family_of
-from heavylift_runtime.families.table import Family, Weight
+from heavylift_runtime.families.table import Family, Weight, shard
 from heavylift_runtime.native.header import Stored, index_of, read_header
+from heavylift_runtime.native.reading import Reading
 from heavylift_runtime.native.sources import Source, whole
+from heavylift_runtime.native.torch_bin import read_archive
 
 MANIFEST, CONFIG, TOKENIZER = "manifest.json", "config.json", "tokenizer.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
 FLOATS = ("F64", "F32", "F16", "BF16")
 SMALL = 64 * 1024 * 1024
 """Bytes; config and tokenizer are read whole and are never this large."""
 SHOWN = 20
 """Faults in one message; a checkpoint of another model has thousands."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of checkpoint is laid out in files."""
+
+    single: str
+    index: str
+    suffix: str
+    read: Callable[[Source, str, int], Mapping[str, Stored]]
+
+
+LAYOUTS = (
+    Layout(WEIGHTS, f"{WEIGHTS}.index.json", ".safetensors", read_header),
+    Layout("pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", read_archive),
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +80,14 @@ class Checkpoint:
         """Where a weight of the table lies, under its own name or that of a copy; None: its stand-in is used."""
         return next(iter(self._all(weight)), None)
 
-    def copies(self, weight: Weight) -> list[Stored]:
-        """Further tensors of the file for the same weight; published checkpoints hold up to two."""
-        return self._all(weight)[1:]
+    def readings(self, weight: Weight, rank: int, world: int) -> list[Reading]:
+        """A rank's part of a weight, and of each further tensor for the same weight: published files hold up to two."""
+        part, (first, *others) = shard(weight, rank, world), self._all(weight)
+        others = [other for other in others if replace(other, name=first.name) != first]  # in a .bin: one storage
+        return [Reading(stored.viewed(weight.viewed), part) for stored in (first, *others)]
 
     def _all(self, weight: Weight) -> list[Stored]:
-        found = [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
-        return [replace(stored, shape=weight.viewed) for stored in found]  # a shape of as many numbers, as it is split
+        return [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
 
     def agree(self) -> list[Weight]:
         """The family's table, proved against the tensors: none missing, misshapen or unknown."""
@@ -142,27 +161,29 @@ def _json(source: Source, name: str, content: bytes) -> dict[str, Any]:
     return value
 
 
-def _tensors(source: Source, sizes: Mapping[str, int], digests: Mapping[str, str]) -> dict[str, Stored]:
+def _tensors(source: Source, sizes: Mapping[str, int], digests: Mapping[str, str]) -> Mapping[str, Stored]:
     """All tensors of a single file, or of the files that an index names."""
-    if INDEX not in sizes:
-        if WEIGHTS in sizes:
-            return read_header(source, WEIGHTS, sizes[WEIGHTS])
-        if any(name.endswith(".bin") for name in sizes):
-            raise LoadError(f"{source.place}: holds PyTorch .bin weights only; convert them to {WEIGHTS}")
-        raise LoadError(f"{source.place}: there is neither {WEIGHTS} nor {INDEX}")
-    index = index_of(_small(source, INDEX, sizes, digests), INDEX)
+    layout = next((layout for layout in LAYOUTS if layout.index in sizes or layout.single in sizes), None)
+    if layout is None:
+        known = ", ".join(f"{layout.single} or {layout.index}" for layout in LAYOUTS)
+        raise LoadError(f"{source.place}: has no weights; a checkpoint has {known}")
+    if layout.index not in sizes:
+        return layout.read(source, layout.single, sizes[layout.single])
+    index = index_of(_small(source, layout.index, sizes, digests), layout.index, layout.suffix)
     missing = sorted(set(index.values()) - set(sizes))
     if missing:
-        raise LoadError(f"{source.place}: {INDEX} names {', '.join(missing)}, which is not there")
+        raise LoadError(f"{source.place}: {layout.index} names {', '.join(missing)}, which is not there")
     found: dict[str, Stored] = {}
     faults = []
     for file in sorted(set(index.values())):
-        for name, stored in read_header(source, file, sizes[file]).items():
+        for name, stored in layout.read(source, file, sizes[file]).items():
             if index.get(name) != file:
-                faults.append(f"{file}: tensor {name!r} is in this file, in {index.get(name)!r} by {INDEX}")
+                faults.append(f"{file}: tensor {name!r} is in this file, in {index.get(name)!r} by {layout.index}")
             found[name] = stored
     faults += [
-        f"{index[name]}: tensor {name!r} is missing, though {INDEX} lists it" for name in index if name not in found
+        f"{index[name]}: tensor {name!r} is missing, though {layout.index} lists it"
+        for name in index
+        if name not in found
     ]
     if faults:
         raise LoadError("\n".join(faults[:SHOWN]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -27,13 +27,33 @@ LIMIT = 100_000_000
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as a file holds it: row-major, little-endian, from byte `start` of `file`."""
+    """One tensor as a file holds it: little-endian, from byte `start` of `file`."""
 
     file: str
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
+    strides: tuple[int, ...] | None = None
+    """Numbers from one element to the next of each dimension, no two at one place; None: row-major."""
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The strides, whatever they are."""
+        if self.strides is not None:
+            return self.strides
+        return tuple(prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+
+    def viewed(self, shape: tuple[int, ...]) -> Stored:
+        """The same numbers where one dimension is seen as two."""
+        if shape == self.shape:
+            return self
+        at = next(axis for axis, size in enumerate(shape) if size != self.shape[axis])
+        assert shape == (*self.shape[:at], *shape[at : at + 2], *self.shape[at + 1 :]) and prod(shape) == prod(
+            self.shape
+        )
+        steps = self.steps
+        return replace(self, shape=shape, strides=(*steps[:at], steps[at] * shape[at + 1], *steps[at:]))
 
     @property
     def item(self) -> int:
@@ -114,16 +134,14 @@ def _layout_faults(file: str, found: list[Stored], base: int, size: int) -> list
     return []
 
 
-def index_of(content: bytes, file: str) -> Mapping[str, str]:
-    """`weight_map` of a model.safetensors.index.json: tensor → file, each a plain name beside the index."""
+def index_of(content: bytes, file: str, suffix: str = ".safetensors") -> Mapping[str, str]:
+    """`weight_map` of an index: tensor → file, each a plain name that ends with `suffix`, beside the index."""
     try:
         names = json.loads(content)["weight_map"]
         assert isinstance(names, dict)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise LoadError(f"{file}: has no readable 'weight_map'; it is corrupt") from error
     for name, target in names.items():
-        if not isinstance(target, str) or not target.endswith(".safetensors") or "/" in target or "\\" in target:
-            raise LoadError(
-                f"{file}: tensor {name!r} is in {target!r}; it must be a *.safetensors file beside the index"
-            )
+        if not isinstance(target, str) or not target.endswith(suffix) or "/" in target or "\\" in target:
+            raise LoadError(f"{file}: tensor {name!r} is in {target!r}; it must be a *{suffix} file beside the index")
     return names

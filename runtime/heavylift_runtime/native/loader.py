@@ -5,23 +5,21 @@ Not a model, and it knows no architecture: families/ says what is split how, nat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from math import prod
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.families.table import Shard, Weight, shard
+from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.header import Stored
-from heavylift_runtime.native.sources import Source
+from heavylift_runtime.native.reading import DTYPES, Reading, read_block
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-BLOCK = 8 * 1024 * 1024
-"""Bytes of one read."""
+__all__ = ["DTYPES", "Loader", "Weights"]
+
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
 
@@ -39,9 +37,10 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file. One along dimension 1 lies in every row, so blocks of whole
-    rows pass through a buffer of which the rank's columns are kept. Peak memory: what was handed out, plus the
-    tensors on their way (64 MiB and one tensor; one tensor from a local folder), plus 8 MiB for each reader.
+    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
+    the part is read, straight to where it stays; from S3 whole rows are. Peak memory: what was handed out, plus the
+    tensors on their way (64 MiB and one tensor; one tensor from a local folder), plus for each reader 8 MiB where
+    numbers are cast, and 8 MiB where pieces are read from S3.
     """
 
     def __init__(
@@ -56,10 +55,9 @@ class Loader:
         self._checkpoint, self._source = checkpoint, checkpoint.source
         self._dtype, self._report = dtype, report
         held = [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
-        self._parts = {weight.name: shard(weight, rank, world) for weight in held}
+        self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._waiting = iter(held)
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
-        self._copies = {weight.name: checkpoint.copies(weight) for weight in held}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self._total = sum(self._bytes(weight.name) for weight in held)
         self._done = self._tenths = 0
@@ -76,23 +74,25 @@ class Loader:
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint holds this weight itself; if not, its stand-in is to be used."""
-        return name in self._parts
+        return name in self._readings
 
     def take(self, name: str) -> Tensor:
-        """This rank's part of the weight, contiguous, in the engine's dtype. Each is handed out once."""
-        assert name in self._parts, f"{name} is not in the table, or the checkpoint has a stand-in for it"
+        """This rank's part of the weight in its shard's shape, contiguous, in the engine's dtype; each only once."""
+        assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
         while name not in self._coming:
             weight = next(self._waiting, None)
             assert weight is not None, f"{name} was taken before"
             self._start(weight)
         self._look_ahead()
-        target, futures = self._coming.pop(name)
+        flat, futures = self._coming.pop(name)
         for future in futures:
             future.result()
-        for stored in self._copies[name]:
-            self._prove_copy(name, stored, target)
+        reading, *copies = self._readings[name]
+        tensor = reading.shaped(flat)
+        for copy in copies:
+            self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
-        return target
+        return tensor
 
     def _look_ahead(self) -> None:
         while self._pool is not None and sum(map(self._bytes, self._coming)) < AHEAD:
@@ -103,30 +103,32 @@ class Loader:
 
     def _start(self, weight: Weight) -> None:
         """Reads a weight, or lets the readers begin with it."""
-        stored, part = self._checkpoint.find(weight), self._parts[weight.name]
-        assert stored is not None
-        target = torch.empty(part.shape, dtype=self._dtype)
-        tasks = [(self._source, stored, part, rows, target) for rows in blocks(stored, part)]
+        reading = self._readings[weight.name][0]
+        flat = reading.room(self._dtype)
+        tasks = [(self._source, reading.stored, block, flat) for block in reading.blocks()]
         if self._pool is None:
             for task in tasks:
                 read_block(*task)
-            self._coming[weight.name] = target, []
+            self._coming[weight.name] = flat, []
         else:
-            self._coming[weight.name] = target, [self._pool.submit(read_block, *task) for task in tasks]
+            self._coming[weight.name] = flat, [self._pool.submit(read_block, *task) for task in tasks]
 
-    def _prove_copy(self, name: str, stored: Stored, target: Tensor) -> None:
+    def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""
-        other = torch.empty_like(target)
-        for rows in blocks(stored, self._parts[name]):
-            read_block(self._source, stored, self._parts[name], rows, other)
-        if not torch.equal(target, other):
-            raise LoadError(
-                f"{stored.file}: tensor {stored.name!r} differs from {name!r}, of which it must be a copy; "
-                "this engine has one embedding for both stacks"
-            )
+        flat = copy.flat(tensor)
+        other = torch.empty(0, dtype=flat.dtype)
+        for block in copy.blocks():
+            count = block.last - block.first
+            other = torch.empty(count, dtype=flat.dtype) if len(other) < count else other
+            read_block(self._source, copy.stored, replace(block, first=0, last=count), other)
+            if not torch.equal(flat[block.first : block.last], other[:count]):
+                raise LoadError(
+                    f"{copy.stored.file}: tensor {copy.stored.name!r} differs from {name!r}, of which it must be "
+                    "a copy; this engine has one embedding for both stacks"
+                )
 
     def _bytes(self, name: str) -> int:
-        return self._parts[name].elements * self._dtype.itemsize
+        return self._readings[name][0].part.elements * self._dtype.itemsize
 
     def _progress(self, count: int) -> None:
         self._done += count
@@ -134,25 +136,3 @@ class Loader:
         if tenths > self._tenths:
             self._tenths = tenths
             self._report(f"weights: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB ({tenths * 10} %)")
-
-
-def blocks(stored: Stored, part: Shard) -> Iterator[tuple[int, int]]:
-    """The file's rows `[first, last)` that hold the part, in reads of at most BLOCK bytes (or one row)."""
-    step = max(1, BLOCK // max(1, prod(stored.shape[1:]) * stored.item))
-    for first in range(part.start[0], part.stop[0], step):
-        yield first, min(first + step, part.stop[0])
-
-
-@torch.inference_mode()  # of its own: the mode does not reach the readers' threads
-def read_block(source: Source, stored: Stored, part: Shard, rows: tuple[int, int], target: Tensor) -> None:
-    """Reads whole rows and puts the part's share of them, cast, into `target` of the part's shape."""
-    first, last = rows
-    width = prod(stored.shape[1:])
-    buffer = bytearray((last - first) * width * stored.item)
-    if not buffer:
-        return
-    source.read_into(stored.file, stored.start + first * width * stored.item, memoryview(buffer))
-    block = torch.frombuffer(buffer, dtype=DTYPES[stored.dtype]).view(last - first, *stored.shape[1:])
-    for axis in range(1, len(stored.shape)):
-        block = block.narrow(axis, part.start[axis], part.stop[axis] - part.start[axis])
-    target[first - part.start[0] : last - part.start[0]].copy_(block)

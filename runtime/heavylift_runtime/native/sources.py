@@ -31,6 +31,9 @@ class Source(Protocol):
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
         """Fill `buffer` from byte `start` of file `name`; LoadError where it cannot be filled."""
 
+    def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
+        """Fill `buffer` with pieces of `width` bytes that lie `pitch` bytes apart, the first one at byte `start`."""
+
 
 class Folder:
     """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
@@ -55,15 +58,22 @@ class Folder:
             yield from (Path(folder, name) for name in names)
 
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
+        self.read_rows(name, start, len(buffer), len(buffer), buffer)
+
+    def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
+        """Each piece for itself: of a row-split weight, no rank reads the others' columns."""
+        if len(buffer) == 0:
+            return
         try:
             with open(self._path / name, "rb", buffering=0) as file:
-                file.seek(start)
-                done = 0
-                while done < len(buffer):
-                    count = file.readinto(buffer[done:])
-                    if not count:
-                        raise LoadError(f"{self._path / name}: ends before byte {start + len(buffer)}; copy it again")
-                    done += count
+                for place, first in enumerate(range(0, len(buffer), width)):
+                    offset, wanted = start + place * pitch, buffer[first : first + width]
+                    done = os.preadv(file.fileno(), [wanted], offset)
+                    while done < len(wanted):  # a signal, a gigabyte or more, or the file's end
+                        count = os.preadv(file.fileno(), [wanted[done:]], offset + done)
+                        if count == 0:
+                            raise LoadError(f"{self._path / name}: ends before byte {offset + width}; copy it again")
+                        done += count
         except OSError as error:
             raise LoadError(f"{self._path / name}: cannot be read: {error.strerror}") from error
 
@@ -117,19 +127,28 @@ class Prefix:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=wanted)["Body"]
-                content = body.read()
+                done = 0
+                while done < len(buffer) and (count := body.readinto(buffer[done:])):
+                    done += count
             except ClientError as error:
                 raise LoadError(f"{self.place}{name}: cannot be read: {error}") from error
             except BotoCoreError as error:
                 if attempt == ATTEMPTS:
                     raise LoadError(f"{self.place}{name}: {wanted} failed {ATTEMPTS} times: {error}") from error
                 continue
-            if len(content) != len(buffer):
-                raise LoadError(
-                    f"{self.place}{name}: {wanted} has {len(content)} bytes; the object was cut or replaced"
-                )
-            buffer[:] = content
+            if done != len(buffer) or body.read(1):
+                raise LoadError(f"{self.place}{name}: {wanted} has {done} bytes; the object was cut or replaced")
             return
+
+    def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
+        """One request for all pieces and what lies between them: a request for each would take longer."""
+        count = len(buffer) // width
+        if count == 1 or pitch == width:
+            return self.read_into(name, start, buffer)
+        span = memoryview(bytearray((count - 1) * pitch + width))
+        self.read_into(name, start, span)
+        for place in range(count):
+            buffer[place * width : (place + 1) * width] = span[place * pitch : place * pitch + width]
 
 
 def source_of(model_id: str | None, model_dir: Path) -> Source:

@@ -1,0 +1,119 @@
+"""A part of a stored tensor as pieces of a file, and the reading of them: no byte of the file that is not the part's.
+
+Not the loader (which weight, when) and not a source (how a range is read). Nothing here knows a rank or a format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.families.table import Shard
+from heavylift_runtime.native.header import Stored
+from heavylift_runtime.native.sources import Source
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+BLOCK = 8 * 1024 * 1024
+"""Bytes of the file that one read spans, or one row of it where that is longer."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """`count` pieces of `width` bytes, `pitch` bytes apart from byte `start` on: numbers `[first, last)` of a part."""
+
+    start: int
+    pitch: int
+    count: int
+    width: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A part of a stored tensor, numbered in the order of the file: row-major, or as a transposed tensor was saved."""
+
+    stored: Stored
+    part: Shard
+
+    def room(self, dtype: torch.dtype) -> Tensor:
+        """Uninitialized memory for the part's numbers, flat."""
+        return torch.empty(self.part.elements, dtype=dtype)
+
+    def shaped(self, flat: Tensor) -> Tensor:
+        """The numbers in the part's shape, contiguous; without a copy where the file is row-major."""
+        axes = self._axes
+        shape = [self.part.shape[axis] for axis in axes]
+        return flat.view(shape).permute([axes.index(axis) for axis in range(len(axes))]).contiguous()
+
+    def flat(self, tensor: Tensor) -> Tensor:
+        """The inverse of `shaped`."""
+        return tensor.permute(self._axes).flatten()
+
+    @property
+    def _axes(self) -> list[int]:
+        """The dimensions from the one with the longest stride on; those of one element keep their place."""
+        steps, shape = self.stored.steps, self.stored.shape
+        wide = [axis for axis, size in enumerate(shape) if size > 1]
+        by_step = iter(sorted(wide, key=lambda axis: -steps[axis]))
+        return [next(by_step) if size > 1 else axis for axis, size in enumerate(shape)]
+
+    def blocks(self) -> Iterator[Block]:
+        """All of the part, in order."""
+        item, limit = self.stored.item, BLOCK
+        start, loops, width = self._loops()
+        start, width = self.stored.start + start * item, width * item
+        first = 0
+        if self.part.elements == 0:
+            return
+        *outer, (count, pitch) = loops if loops else [(1, width // item)]
+        for places in product(*(range(times) for times, _ in outer)):
+            base = start + item * sum(place * step for place, (_, step) in zip(places, outer, strict=True))
+            rows = max(1, limit // (pitch * item))
+            for row in range(0, count, rows):
+                some = min(rows, count - row)
+                for offset in range(0, width, limit if some == 1 else width):
+                    piece = min(width - offset, limit) if some == 1 else width
+                    numbers = some * piece // item
+                    place = base + row * pitch * item + offset
+                    yield Block(place, pitch * item, some, piece, first, first + numbers)
+                    first += numbers
+
+    def _loops(self) -> tuple[int, list[tuple[int, int]], int]:
+        """Where the part begins, (times, step) of each loop from the outermost on, and the length of a piece.
+
+        In numbers. Loops that follow one another without a gap are one, so that a whole tensor is one piece.
+        """
+        steps, sizes = self.stored.steps, self.part.shape
+        start = sum(begin * step for begin, step in zip(self.part.start, steps, strict=True))
+        loops: list[tuple[int, int]] = []
+        width = 1
+        for axis in reversed(self._axes):
+            if sizes[axis] == 1:
+                continue
+            if not loops and steps[axis] == width:
+                width *= sizes[axis]
+            elif loops and steps[axis] == loops[0][0] * loops[0][1]:
+                loops[0] = loops[0][0] * sizes[axis], loops[0][1]
+            else:
+                loops.insert(0, (sizes[axis], steps[axis]))
+        return start, loops, width
+
+
+@torch.inference_mode()  # of its own: the mode does not reach the readers' threads
+def read_block(source: Source, stored: Stored, block: Block, flat: Tensor) -> None:
+    """Reads a block's numbers, cast, to their place in `flat`: straight into it where they need no cast."""
+    target, kept = flat[block.first : block.last], DTYPES[stored.dtype]
+    read = target if kept == flat.dtype else torch.empty(len(target), dtype=kept)
+    source.read_rows(stored.file, block.start, block.pitch, block.width, bytes_of(read))
+    if read is not target:
+        target.copy_(read)
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a flat, contiguous tensor."""
+    return memoryview(tensor.view(torch.uint8).numpy())  # type: ignore[arg-type]  # an array has a buffer since 3.12 only
