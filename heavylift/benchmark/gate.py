@@ -161,7 +161,8 @@ class Gate:
         reason = f"{self.endpoint} met its targets; report: {uri}"
         if not passed:
             met = "missed its targets" if verdict.verdict == "FAIL" else "could not be judged"
-            reason = f"{self.endpoint} {met} ({verdict.verdict}, {decision}); report: {uri}; {why}"
+            stays = {"held": ", and is held for you to decide", "warned": ", and stays with a warning"}.get(decision, "")
+            reason = f"{self.endpoint} {met} ({verdict.verdict}){stays}; report: {uri}; {why}"
         logger.log(logging.INFO if passed else logging.ERROR, reason)
         status = "FAILED" if decision == "rolled back" else "SUCCESS"
         return Answer(status, reason, {"Verdict": verdict.verdict, "Decision": decision, "ReportUri": uri})

@@ -1,9 +1,9 @@
 """The Lambda behind Custom::HeavyliftBenchmarkGate: whatever happens, it answers CloudFormation.
 
 Not the benchmark (gate.py). Benchmarks on Create and Update, never on Delete and never while the stack rolls back:
-a red gate there would leave the stack in UPDATE_ROLLBACK_FAILED. A run that is longer than one Lambda goes on in another
-one, which this one calls: no state machine, whose history would show the ResponseURL, and whose waiter outlives a
-cancelled deployment (https://github.com/aws/aws-cdk/issues/31541).
+a red gate there would leave the stack in UPDATE_ROLLBACK_FAILED. A run that is longer than one Lambda goes on in
+another one, which this one calls: no state machine, whose history would show the ResponseURL, and whose waiter outlives
+a cancelled deployment (https://github.com/aws/aws-cdk/issues/31541).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One worker at a time for one request of CloudFormation, and the answer that was given to it.
 
 Not a lock service: two objects in the report bucket, made by S3's conditional writes (Amazon S3 user guide, "How to
-prevent object overwrites with conditional writes"). Lambda may deliver an asynchronous event more than once, and calls a
-function that failed again (AWS Lambda developer guide, "Asynchronous invocation"): two load tests at once would measure
-each other.
+prevent object overwrites with conditional writes"). Lambda may deliver an asynchronous event more than once, and calls
+a function that failed again (AWS Lambda developer guide, "Asynchronous invocation"): two load tests at once would
+measure each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Given:
 
     def read(self) -> Answer | None:
         found = _read(self._place)
-        return None if found is None else Answer.from_json(found[0])
+        return None if found is None else Answer.from_json(found[0].decode())
 
     def write(self, answer: Answer) -> None:
         boto3.client("s3").put_object(**self._place, Body=answer.to_json().encode())
