@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
-from heavylift.plan import facts, times
+from heavylift.plan import facts
 from heavylift.plan import plan as form
 from heavylift.plan.demand import Demand, weights_bytes
 from heavylift.plan.digest import File, digest
@@ -20,6 +20,7 @@ from heavylift.plan.lock import Lock
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Decision, Plan
 from heavylift.plan.properties import Properties, properties_of
+from heavylift.plan.variant import variant_of
 from heavylift.serving.render import NAME, render_properties
 from heavylift.spec import ModelSpec
 
@@ -40,7 +41,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
     properties = properties_of(demand, choice.degree)
     config_digest = _config_digest(properties, lock)
     isolated = spec.enable_network_isolation
-    variant, timed = _variant(spec, lock, choice.fact, isolated or demand.engine.name == "script")
+    variant, timed = variant_of(spec, lock, choice.fact, demand.engine.name)
     plan = Plan(
         format=form.FORMAT,
         name=spec.name,
@@ -62,7 +63,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         weights_digest=lock.model.weights.digest,
         config_digest=config_digest,
         benchmark=_benchmark(spec),
-        gate=form.Gate(spec.gate.on_fail),
+        gate=form.Gate(spec.gate.on_fail, spec.gate.on_inconclusive),
         gate_digest=None,
         decisions=(*demand.decisions, *chosen, *timed, _tokens(spec, demand)),
         performance=performance_of(found, candidate),
@@ -103,47 +104,6 @@ def _instance(fact: InstanceFact, count: int) -> form.Instance:
         network_gbps=fact.network_gbps,
         price=price,
     )
-
-
-def _variant(spec: ModelSpec, lock: Lock, fact: InstanceFact, on_disk: bool) -> tuple[form.Variant, list[Decision]]:
-    """`on_disk`: the weights come to the disk, by SageMaker (isolation) or by a script; else ranks stream them."""
-    decisions, faults = [], []
-
-    def answer(field: str, given: int | str, computed: times.Answer, most: str) -> int:
-        if not isinstance(given, str):
-            decisions.append(
-                Decision(field, str(given), "given", f"computed would be {computed.value}: {computed.why}")
-            )
-            return given
-        if computed.over:
-            faults.append(f"'{field}' would exceed SageMaker's {most}: {computed.why}")
-        decisions.append(Decision(field, str(computed.value), "computed", computed.why))
-        return computed.value
-
-    everything, weights = lock.model.weights.bytes, weights_bytes(lock)
-    isolated = spec.enable_network_isolation
-    config_bytes = 0 if lock.code is None else sum(file.size for file in lock.code.files)
-    download = answer(
-        "model_data_download_timeout_in_seconds",
-        spec.model_data_download_timeout_in_seconds,
-        times.download_timeout(everything if isolated else config_bytes, fact),
-        f"{times.LONGEST} s",
-    )
-    health = answer(
-        "container_startup_health_check_timeout_in_seconds",
-        spec.container_startup_health_check_timeout_in_seconds,
-        times.health_timeout(0 if isolated else everything, weights, fact),
-        f"{times.LONGEST} s",
-    )
-    volume = None
-    if fact.nvme:
-        decisions.append(Decision("volume_size_in_gb", "left out", "computed", f"{fact.type} has NVMe storage"))
-    else:
-        size = times.volume(everything if on_disk else config_bytes)
-        volume = answer("volume_size_in_gb", spec.volume_size_in_gb, size, f"{times.LARGEST_VOLUME} GB")
-    if faults:
-        raise InputError(faults)
-    return form.Variant(download, health, volume, None), decisions
 
 
 def _benchmark(spec: ModelSpec) -> form.Benchmark | None:

@@ -10,7 +10,15 @@ from functools import cache
 from importlib import resources
 
 UNKNOWN = "unknown"
-TABLES = ("instances.csv", "prices.csv", "accelerators.csv", "collectives.csv", "precisions.csv", "sources.csv")
+TABLES = (
+    "instances.csv",
+    "prices.csv",
+    "accelerators.csv",
+    "collectives.csv",
+    "precisions.csv",
+    "amis.csv",
+    "sources.csv",
+)
 
 
 @dataclass(frozen=True)
