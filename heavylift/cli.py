@@ -21,6 +21,7 @@ Argument = tuple[str, dict[str, Any]]
 
 FILE: Argument = ("file", {"type": Path, "help": "the model file, models/<name>.yaml", "metavar": "FILE"})
 LOCAL: Argument = ("--local", {"action": "store_true", "help": "the embedded AWS on this machine, not an account"})
+LOCAL_HERE: Argument = ("--local", {"action": "store_true", "help": "measure on this machine, not from recordings"})
 JSON: Argument = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
 PORT: Argument = ("--port", {"type": int, "help": "the embedded AWS's port (default 4566)", "metavar": "N"})
 
@@ -30,7 +31,13 @@ COMMANDS = {
     # name: (function, help, arguments)
     "validate": ("models:validate", "check a model file; every fault at once", [FILE]),
     "schema": ("models:schema", "print the model file's JSON Schema", []),
-    "plan": ("models:plan", "answer every `auto`, with the arithmetic, and write the lock", [FILE, JSON]),
+    "plan": ("planning:plan", "answer every `auto`, with the arithmetic, and write the lock", [
+        FILE, JSON, ("--explain", {"metavar": "FIELD", "help": "one field with its whole arithmetic"}),
+        ("--fleet", {"type": Path, "metavar": "F", "help": "the cheapest mix of instance types for a fleet file"}),
+        ("--simulate", {"type": Path, "metavar": "T", "help": "every parallel plan, simulated on a trace"}),
+        ("--engine", {"metavar": "NAME", "help": "with --fleet or --simulate: another engine of the registry"}),
+        ("--html", {"type": Path, "metavar": "F", "help": "write the plan as a page"}),
+        ("--png", {"type": Path, "metavar": "F", "help": "write the plan's pictures"})]),
     "ls": ("models:ls", "list the models of this checkout", [JSON]),
     "synth": ("cloud:synth", "write the CloudFormation templates", [FILE]),
     "diff": ("cloud:diff", "what a deployment would change", [FILE, LOCAL]),
@@ -59,6 +66,9 @@ COMMANDS = {
         ("--tolerance", {"type": float, "default": 5.0, "metavar": "PERCENT", "help": "what counts as the same (5)"}),
         ("--force", {"action": "store_true", "help": "compare unlike workloads, too"}),
         ("--html", {"type": Path, "metavar": "F", "help": "write the comparison as a page, too"})]),
+    "calibrate": ("calibrate:calibrate", "fit the plan's times to measurements of the native engine", [
+        FILE, LOCAL_HERE, JSON,
+        ("--output", {"type": Path, "metavar": "FILE", "help": "default: .heavylift/measured/<name>.json"})]),
     "serve": ("serving:serve", "run the container's server on a folder", [
         ("folder", {"type": Path, "metavar": "FOLDER"}), ("--port", {"type": int, "metavar": "N"})]),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`validate`, `schema`, `plan`, `ls`: commands about model files, which need no AWS.
+"""`validate`, `schema`, `ls`: commands about model files, which need no AWS. `plan` is planning.py.
 
 Not the reading and planning themselves: heavylift.spec, heavylift.plan.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from heavylift.deploy.console import Console
-from heavylift.deploy.prepare import prepare
 from heavylift.errors import InputError
-from heavylift.plan.lock import lock_path, read_fresh
+from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
-from heavylift.plan.show import show, sized
+from heavylift.plan.show import sized
 from heavylift.project import Project
 from heavylift.spec import ModelSpec
 from heavylift.spec import schema as model_schema
@@ -31,19 +28,6 @@ def validate(chosen: argparse.Namespace) -> int:
 def schema(_chosen: argparse.Namespace) -> int:
     """Print the JSON Schema."""
     print(json.dumps(model_schema(), indent=2))
-    return 0
-
-
-def plan(chosen: argparse.Namespace) -> int:
-    """Inspect the weights, write the lock, show the plan."""
-    console = Console()
-    with console.working(f"plan {chosen.file}"):
-        made = prepare(chosen.file, console.progress("checksums"))
-    if chosen.json:
-        print(made.plan.to_json(), end="")
-    else:
-        print(show(made.plan), end="")
-        print(f"lock    {lock_path(chosen.file)}", file=sys.stderr)
     return 0
 
 

@@ -37,6 +37,8 @@ class Subject:
     @classmethod
     def of(cls, spec: ModelSpec, lock: Lock, engine: str | None = None) -> Subject:
         """`engine`: another one of the registry than the model file's. Raises InputError with every fault."""
+        if engine is not None and engine not in ENGINES:
+            raise InputError(f"there is no engine '{engine}'; the registry has {', '.join(ENGINES)}")
         if lock.model.config is None:
             raise InputError(f"{lock.model.source} has no config.json: nothing is known of its sizes")
         free = spec.model_copy(update={"tensor_parallel_degree": "auto", "instance_type": "auto"})

@@ -6,6 +6,7 @@ Not the solving. YAML or JSON in our form, or Mélange's own JSON input (`gpu_in
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,7 @@ class MelangeFile(Strictly):
 def read(path: Path) -> FleetFile | MelangeFile:
     """Raises InputError with every fault, each with its line and column."""
     document = Document.read(path)
-    data = document.data
+    data = _json(path, document.data)
     kind = MelangeFile if isinstance(data, dict) and "gpu_info" in data else FleetFile
     faults = list(document.faults)
     read_: FleetFile | MelangeFile | None = None
@@ -121,6 +122,14 @@ def read(path: Path) -> FleetFile | MelangeFile:
         raise InputError(document.located(faults))
     assert read_ is not None
     return read_
+
+
+def _json(path: Path, data: Any) -> Any:
+    """What a JSON file says: YAML 1.1 takes its 1e-06 for text."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return data
 
 
 def _faults(read_: FleetFile) -> Iterator[Fault]:
