@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,16 @@ from heavylift.benchmark.workload import Workload
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server says: a status, a body, further headers; `drop` closes the connection instead."""
+    """What the server says: a status, a body, further headers; `drop` closes the connection instead, or after `parts`.
+
+    `parts` are sent one by one as a chunked body, each after so many seconds.
+    """
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
+    parts: tuple[tuple[float, bytes], ...] = ()
 
 
 def right_answers(request: dict[str, Any], *, details: bool = True) -> Reply:
@@ -66,8 +71,11 @@ def fake_endpoint(script: Callable[[int, bytes], Reply]) -> Iterator[FakeEndpoin
                 endpoint.heard.append((self.command, self.path, dict(self.headers), body))
                 endpoint.connections.add(self.client_address)
             reply = script(number, body)
-            if reply.drop:
+            if reply.drop and not reply.parts:
                 self.close_connection = True
+                return
+            if reply.parts:
+                self.stream(reply)
                 return
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
@@ -75,6 +83,19 @@ def fake_endpoint(script: Callable[[int, bytes], Reply]) -> Iterator[FakeEndpoin
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body)
+
+        def stream(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            for name, value in {"Transfer-Encoding": "chunked", **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for seconds, part in reply.parts:
+                time.sleep(seconds)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+            if reply.drop:
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
 
         do_PUT = do_POST
 

@@ -99,7 +99,7 @@ def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
     if slo.metric == "itl":  # gaps of one reply share its fate: as if each request were one gap
         requests, effect = len(measurement.answered), len(marks) / max(1, len(measurement.answered))
     else:
-        requests, effect = len(marks), design_effect(_clustered(slo, marks, measurement))
+        requests, effect = len(marks), _effect(slo, marks, measurement)
     count, effective = sum(marks), max(1, math.floor(len(marks) / effect))
     sent = len(measurement.samples)
     may_pass, may_fail = slo.risk * plan.pass_share(sent), slo.risk * plan.fail_share(sent)
@@ -139,13 +139,13 @@ def _bad(slo: Slo, measurement: Measurement) -> list[bool]:
     return [value > slo.limit for value in values]
 
 
-def _clustered(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> Sequence[bool]:
-    """The marks whose clustering is measured: the violations; where they are fewer than the target allows, and say too
-    little, all that took more than half the limit. What is far from the limit does not miss it together."""
-    assert slo.bad_share is not None
-    if slo.percentile is None or sum(marks) >= slo.bad_share * len(marks):
-        return marks
-    return [value > slo.limit / 2 for value in measurement.of_due(slo.metric)]
+def _effect(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> float:
+    """The design effect of the violations, or, where they are few and say little, of all that took more than half the
+    limit, if that is larger. What is far from the limit does not miss it together."""
+    if slo.percentile is None:
+        return design_effect(marks)
+    near = [value > slo.limit / 2 for value in measurement.of_due(slo.metric)]
+    return max(design_effect(marks), design_effect(near))
 
 
 def _interval(slo: Slo, measurement: Measurement) -> tuple[float | None, float | None] | None:
