@@ -90,11 +90,11 @@ def plan(**changes: Any) -> Plan:
             7,
             ({"metric": "e2e_latency", "percentile": 90, "max_ms": 2000},),
         ),
-        "gate": Gate("rollback"),
+        "gate": Gate("rollback", "fail"),
         "gate_digest": "c3" * 32,
         "decisions": (),
     }
-    return Plan(**(fields | changes))
+    return Plan(**({"performance": None, "alternatives": ()} | fields | changes))
 
 
 @dataclass(frozen=True)

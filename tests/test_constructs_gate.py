@@ -1,18 +1,22 @@
-"""BenchmarkGate's asset: what is in it, what changes its hash, and that it runs with nothing else of ours."""
+"""BenchmarkGate: its asset, and that it runs with nothing else of ours; its rights, its time, its alarm."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 import heavylift
-from heavylift_cdk import benchmark_gate
-from tests.cdk import ROOT, App, AssetStaging, Stack, s3_assets
+from heavylift.benchmark import violation
+from heavylift.plan.plan import Gate
+from heavylift_cdk import benchmark_gate, slo_alarm
+from tests.cdk import ROOT, App, AssetStaging, Stack, plan, s3_assets, synthesize
 
 
 def staged(root: Path, assembly: Path) -> Path:
@@ -94,3 +98,78 @@ def test_the_asset_is_taken_from_the_installed_core() -> None:
     assert heavylift.__file__ is not None
 
     assert Path(heavylift.__file__).parents[1] == benchmark_gate.CORE
+
+
+@pytest.fixture(scope="module")
+def gates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The resources of one stack for each kind of gate."""
+    benchmark = plan().benchmark
+    assert benchmark is not None
+    made = synthesize(
+        tmp_path_factory.mktemp("gates"),
+        plan(name="short"),
+        plan(name="held", gate=Gate("hold", "fail")),
+        plan(name="warned", gate=Gate("warn", "fail")),
+        plan(name="long", benchmark=replace(benchmark, max_seconds=1500)),
+        plan(name="longest", benchmark=replace(benchmark, max_seconds=3300)),
+    )
+    names = ("short", "held", "warned", "long", "longest")
+    return {name: made.json(f"heavylift-{name}")["Resources"] for name in names}
+
+
+def of(kind: str, resources: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in resources.values() if each["Type"] == kind]
+
+
+def statements(resources: dict[str, Any], action: str) -> list[dict[str, Any]]:
+    policies = of("AWS::IAM::Policy", resources)
+    found = [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
+    return [each for each in found if action in (each["Action"], *each["Action"])]
+
+
+def test_the_alarm_is_on_the_metric_that_the_lambda_puts(gates: dict[str, dict[str, Any]]) -> None:
+    (alarm,) = of("AWS::CloudWatch::Alarm", gates["short"])
+
+    assert (slo_alarm.NAMESPACE, slo_alarm.METRIC, slo_alarm.DIMENSION) == (
+        violation.NAMESPACE, violation.METRIC, violation.DIMENSION,
+    )  # fmt: skip
+    properties = alarm["Properties"]
+    assert (properties["Namespace"], properties["MetricName"]) == ("Heavylift", "SloViolation")
+    assert properties["Dimensions"] == [{"Name": "EndpointName", "Value": "short"}]
+    assert properties["Threshold"] <= violation.VALUES["FAIL"] and properties["Threshold"] > violation.VALUES["PASS"]
+    assert properties["TreatMissingData"] == "ignore"
+    assert "AlarmName" not in properties
+
+
+def test_who_only_warns_has_no_alarm_and_who_holds_has_one(gates: dict[str, dict[str, Any]]) -> None:
+    assert of("AWS::CloudWatch::Alarm", gates["warned"]) == []
+    assert len(of("AWS::CloudWatch::Alarm", gates["held"])) == 1
+
+
+def test_metrics_may_be_put_in_our_namespace_only(gates: dict[str, dict[str, Any]]) -> None:
+    (statement,) = statements(gates["short"], "cloudwatch:PutMetricData")
+
+    assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Heavylift"}}
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("short", 960), ("long", 1860), ("longest", 3600)])
+def test_cloudformation_waits_as_long_as_the_run_may_take(
+    gates: dict[str, dict[str, Any]], name: str, seconds: int
+) -> None:
+    (gate,) = of("Custom::HeavyliftBenchmarkGate", gates[name])
+
+    assert int(gate["Properties"]["ServiceTimeout"]) == seconds
+
+
+def test_only_a_long_run_may_call_its_own_function_and_waits_for_that_right(gates: dict[str, dict[str, Any]]) -> None:
+    (right,) = statements(gates["long"], "lambda:InvokeFunction")
+    (gate,) = of("Custom::HeavyliftBenchmarkGate", gates["long"])
+    policy = next(
+        id
+        for id, each in gates["long"].items()
+        if right in each["Properties"].get("PolicyDocument", {}).get("Statement", [])
+    )
+
+    assert statements(gates["short"], "lambda:InvokeFunction") == []
+    assert right["Resource"] == gate["Properties"]["ServiceToken"]
+    assert policy in gate["DependsOn"]

@@ -84,7 +84,7 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
         ("environment: {A: 1}", "3:18: 'environment.A' must be text; got 1"),
         ("environment: {A: " + "v" * 1025 + "}", "3:18: 'environment.A' must be at most 1024 bytes; got 1025"),
         ("tags: {aws:x: y}", "3:8: a tag's key has 1 to 128 characters and does not begin with 'aws:'"),
-        ("gate: {on_fail: explode}", "3:17: 'gate.on_fail' must be 'rollback' or 'warn'; got 'explode'"),
+        ("gate: {on_fail: explode}", "3:17: 'gate.on_fail' must be 'rollback', 'hold' or 'warn'; got 'explode'"),
         ("quantization: int8", "3:15: 'quantization' must be 'none'; got 'int8'"),
         ("serving: 3", "3:10: 'serving' must be a mapping with 'workers', 'batch_size', 'max_batch_delay' and"),
         ("serving: {workers: 1, workers: 2}", "3:23: duplicate key 'serving.workers'; first in line 3"),

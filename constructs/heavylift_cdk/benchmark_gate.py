@@ -1,10 +1,11 @@
-"""BenchmarkGate: after the endpoint, run the plan's benchmark; a missed target fails the deployment.
+"""BenchmarkGate: after the endpoint, run the plan's benchmark; a missed target does what the plan says.
 
 Not the benchmark: that is heavylift.benchmark, whose folder is the Lambda's whole code.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from aws_cdk import CustomResource, Duration, IgnoreMode, Stack
@@ -16,9 +17,10 @@ from constructs import Construct
 
 from heavylift import benchmark
 from heavylift.plan.plan import Plan
-from heavylift_cdk.checks import acknowledge_objects
+from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.function import function
 from heavylift_cdk.model_endpoint import ModelEndpoint
+from heavylift_cdk.slo_alarm import NAMESPACE, SloAlarm
 
 CORE = Path(benchmark.__file__).resolve().parents[2]
 
@@ -26,13 +28,18 @@ CORE = Path(benchmark.__file__).resolve().parents[2]
 EXCLUDE = ("**", "!heavylift/__init__.py", "!heavylift/benchmark/**", "**/__pycache__", "**/.*")
 
 LAMBDA_LIMIT = Duration.minutes(15)
+# Of these a run may use 780 seconds: the rest is for the last reply, the report and a cold start. A longer one takes
+# several Lambdas, each called by the one before it.
+LEG_SECONDS = 780
+LONGEST_SERVICE_TIMEOUT = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource
 MEMORY_MB = 1769  # one whole vCPU (AWS Lambda developer guide, "Configure Lambda function memory")
 
 
 class BenchmarkGate(Construct):
-    """The function, and the custom resource that runs it when the endpoint is there.
+    """The function, the custom resource that runs it when the endpoint is there, and the alarm on what it finds.
 
     The resource waits for the endpoint because it refers to it, and for the function's rights as the function does.
+    `alarm` is None where the plan only warns.
     """
 
     def __init__(
@@ -58,12 +65,15 @@ class BenchmarkGate(Construct):
             statements=_rights(self, plan, endpoint, reports),
         )
         acknowledge_objects(self, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
-        CustomResource(
+        acknowledge(self, "IAM5[Resource::*]", "PutMetricData knows no resource; a condition narrows it")
+        assert plan.benchmark is not None, "a plan without a benchmark has no gate"
+        legs = math.ceil(plan.benchmark.max_seconds / LEG_SECONDS)
+        gate = CustomResource(
             self,
             "Resource",
             resource_type="Custom::HeavyliftBenchmarkGate",
             service_token=runner.function_arn,
-            service_timeout=LAMBDA_LIMIT.plus(Duration.minutes(1)),
+            service_timeout=service_timeout(legs),
             properties={
                 "EndpointName": endpoint.name,
                 "EndpointConfigName": endpoint.config_name,
@@ -71,6 +81,22 @@ class BenchmarkGate(Construct):
                 "Benchmark": plan.benchmark_json(),
             },
         )
+        if legs > 1:
+            gate.node.add_dependency(_may_call_itself(self, runner))
+        self.alarm = None if plan.gate.on_fail == "warn" else SloAlarm(self, "SloAlarm", endpoint_name=plan.name)
+
+
+def service_timeout(legs: int) -> Duration:
+    """How long CloudFormation waits for an answer: as long as so many Lambdas take, and a minute; at most an hour."""
+    seconds = legs * LAMBDA_LIMIT.to_seconds() + 60
+    return Duration.seconds(min(seconds, LONGEST_SERVICE_TIMEOUT.to_seconds()))
+
+
+def _may_call_itself(scope: Construct, runner: lambda_.Function) -> iam.Policy:
+    """A policy of its own: the function waits for its default policy, which therefore cannot name the function."""
+    right = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[runner.function_arn])
+    assert runner.role is not None
+    return iam.Policy(scope, "NextLeg", statements=[right], roles=[runner.role])
 
 
 def benchmark_code(core: Path = CORE) -> lambda_.Code:
@@ -84,6 +110,11 @@ def _rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.I
             actions=["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"], resources=[endpoint.arn]
         ),
         iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
+        iam.PolicyStatement(
+            actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
+            resources=["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
+        ),
         # It reads its own earlier answer, too: CloudFormation may send a request twice.
         iam.PolicyStatement(
             actions=["s3:GetObject", "s3:PutObject"], resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]

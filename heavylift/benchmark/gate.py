@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # For the last request to end, and then for judging, two uploads and the answer.
 RESERVE = READ_TIMEOUT + 20.0
+STAYS = {"held": ", and is held for you to decide", "warned": ", and stays with a warning"}
 SHORTEST_LEG = 20.0  # seconds: less is not worth another warm-up
 
 
@@ -161,8 +162,7 @@ class Gate:
         reason = f"{self.endpoint} met its targets; report: {uri}"
         if not passed:
             met = "missed its targets" if verdict.verdict == "FAIL" else "could not be judged"
-            stays = {"held": ", and is held for you to decide", "warned": ", and stays with a warning"}.get(decision, "")
-            reason = f"{self.endpoint} {met} ({verdict.verdict}){stays}; report: {uri}; {why}"
+            reason = f"{self.endpoint} {met} ({verdict.verdict}){STAYS.get(decision, '')}; report: {uri}; {why}"
         logger.log(logging.INFO if passed else logging.ERROR, reason)
         status = "FAILED" if decision == "rolled back" else "SUCCESS"
         return Answer(status, reason, {"Verdict": verdict.verdict, "Decision": decision, "ReportUri": uri})

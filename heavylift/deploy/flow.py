@@ -89,6 +89,8 @@ class Deployment:
         outcome = Outcome("deleted" if stack is None else stack.status, run, folder, new is not None)
         if code != 0:
             self._explain(name, outcome)
+        if run is not None and plan.gate.on_fail == "hold":
+            self._held(run, outcome)
         return outcome
 
     def abandon(self) -> None:
@@ -124,9 +126,18 @@ class Deployment:
         verdict = outcome.run.report["verdict"] if outcome.measured_now and outcome.run is not None else None
         if verdict == "FAIL":
             raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
-        if verdict == "VOID":
+        if verdict in ("VOID", "INCONCLUSIVE"):
             raise Unjudged(f"nothing was proven, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
         raise DeployError(f"{name} was not deployed ({outcome.status}):\n{told}")
+
+    def _held(self, run: reports.Run, outcome: Outcome) -> None:
+        """A held deployment stays, and the command says by its exit code that somebody must decide."""
+        verdict, name = run.report["verdict"], self.prepared.plan.name
+        stays = f"{name} is held as it is: mend it, `heavylift destroy` it, or accept it with `on_fail: warn`"
+        if verdict == "FAIL":
+            raise Missed(f"the SLO was missed; {stays}", outcome)
+        if verdict == "VOID" or (verdict == "INCONCLUSIVE" and self.prepared.plan.gate.on_inconclusive == "fail"):
+            raise Unjudged(f"nothing was proven ({verdict}); {stays}", outcome)
 
     def _check(self, code: int, what: str, stack: str | None) -> None:
         if code == 0:

@@ -162,9 +162,10 @@ class Benchmark(Part):
 
 @dataclass(frozen=True)
 class Gate(Part):
-    """What a missed target does."""
+    """What a missed target does; and whether a run that is too small to tell is missed, too."""
 
-    on_fail: Literal["rollback", "warn"]
+    on_fail: Literal["rollback", "hold", "warn"]
+    on_inconclusive: Literal["fail", "pass"]
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,8 @@ class Plan(Part):
             },
             **_plain(Benchmark, self.benchmark),
             "on_fail": self.gate.on_fail,
+            # Left out where it says what it means when missing, so that a benchmark's text stays what it was.
+            **({} if self.gate.on_inconclusive == "fail" else {"on_inconclusive": self.gate.on_inconclusive}),
         }
         return json.dumps(document, separators=(",", ":"), sort_keys=True)
 

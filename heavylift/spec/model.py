@@ -143,7 +143,7 @@ class BenchmarkSpec(Strictly):
     load: ClosedLoad = ClosedLoad()
     warmup_requests: int = Field(8, ge=0, le=10_000)
     requests: int = Field(200, ge=1, le=100_000)
-    max_seconds: int = Field(300, ge=1, le=840, description="Lambda ends after 900 seconds; the report needs the rest")
+    max_seconds: int = Field(300, ge=1, le=3300, description="CloudFormation waits 3600 seconds for a gate's answer")
     seed: int = Field(7, ge=0, le=2**32 - 1)
     slo: Annotated[tuple[Target, ...], Strict(False)] = Field(min_length=1, description="service level objectives")
 
@@ -159,9 +159,10 @@ class TrafficSpec(Strictly):
 
 
 class GateSpec(Strictly):
-    """What a missed target does to the deployment."""
+    """What a missed target does to the deployment; and whether a run that is too small to tell is missed, too."""
 
-    on_fail: Literal["rollback", "warn"] = "rollback"
+    on_fail: Literal["rollback", "hold", "warn"] = "rollback"
+    on_inconclusive: Literal["fail", "pass"] = "fail"
 
 
 class ModelSpec(Strictly):
