@@ -50,17 +50,17 @@ def main() -> int:
     parser.add_argument("--rates", type=float, nargs="*", default=[1, 2, 4, 8, 16, 32], help="requests per second")
     chosen = parser.parse_args()
     try:
-        texts = {name: _text(name, chosen.folder) for name in SOURCES}
+        texts = {name: text_of(name, chosen.folder) for name in SOURCES}
     except OSError as error:
         print(f"cannot read the inputs: {error}; give copies of them with --folder", file=sys.stderr)
         print(json.dumps({"benchmark": "fleet_melange", "compared": False}))
         return 0
-    tables, histogram = _tables(texts["eval.ipynb"])
+    tables, histogram = tables_of(texts["eval.ipynb"])
     rows = []
     print(f"{'requests/s':>10}  {'ours':<28} {'$/h':>8}  {'theirs':>8}  {'s':>6}  verdict")
     for rate in chosen.rates:
         started = time.perf_counter()
-        fleet = solve(_problem(tables, histogram, rate, PRICES))
+        fleet = solve(problem_of(tables, histogram, rate, PRICES))
         seconds = time.perf_counter() - started
         known = ANSWERS.get(int(rate)) if rate == int(rate) else None
         verdict = "-" if known is None else "met" if _meets(fleet.usd_per_hour, known[1]) else "MISSED"
@@ -72,7 +72,7 @@ def main() -> int:
         print(f"{rate:>10g}  {mix:<28} {fleet.usd_per_hour:>8.3f}  {theirs:>8}  {seconds:>6.3f}  {verdict}")
         rows.append({"rate": rate, "fleet": fleet.counts, "usd_per_hour": fleet.usd_per_hour, "gap": fleet.gap,
                      "verdict": verdict, "seconds": round(seconds, 4)})  # fmt: skip
-    headline = solve(_problem(tables, histogram, 1, {**PRICES, "H100": HEADLINE_H100}))
+    headline = solve(problem_of(tables, histogram, 1, {**PRICES, "H100": HEADLINE_H100}))
     saving = 100 * next(one.saving for one in headline.alone if one.name == "H100")
     print(f"saved against H100s alone at 1 request/s, H100 at ${HEADLINE_H100}: {saving:.2f} % (paper: {HEADLINE} %)")
     example = solve(MelangeFile.model_validate_json(texts["example.json"]).problem())
@@ -96,7 +96,7 @@ def _meets(ours: float, theirs: float) -> bool:
     return ours <= theirs + 0.005  # theirs is printed to the cent
 
 
-def _text(name: str, folder: Path | None) -> str:
+def text_of(name: str, folder: Path | None) -> str:
     if folder is not None:
         return (folder / name).read_text(encoding="utf-8")
     with urllib.request.urlopen(SOURCES[name], timeout=60) as reply:
@@ -104,7 +104,7 @@ def _text(name: str, folder: Path | None) -> str:
         return text
 
 
-def _problem(tables: dict[str, Table], histogram: Table, rate: float, prices: dict[str, float]) -> Problem:
+def problem_of(tables: dict[str, Table], histogram: Table, rate: float, prices: dict[str, float]) -> Problem:
     places = [(row, column) for row in range(SIDE) for column in range(SIDE)]
     return Problem(
         tuple(Bucket(SIZES[row], SIZES[column], histogram[row][column] * rate) for row, column in places),
@@ -115,7 +115,7 @@ def _problem(tables: dict[str, Table], histogram: Table, rate: float, prices: di
     )
 
 
-def _tables(notebook: str) -> tuple[dict[str, Table], Table]:
+def tables_of(notebook: str) -> tuple[dict[str, Table], Table]:
     """The four tables, cut to their common part, and the histogram, with input sizes as rows, of sum 1."""
     lists = list(_lists(notebook))
     tables = {
