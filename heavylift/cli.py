@@ -69,6 +69,9 @@ COMMANDS = {
     "calibrate": ("calibrate:calibrate", "fit the plan's times to measurements of the native engine", [
         FILE, LOCAL_HERE, JSON,
         ("--output", {"type": Path, "metavar": "FILE", "help": "default: .heavylift/measured/<name>.json"})]),
+    "facts": ("facts:facts", "`facts refresh`: read the tables of types and prices anew from AWS", [
+        ("action", {"choices": ["refresh"]}), JSON,
+        ("--region", {"default": "us-east-1", "metavar": "R", "help": "whose prices (us-east-1)"})]),
     "serve": ("serving:serve", "run the container's server on a folder", [
         ("folder", {"type": Path, "metavar": "FOLDER"}), ("--port", {"type": int, "metavar": "N"})]),
 }  # fmt: skip
