@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.eventstream import ParserError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -95,6 +96,8 @@ class SageMakerClient:
         except EventStreamError as error:  # after the 200: ModelStreamError, InternalStreamFailure
             told = {key: value for key, value in error.response["Error"].items() if key != "Code"}
             raise InvocationFailed("stream", f"{error.response['Error'].get('Code')}: {told}", 200) from None
+        except ParserError as error:
+            raise InvocationFailed("stream", f"not an event stream: {type(error).__name__}: {error}", 200) from None
         except ClientError as error:
             raise self._failure(error.response) from None
         except (ReadTimeoutError, ConnectTimeoutError, PoolTimeout) as error:
