@@ -121,6 +121,13 @@ def test_a_model_error_is_told_by_the_containers_own_status(aws: pytest.MonkeyPa
     assert (failed.kind, failed.http_status, failed.message) == (kind, original, "no room")
 
 
+def test_a_container_that_did_not_answer_is_the_models_failure(aws: pytest.MonkeyPatch) -> None:
+    with fake_endpoint(lambda n, body: model_error(0, "it has ended")) as server:
+        failed = failure(sagemaker(server, aws))
+
+    assert (failed.kind, failed.http_status, failed.message) == ("model", 424, "it has ended")
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [

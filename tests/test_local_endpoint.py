@@ -141,12 +141,42 @@ def test_a_prefix_without_objects_fails_the_endpoint(local_aws: Embedded) -> Non
     local_aws.destroy("empty")
 
 
-def test_a_process_that_dies_is_named_by_the_next_invocation(local_aws: Embedded) -> None:
+def test_a_process_that_dies_is_named_by_the_next_invocation_and_started_again(local_aws: Embedded) -> None:
     local_aws.deploy("dies", stack("dies", {}))
-    os.kill(ask(local_aws, "dies")["pid"], signal.SIGKILL)
+    first = ask(local_aws, "dies")["pid"]
+    os.kill(first, signal.SIGKILL)
 
     with pytest.raises(ClientError, match=r"broke the connection.*dies/0001\.log") as raised:
         ask(local_aws, "dies")
 
     assert raised.value.response["Error"]["Code"] == "ModelError"
+    second = answer_again(local_aws, "dies")
+    assert second != first
+    os.kill(second, signal.SIGKILL)
+    assert answer_again(local_aws, "dies") not in (first, second)
+    assert local_aws.client("sagemaker").describe_endpoint(EndpointName="dies")["EndpointStatus"] == "InService"
     local_aws.destroy("dies")
+
+
+def answer_again(aws: Embedded, endpoint: str) -> int:
+    """The number of the process that answers, once one does."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            return int(ask(aws, endpoint)["pid"])
+        except ClientError:
+            time.sleep(0.05)
+    raise AssertionError(f"{endpoint} did not come back")
+
+
+def test_an_endpoint_whose_process_has_died_can_be_updated_and_deleted(local_aws: Embedded) -> None:
+    local_aws.deploy("dead", stack("dead", {"MODEL_NAME": "a"}))
+    os.kill(ask(local_aws, "dead")["pid"], signal.SIGKILL)
+
+    updated = local_aws.deploy("dead", stack("dead", {"MODEL_NAME": "b"}))
+    answer = ask(local_aws, "dead")
+    os.kill(answer["pid"], signal.SIGKILL)
+    destroyed = local_aws.destroy("dead")
+
+    assert (updated.status, answer["model"], destroyed.status) == ("UPDATE_COMPLETE", "b", "DELETE_COMPLETE")
+    assert local_aws.client("sagemaker").list_endpoints(NameContains="dead")["Endpoints"] == []

@@ -112,7 +112,8 @@ class SageMakerClient:
         if code == "ModelError":
             status = response.get("OriginalStatusCode")
             original = response.get("OriginalMessage") or message
-            return InvocationFailed("model", original, 424) if status is None else by_status(int(status), original)
+            silent = status in (None, 0)  # SageMaker's word for a container that did not answer
+            return InvocationFailed("model", original, 424) if silent else by_status(int(status), original)
         status = response["ResponseMetadata"].get("HTTPStatusCode", 500)
         failure = by_status(status, f"{code}: {message}")
         return InvocationFailed("throttled", failure.message, status) if code in THROTTLES else failure

@@ -93,6 +93,11 @@ class Container:
         """Whether the model process runs."""
         return self._keeper is not None and self._keeper.poll() is None
 
+    def wait_ended(self) -> None:
+        """Block until the process has ended, for whatever reason."""
+        assert self._keeper is not None
+        self._keeper.wait()
+
     def stop(self) -> None:
         """End the process and all its children, and remove its folders; the log stays. Safe to call twice."""
         if self._keeper is not None and self._keeper.stdin is not None:

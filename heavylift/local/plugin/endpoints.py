@@ -23,6 +23,8 @@ log = logging.getLogger("heavylift.endpoints")
 IN_PROGRESS = {"Creating", "Updating", "Deleting"}
 DOWNLOAD_SECONDS = STARTUP_SECONDS = 3600
 """What is waited for where a variant names no timeout: SageMaker's longest."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+"""Seconds before a container that ended is started again; doubled each time that it does not come up."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Endpoints:
             self._fail(endpoint, f"{type(error).__name__}: {error}")
             return
         with self._changed:
-            old, endpoint.container = endpoint.container, container
+            old = self._serve_from(endpoint, container)
             endpoint.serving, endpoint.failure = deployment, None
             endpoint.weight = deployment.variant.get("InitialVariantWeight", 1.0)
             endpoint.instances = deployment.variant.get("InitialInstanceCount", 1)
@@ -170,6 +172,38 @@ class Endpoints:
             self._stop(container)
             raise
         return container
+
+    def _serve_from(self, endpoint: Endpoint, container: Container) -> Container | None:
+        """Let a healthy container answer, and watch it; gives the one that answered before."""
+        old, endpoint.container = endpoint.container, container
+        threading.Thread(target=self._replace_dead, args=(endpoint, container), daemon=True).start()
+        return old
+
+    def _replace_dead(self, endpoint: Endpoint, container: Container) -> None:
+        """Start the container anew whenever it ends by itself, as SageMaker does; the endpoint stays InService."""
+        container.wait_ended()
+        pause = FIRST_PAUSE
+        while not self._ending.wait(pause) and self._answers_from(endpoint, container):
+            serving = endpoint.serving
+            assert serving is not None, "it has a container"
+            log.warning("endpoint %s: its container ended, starting it again; log %s", endpoint.name, container.log)
+            try:
+                new = self._start(endpoint.name, serving)
+            except Exception as error:
+                log.warning("endpoint %s: it did not come up: %s", endpoint.name, error)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            with self._changed:
+                wanted = self._answers_from(endpoint, container) and endpoint.serving is serving
+                if wanted:
+                    self._serve_from(endpoint, new)
+            self._stop(container if wanted else new)
+            return
+
+    def _answers_from(self, endpoint: Endpoint, container: Container) -> bool:
+        """Whether nobody has deleted, or is deleting, the endpoint, nor given it another container."""
+        there = self._endpoints.get(endpoint.name) is endpoint
+        return there and endpoint.container is container and endpoint.status != "Deleting"
 
     def _fail(self, endpoint: Endpoint, reason: str) -> None:
         log.warning("endpoint %s failed: %s", endpoint.name, reason)
