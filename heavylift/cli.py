@@ -27,7 +27,7 @@ PORT: Argument = ("--port", {"type": int, "help": "the embedded AWS's port (defa
 
 RUN: Argument = ("run", {"type": Path, "metavar": "RUN", "help": "a run's folder, or its samples.jsonl.gz"})
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     # name: (function, help, arguments)
     "validate": ("models:validate", "check a model file; every fault at once", [FILE]),
     "schema": ("models:schema", "print the model file's JSON Schema", []),
@@ -69,6 +69,12 @@ COMMANDS = {
     "calibrate": ("calibrate:calibrate", "fit the plan's times to measurements of the native engine", [
         FILE, LOCAL_HERE, JSON,
         ("--output", {"type": Path, "metavar": "FILE", "help": "default: .heavylift/measured/<name>.json"})]),
+    "partition": ("partition:partition", "split a checkpoint ahead of time, a file for each rank", [
+        ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),
+        ("--out", {"type": Path, "metavar": "DIR", "help": "the folder to write"}),
+        ("--tensor-parallel-degree", {"type": int, "metavar": "N", "help": "the number of ranks"}),
+        ("--dtype", {"metavar": "D", "help": "auto (as stored), fp32, fp16 or bf16"}),
+        ("--check", {"action": "store_true", "help": "prove every SHA-256 of a partitioned folder instead"})]),
     "facts": ("facts:facts", "`facts refresh`: read the tables of types and prices anew from AWS", [
         ("action", {"choices": ["refresh"]}), JSON,
         ("--region", {"default": "us-east-1", "metavar": "R", "help": "whose prices (us-east-1)"})]),

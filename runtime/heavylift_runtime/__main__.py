@@ -1,4 +1,7 @@
-"""`python -m heavylift_runtime serve FOLDER`: what the container runs. Not the `heavylift` command of the core."""
+"""`python -m heavylift_runtime serve FOLDER`: what the container runs; `partition`: what a partition job runs.
+
+Not the `heavylift` command of the core, which starts this one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from heavylift_runtime.errors import RuntimeFault
+from heavylift_runtime.errors import OptionsError, RuntimeFault
 
 SAGEMAKER_FOLDER = Path("/opt/ml/model")
 
@@ -23,8 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.add_argument("--host", help=f"default: 0.0.0.0 for {SAGEMAKER_FOLDER}, else 127.0.0.1")
     worker = commands.add_parser("worker", help="one rank process; the server starts it")
     worker.add_argument("--channel", type=int, required=True, help="the inherited socket")
+    cut = commands.add_parser("partition", help="split a checkpoint ahead of time, a file for each rank")
+    cut.add_argument("source", help="a folder with a Hugging Face checkpoint, or s3://bucket/prefix/")
+    cut.add_argument("--out", type=Path, help="the folder to write")
+    cut.add_argument("--tensor-parallel-degree", type=int, help="the number of ranks")
+    cut.add_argument("--dtype", default="auto", help="auto (as stored), fp32, fp16 or bf16")
+    cut.add_argument("--check", action="store_true", help="read a partitioned folder and prove every SHA-256 instead")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "partition":
+            return _partition(given)
         if given.command == "worker":
             from heavylift_runtime.worker import run
 
@@ -35,6 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeFault as fault:
         print(fault, file=sys.stderr, flush=True)
         return fault.exit_code
+
+
+def _partition(given: argparse.Namespace) -> int:
+    from heavylift_runtime.native.partition import partition
+    from heavylift_runtime.native.partitioned import prove
+    from heavylift_runtime.native.sources import source_of
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    source = source_of(given.source, Path.cwd())
+    if given.check:
+        prove(source, report)
+        return 0
+    wanted = {"--out": given.out, "--tensor-parallel-degree": given.tensor_parallel_degree}
+    if missing := [f"{name} is missing; `partition` needs it" for name, value in wanted.items() if value is None]:
+        raise OptionsError(missing)
+    partition(source, given.out, given.tensor_parallel_degree, given.dtype, report)
+    return 0
 
 
 def _host(folder: Path, given: str | None) -> str:

@@ -48,7 +48,7 @@ def load(
     The checkpoint is proved before the ranks meet, so that a bad one is refused by each of them at once.
     """
     started = time.monotonic()
-    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir))
+    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank, world)
     if faults := checkpoint.family.check(checkpoint.config, world):
         raise LoadError("\n".join(faults))
     dtype = _dtype(options.dtype, checkpoint)

@@ -13,8 +13,10 @@ from typing import Any
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families import family_of
-from heavylift_runtime.families.table import Family, Weight, shard
+from heavylift_runtime.families.table import Family, Shard, Weight, shard
 from heavylift_runtime.native.header import Stored, index_of, read_header
+from heavylift_runtime.native.partitioned import MANIFEST as PARTITION
+from heavylift_runtime.native.partitioned import Partition
 from heavylift_runtime.native.reading import Reading
 from heavylift_runtime.native.sources import Source, whole
 from heavylift_runtime.native.torch_bin import read_archive
@@ -54,14 +56,27 @@ class Checkpoint:
     """SHA-256 from the manifest, where there is one."""
     config: Mapping[str, Any]
     tensors: Mapping[str, Stored]
+    partition: Partition | None = None
+    """Where it was partitioned ahead of time: then `tensors` are one rank's, and already its parts."""
+    rank: int = 0
+    world: int = 1
 
     @classmethod
-    def open(cls, source: Source) -> Checkpoint:
-        """Reads the manifest, config.json and every safetensors header; LoadError names what is wrong."""
+    def open(cls, source: Source, rank: int = 0, world: int = 1) -> Checkpoint:
+        """Reads the manifest, config.json and every header of weights; LoadError names what is wrong.
+
+        `rank` of `world` is who will load it; it matters only where the checkpoint is partitioned.
+        """
         sizes = source.files()
         digests = _check_manifest(source, sizes)
+        if PARTITION not in sizes:
+            config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
+            return cls(source, sizes, digests, config, _tensors(source, sizes, digests))
+        partition = Partition.read(source, sizes)
+        digests = {**digests, **{file.path: file.sha256 for file in partition.files.values()}}
         config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
-        return cls(source, sizes, digests, config, _tensors(source, sizes, digests))
+        partition.check(source.place, config, world)
+        return cls(source, sizes, digests, config, partition.tensors(source, rank), partition, rank, world)
 
     @property
     def family(self) -> Family:
@@ -82,9 +97,16 @@ class Checkpoint:
 
     def readings(self, weight: Weight, rank: int, world: int) -> list[Reading]:
         """A rank's part of a weight, and of each further tensor for the same weight: published files hold up to two."""
+        assert self.partition is None or (rank, world) == (self.rank, self.world), "the checkpoint is another rank's"
         part, (first, *others) = shard(weight, rank, world), self._all(weight)
+        if self.partition is not None:
+            return [Reading(first, Shard((0,) * len(first.shape), first.shape))]
         others = [other for other in others if replace(other, name=first.name) != first]  # in a .bin: one storage
         return [Reading(stored.viewed(weight.viewed), part) for stored in (first, *others)]
+
+    def _shape(self, weight: Weight) -> tuple[int, ...]:
+        """That of the tensor in the files."""
+        return weight.shape if self.partition is None else shard(weight, self.rank, self.world).shape
 
     def _all(self, weight: Weight) -> list[Stored]:
         return [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
@@ -100,8 +122,8 @@ class Checkpoint:
                 faults.append(f"tensor {weight.name!r} of shape {list(weight.shape)} is missing")
             for name in (weight.name, *weight.copies):
                 there = self.tensors.get(name)
-                if there is not None and there.shape != weight.shape:
-                    shapes = f"has shape {list(there.shape)}, {list(weight.shape)} by config.json"
+                if there is not None and there.shape != self._shape(weight):
+                    shapes = f"has shape {list(there.shape)}, {list(self._shape(weight))} by config.json"
                     faults.append(f"{there.file}: tensor {name!r} {shapes}")
                 if there is not None and there.dtype not in FLOATS:
                     faults.append(f"{there.file}: tensor {name!r} is {there.dtype}; known are {', '.join(FLOATS)}")

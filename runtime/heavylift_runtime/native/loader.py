@@ -52,6 +52,8 @@ class Loader:
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Proves the checkpoint against its family's table first: LoadError names every tensor that does not fit."""
+        if checkpoint.partition is not None:
+            checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
         self._checkpoint, self._source = checkpoint, checkpoint.source
         self._dtype, self._report = dtype, report
         held = [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]

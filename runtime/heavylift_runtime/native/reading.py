@@ -17,6 +17,8 @@ from heavylift_runtime.native.header import Stored
 from heavylift_runtime.native.sources import Source
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+"""What a model can be served in: safetensors' name of a type → its name in options."""
 BLOCK = 8 * 1024 * 1024
 """Bytes of the file that one read spans, or one row of it where that is longer."""
 

@@ -1,0 +1,124 @@
+"""Partitions a checkpoint ahead of time: a file of weights for each rank, and a manifest, written last.
+
+Not the loading of what it writes (partitioned.py), and no rank runs here: it needs a CPU, and memory for one tensor
+and a rank's part of it. A run that ends early leaves no manifest; the next one into the same folder begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.errors import OptionsError
+from heavylift_runtime.families.table import Weight, shard
+from heavylift_runtime.native.checkpoint import LAYOUTS, Checkpoint
+from heavylift_runtime.native.digest import ENDINGS, PUSHED, source_digest
+from heavylift_runtime.native.header import SIZES
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.partitioned import MANIFEST, File, Partition, rank_file
+from heavylift_runtime.native.reading import DTYPES, NAMES, bytes_of
+from heavylift_runtime.native.sources import Folder, Source
+from heavylift_runtime.native.written import Written, check_room, folder
+
+Report = Callable[[str], None]
+
+
+def partition(source: Source, out: Path, degree: int, dtype: str = "auto", report: Report = lambda line: None) -> None:
+    """Writes `out`: the weights of each of `degree` ranks in `dtype` (auto: as stored), config, tokenizer, manifest.
+
+    OptionsError for what is asked, LoadError for the checkpoint; `out` then has no manifest, and can be used again.
+    """
+    if MANIFEST in source.files():
+        raise OptionsError(f"{source.place}: is partitioned already; name the checkpoint that it was made of")
+    checkpoint = Checkpoint.open(source)
+    if degree < 1:
+        raise OptionsError(f"--tensor-parallel-degree is {degree}; it must be at least 1")
+    if faults := checkpoint.family.check(checkpoint.config, degree):
+        raise OptionsError(faults)
+    held = _held(checkpoint)
+    kind = _kind(checkpoint, held[0], dtype)
+    headers, sizes = zip(*(_header(held, rank, degree, kind) for rank in range(degree)), strict=True)
+    beside = [name for name in sorted(checkpoint.sizes) if _belongs(name)]
+    with folder(out, {*(rank_file(rank, degree) for rank in range(degree)), *beside}):
+        check_room(out, sum(sizes))
+        files = _write_ranks(checkpoint, out, headers, kind, report)
+        files += [_write(out / name, checkpoint.small(name)) for name in beside]
+        digest, model_type = source_digest(source, checkpoint.sizes), str(checkpoint.config["model_type"])
+        made = Partition(digest, model_type, NAMES[kind], degree, {file.path: file for file in files})
+        _write(out / MANIFEST, made.to_json().encode())
+    for rank in range(degree):
+        Checkpoint.open(Folder(out), rank, degree).agree()
+    report(f"partition: {out} has {degree} ranks of up to {max(sizes) / 1e6:.1f} MB in {NAMES[kind]}")
+
+
+def _write_ranks(checkpoint: Checkpoint, out: Path, headers: Sequence[bytes], kind: str, report: Report) -> list[File]:
+    """Every rank's file at once, so that each tensor is read once."""
+    with ExitStack() as stack:
+        degree = len(headers)
+        ranks = [stack.enter_context(Written(out / rank_file(rank, degree))) for rank in range(degree)]
+        for rank, header in zip(ranks, headers, strict=True):
+            rank.write(header)
+        with torch.inference_mode(), Loader(checkpoint, 0, 1, DTYPES[kind], report) as loader:
+            for weight in _held(checkpoint):
+                tensor = loader.take(weight.name)
+                for number, rank in enumerate(ranks):
+                    rank.write(bytes_of(_part(tensor, weight, number, degree).flatten()))
+        return [
+            replace(rank.finish(), header_size=len(header), header_sha256=hashlib.sha256(header).hexdigest())
+            for rank, header in zip(ranks, headers, strict=True)
+        ]
+
+
+def _write(path: Path, content: bytes) -> File:
+    with Written(path) as file:
+        file.write(content)
+        return file.finish()
+
+
+def _held(checkpoint: Checkpoint) -> list[Weight]:
+    """The weights that the checkpoint holds, in the table's order."""
+    return [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+
+
+def _part(tensor: Tensor, weight: Weight, rank: int, degree: int) -> Tensor:
+    """A rank's part of a whole tensor, contiguous: a copy only where it is a part of each row."""
+    part = shard(weight, rank, degree)
+    return tensor[tuple(map(slice, part.start, part.stop))].contiguous()
+
+
+def _header(held: Sequence[Weight], rank: int, degree: int, kind: str) -> tuple[bytes, int]:
+    """A rank's safetensors header, and the size of its file: all shapes are known before a weight is read."""
+    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for weight in held:
+        part = shard(weight, rank, degree)
+        start, end = end, end + part.elements * SIZES[kind]
+        table[weight.name] = {"dtype": kind, "shape": list(part.shape), "data_offsets": [start, end]}
+    header = json.dumps(table, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 64)  # so that numbers lie at multiples of their size, and of a cache line
+    return len(header).to_bytes(8, "little") + header, 8 + len(header) + end
+
+
+def _kind(checkpoint: Checkpoint, first: Weight, dtype: str) -> str:
+    """safetensors' name of the type that is written."""
+    stored = checkpoint.find(first)
+    assert stored is not None
+    kind = stored.dtype if dtype == "auto" else {name: kind for kind, name in NAMES.items()}.get(dtype)
+    if kind not in NAMES:
+        known = ", ".join(map(repr, NAMES.values()))
+        raise OptionsError(f"--dtype is {dtype!r}, the weights are {stored.dtype}; it must be 'auto' or one of {known}")
+    return kind
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file is copied along: config and tokenizer, but no weights and nothing that lists files."""
+    listing = name in (PUSHED, MANIFEST) or name in [layout.index for layout in LAYOUTS]
+    return name.endswith(ENDINGS) and "/" not in name and not listing
