@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def test_a_lock_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     [
         (lambda lock: lock["model"]["weights"].update(bytes=11), "was edited"),
         (lambda lock: lock["model"]["weights"]["files"][0].update(sha256="f" * 64), "was edited"),
-        (lambda lock: lock.update(format="heavylift.lock/2"), r"is not a heavylift\.lock/1: format"),
-        (lambda lock: lock.update(extra=1), r"is not a heavylift\.lock/1: extra"),
+        (lambda lock: lock.update(format="heavylift.lock/1"), r"is not a heavylift\.lock/2: format"),
+        (lambda lock: lock.update(extra=1), r"is not a heavylift\.lock/2: extra"),
+        (lambda lock: lock["known"].pop("dates"), r"is not a heavylift\.lock/2: known\.dates"),
         (lambda lock: lock["model"].pop("weights"), r"model\.weights: Field required"),
     ],
 )
@@ -110,10 +112,40 @@ def test_a_lock_of_another_model_is_stale(tmp_path: Path, fields: dict[str, Any]
         Plan.fit(spec_of(**fields), LOCK)
 
 
+def test_a_lock_says_which_facts_and_coefficients_the_plan_was_made_with() -> None:
+    known = LOCK.known
+
+    assert re.fullmatch(r"[0-9a-f]{64}", known.facts) and re.fullmatch(r"[0-9a-f]{64}", known.coefficients)
+    assert set(known.dates) == {"instances", "prices", "accelerators", "collectives", "precisions", "amis"}
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\d", date) for date in known.dates.values())
+    assert json.loads(LOCK.to_json())["known"] == {
+        "facts": known.facts,
+        "dates": known.dates,
+        "coefficients": known.coefficients,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "sentence"),
+    [
+        ({}, None),
+        ({"dates": {**LOCK.known.dates, "prices": "2020-01-01"}}, f"prices of {LOCK.known.dates['prices']} changed"),
+        ({"coefficients": "0" * 64}, "the coefficients changed since"),
+        ({"facts": "0" * 64}, "the tables of facts changed since"),
+    ],
+)
+def test_a_plan_with_older_facts_says_so_but_stands(old: dict[str, Any], sentence: str | None) -> None:
+    found = replace(LOCK.known, **old).outdated()
+
+    assert (found is None) if sentence is None else (found is not None and sentence in found)
+    assert replace(LOCK, known=replace(LOCK.known, **old)).stale(spec_of()) is None
+
+
 def test_the_committed_locks_are_those_of_the_committed_models(tiny_t5: Path) -> None:
     files = sorted(tiny_t5.parent.glob("*.yaml"))
 
     for file in files:
         spec = ModelSpec.from_yaml(file)
-        assert read_fresh(spec, file) == inspect(spec, file.parent), f"run `heavylift plan models/{file.name}`"
-        assert lock_path(file).read_text() == inspect(spec, file.parent).to_json()
+        lock, now = read_fresh(spec, file), inspect(spec, file.parent)
+        assert replace(lock, known=now.known) == now, f"run `heavylift plan models/{file.name}`"
+        assert lock_path(file).read_text() == lock.to_json()

@@ -5,20 +5,23 @@ Not how it is learned: that is heavylift.weights.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from heavylift.errors import InputError
+from heavylift.plan import facts
 from heavylift.plan.digest import File, digest
 from heavylift.spec import ModelSpec
 
-FORMAT: Literal["heavylift.lock/1"] = "heavylift.lock/1"
+FORMAT: Literal["heavylift.lock/2"] = "heavylift.lock/2"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class LockedModel:
-    """`config` is config.json, whole, or None; `dtype` and `parameters` are None where no header tells them."""
+    """`config` is config.json, whole, or None; `dtype`, `parameters` and `tensor_bytes` are None where neither a header
+    nor an index tells them."""
 
     source: str
     revision: str | None
@@ -48,6 +52,32 @@ class LockedModel:
     weights: Weights
     dtype: str | None
     parameters: int | None
+    tensor_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the plan was made with: SHA-256 of the tables of facts, the newest date in each, SHA-256 of coefficients."""
+
+    facts: str
+    dates: dict[str, str]
+    coefficients: str
+
+    @classmethod
+    def now(cls) -> Known:
+        """Of the tables that are installed."""
+        coefficients = resources.files("heavylift.plan.performance") / "coefficients.json"
+        return cls(facts.digest(), facts.dates(), hashlib.sha256(coefficients.read_bytes()).hexdigest())
+
+    def outdated(self) -> str | None:
+        """What is newer by now, or None; synthesis takes the tables as they are."""
+        now = Known.now()
+        newer = [f"{table} of {date}" for table, date in now.dates.items() if date != self.dates.get(table)]
+        if self.coefficients != now.coefficients:
+            newer.append("the coefficients")
+        if self.facts != now.facts and not newer:
+            newer.append("the tables of facts")
+        return f"planned with older facts: {', '.join(newer)} changed since" if newer else None
 
 
 @dataclass(frozen=True)
@@ -56,9 +86,10 @@ class Lock:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    format: Literal["heavylift.lock/1"]
+    format: Literal["heavylift.lock/2"]
     model: LockedModel
     code: Files | None
+    known: Known = field(default_factory=Known.now)
 
     @classmethod
     def read(cls, path: Path, command: str) -> Lock:

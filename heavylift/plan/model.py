@@ -50,13 +50,16 @@ class ModelFacts(Dimensions):
         checkpoint_bytes: int | None = None,
         checkpoint_dtype: str | None = None,
     ) -> ModelFacts:
-        """`checkpoint_bytes`: the safetensors index's `total_size`, or the headers' sum. InputError: every fault."""
+        """`checkpoint_bytes`: the index's `total_size`, or the headers' sum. InputError: every fault of config.json.
+
+        A quantized checkpoint packs several weights into one stored number, so its count is not that of its weights.
+        """
         sizes = read(config)
         counted = count(sizes)
         return cls(
             **{field.name: getattr(sizes, field.name) for field in fields(sizes)},
             counted=counted,
-            parameters=counted.total if parameters is None else parameters,
+            parameters=counted.total if parameters is None or sizes.quantized is not None else parameters,
             checkpoint_bytes=checkpoint_bytes,
             checkpoint_dtype=checkpoint_dtype,
         )
@@ -72,6 +75,8 @@ class ModelFacts(Dimensions):
     def weight_bytes(self, dtype: str, quantization: str = "none") -> int:
         """Bytes of all weights. Quantization shrinks the layers' matrices; embeddings, head and norms keep `dtype`."""
         each, shrunk = SCHEMES[quantization], self.shrunk(quantization)
+        if self.checkpoint_bytes is not None and self.quantized == quantization:
+            return self.checkpoint_bytes  # as it lies there, scales and zeros included
         if each is None:
             return ceil(self.parameters * BYTES[dtype])
         return ceil(shrunk * each + (self.parameters - shrunk) * BYTES[dtype])

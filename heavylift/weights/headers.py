@@ -16,6 +16,7 @@ from typing import Any
 from heavylift.errors import InputError
 from heavylift.weights.store import Store
 
+LARGEST_TOTAL = 2**50  # bytes; beyond, an index is damaged
 LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
 DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16", "I8": "int8", "U8": "uint8", "F8_E4M3": "fp8"}
 BITS = {
@@ -30,10 +31,14 @@ ZIP_END, ZIP_END_BYTES = b"PK\x05\x06", 22  # the record that ends a zip archive
 
 @dataclass(frozen=True)
 class Headers:
-    """`dtype` is the one that most bytes have; `parameters` counts each tensor name once."""
+    """`dtype` is the one that most numbers have; `parameters` counts each tensor name once, `tensor_bytes` likewise.
+
+    An index's `total_size` wins: it is all that a checkpoint of `.bin` files says of itself.
+    """
 
     dtype: str | None
     parameters: int | None
+    tensor_bytes: int | None
 
 
 def read_headers(store: Store, files: dict[str, int]) -> Headers:
@@ -55,13 +60,24 @@ def read_headers(store: Store, files: dict[str, int]) -> Headers:
     if faults:
         raise InputError(faults)
     entries = dict(chain.from_iterable(each.items() for each in tensors.values()))
+    total = next((size for name in files if (size := _total_size(store, name)) is not None), None)
     if not entries:
-        return Headers(None, None)
+        return Headers(None, None, total)
     shares: Counter[str] = Counter()
     for entry in entries.values():
         shares[entry["dtype"]] += prod(entry["shape"])
     common = shares.most_common(1)[0][0]
-    return Headers(DTYPES.get(common, common.lower()), sum(shares.values()))
+    stored = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in entries.values())
+    return Headers(DTYPES.get(common, common.lower()), sum(shares.values()), stored if total is None else total)
+
+
+def _total_size(store: Store, name: str) -> int | None:
+    """Bytes of all tensors, as an index says, whose names and shards were proved before."""
+    if not name.endswith(".index.json"):
+        return None
+    metadata = json.loads(b"".join(store.read(name))).get("metadata")
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    return int(size) if isinstance(size, int | float) and 0 < size < LARGEST_TOTAL else None
 
 
 def _safetensors(store: Store, name: str, size: int) -> dict[str, dict[str, Any]]:

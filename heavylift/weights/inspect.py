@@ -50,6 +50,7 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         weights=Weights(digest(files), sum(file.size for file in files), files),
         dtype=TORCH_DTYPES.get(str(stated)) if headers.dtype is None else headers.dtype,
         parameters=headers.parameters,
+        tensor_bytes=headers.tensor_bytes,
     )
     return Lock(FORMAT, model, code)
 

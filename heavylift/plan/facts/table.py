@@ -59,3 +59,14 @@ def digest() -> str:
     for table in TABLES:
         sha256.update((resources.files(__package__) / table).read_bytes())
     return sha256.hexdigest()
+
+
+@cache
+def dates() -> dict[str, str]:
+    """The newest date among the sources that each table refers to."""
+    newest: dict[str, str] = {}
+    for table in TABLES:
+        named = {value for row in rows(table) for key, value in row.items() if key.endswith("source")}
+        if table != "sources.csv":
+            newest[table.removesuffix(".csv")] = max(origins()[name].date for name in named)
+    return newest
