@@ -186,3 +186,26 @@ def test_a_damaged_folder_is_the_users_input(tmp_path: Path, name: str, content:
 
     with pytest.raises(InputError, match=re.escape(sentence)):
         write_page(tmp_path)
+
+
+def test_the_page_says_what_a_verdict_rests_on() -> None:
+    slo = [{"metric": "e2e_latency", "percentile": 90, "max_ms": 150}]
+
+    decided = page(recorded([100.0] * 60, slo=slo))
+    undecided = page(recorded([100.0] * 9, slo=slo))
+
+    assert "0 of 60 requests missed it; 1 would pass at 95 % confidence" in decided
+    assert ">undecided</td>" in undecided and "not even none would pass at 95 % confidence" in undecided
+    assert "between 100.0 and unbounded ms" in undecided
+    assert ">INCONCLUSIVE</div>" in undecided
+
+
+def test_the_page_says_what_was_good_and_what_it_cost() -> None:
+    recording = recorded([100.0] * 60)
+    subject = replace(recording.run.benchmark.subject, usd_per_hour=3.6)
+    priced = replace(recording, run=replace(recording.run, benchmark=replace(recording.run.benchmark, subject=subject)))
+
+    assert "60 of 60 due requests (100 %)" in page(recording)
+    assert "the benchmark names no price" in page(recording)
+    assert "3.600 USD an hour; this run 0.0060 USD" in page(priced)
+    assert "0.1000 USD at this load" in page(priced)

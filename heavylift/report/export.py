@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import percent
-from heavylift.report.table import COLUMNS, MARKS, cells, headline
+from heavylift.report.table import COLUMNS, cells, headline, mark
 
 CSV_COLUMNS = (
     "index", "phase", "intended_s", "sent_s", "end_s", "latency_ms", "service_ms", "status", "http_status", "error",
@@ -93,7 +93,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     ]
     for row in report["judgements"]:
         name = row["metric"] if row["percentile"] is None else f"{row['metric']} p{row['percentile']:g}"
-        lines.append(f"| {name} | {MARKS[row['passed']]} | {_inline(row['sentence'])} |")
+        lines.append(f"| {name} | {mark(row)} | {_inline(row['sentence'])} |")
     lines += ["", _row(COLUMNS.values()), _row("---" for _ in COLUMNS), _row(map(_inline, cells(report))), ""]
     quality = ", ".join(f"{_inline(task)} {percent(share)}" for task, share in report["quality"]["by_task"].items())
     lines += [f"Quality by task: {quality or 'not measured'}.", "", f"Samples: {_code(report['samples'])}"]

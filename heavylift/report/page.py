@@ -19,7 +19,7 @@ from heavylift.benchmark.verdict import percent
 from heavylift.report import axis, distribution
 from heavylift.report.curve import curve
 from heavylift.report.load import REPORT, SAMPLES, load_report, load_samples
-from heavylift.report.table import COLUMNS, MARKS, cells, headline
+from heavylift.report.table import COLUMNS, cells, headline, mark
 from heavylift.report.timeline import throughput, timeline
 
 PAGE = "report.html"
@@ -54,7 +54,8 @@ def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapp
         run=recording.run,
         headline=headline(report),
         columns=list(zip(COLUMNS.values(), cells(report), strict=True)),
-        marks=MARKS,
+        mark=mark,
+        evidence=evidence,
         timeline=timeline(recording),
         throughput=throughput(recording),
         histogram=distribution.histogram(latencies["from the intended send"]),
@@ -117,6 +118,21 @@ def _failures(recording: Recording) -> list[tuple[int, str, str]]:
     errors = [sample.error for sample in recording.samples if sample.error is not None]
     counted = Counter((error["kind"], error["message"]) for error in errors)
     return [(count, kind, message) for (kind, message), count in counted.most_common(12)]
+
+
+def evidence(row: Mapping[str, Any]) -> str:
+    """What the verdict on a target rests on, in a sentence; empty where it is compared as observed."""
+    if row.get("violations") is None:
+        return ""
+    text = f"{row['violations']} of {row['requests']} requests missed it"
+    if row["effective_requests"] < row["requests"]:
+        text += f", in clusters, so that they weigh as {row['effective_requests']}"
+    allowed = "not even none" if row["allowed"] is None else f"{row['allowed']}"
+    text += f"; {allowed} would pass at {percent(row['confidence'])} confidence"
+    if row["interval"] is not None:
+        low, high = (number(end) if end is not None else "unbounded" for end in row["interval"])
+        text += f"; it lies between {low} and {high} ms"
+    return text
 
 
 def number(value: float | None, digits: int = 1) -> str:

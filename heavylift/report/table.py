@@ -30,6 +30,11 @@ COLOURS = {"PASS": "green", "FAIL": "red", "VOID": "yellow", "INCONCLUSIVE": "ye
 MARKS = {True: "met", False: "missed", None: "not judged"}
 
 
+def mark(judgement: Mapping[str, Any]) -> str:
+    """What became of a target, in a word or two."""
+    return "undecided" if judgement.get("outcome") == "inconclusive" else MARKS[judgement["passed"]]
+
+
 def cells(report: Mapping[str, Any]) -> list[str]:
     """The row's texts in the order of COLUMNS; what was not measured is `-`."""
     return [_text(report["table"][key]) for key in COLUMNS]
@@ -64,7 +69,7 @@ def conclusion(report: Mapping[str, Any]) -> Text:
         lines.append(f"\n  void: {reason}")
     for judgement in report["judgements"]:
         colour = COLOURS[{True: "PASS", False: "FAIL", None: "VOID"}[judgement["passed"]]]
-        lines.append(f"\n  {MARKS[judgement['passed']]:<10}", style=colour)
+        lines.append(f"\n  {mark(judgement):<10}", style=colour)
         lines.append(f"  {judgement['sentence']}")
     return lines
 
