@@ -51,14 +51,14 @@ _ROWS = (
         name="native",
         engine_property="native",
         entry_point=None,
-        families=("t5",),
+        families=("bloom", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "qwen2", "qwen3", "t5"),
         hardware=("cpu",),
         dtypes=("fp32", "bf16"),  # in fp16, the feed-forward layers of T5 overflow
         quantizations=("none",),
         tensor_parallel=True,
         aot_partition=False,
         streams=False,
-        best_for="encoder-decoder models, which today's engines have dropped",
+        best_for="encoder-decoder models, which today's engines have dropped, and decoder-only ones on CPUs",
     ),
     Capabilities(
         name="script",

@@ -1,4 +1,4 @@
-"""The layers that architectures are built of: norm, activations, relative position bias, attention over a cache.
+"""The layers that architectures are built of: norms, activations, relative position bias, attention.
 
 Not a model: each is a function of tensors. Rows are flat, (N, features), so that every product is one plain matmul.
 """
@@ -20,6 +20,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+QUERIES = 256
+"""Queries whose biases are held at once, where attention needs them spelt out."""
+
+
 class RMSNorm:
     """x / sqrt(mean(x²) + epsilon) * weight (Zhang and Sennrich 2019), the mean in fp32."""
 
@@ -35,6 +39,17 @@ class RMSNorm:
         # a row's sum of squares as a 1 x 1 product, which takes half the time of F.rms_norm on a CPU
         squares = torch.baddbmm(self._epsilon, x.unsqueeze(1), x.unsqueeze(2), alpha=self._mean)  # (N, 1, 1)
         return (x * squares.rsqrt_().squeeze(2)).mul_(self.weight)
+
+
+class LayerNorm:
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias (Ba et al. 2016)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, epsilon: float) -> None:
+        self._weight, self._bias, self._shape, self._epsilon = weight, bias, weight.shape, epsilon
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d)"""
+        return F.layer_norm(x, self._shape, self._weight, self._bias, self._epsilon)
 
 
 def position_buckets(distance: Tensor, *, bidirectional: bool, buckets: int, furthest: int) -> Tensor:
@@ -86,10 +101,56 @@ class PositionBias:
         return self.between(count).unfold(1, count, 1).flip(1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k + bias) v, unscaled, one query per row: q (N, 1, D), k (N, D, T), v (N, T, D), bias (N, 1, T).
+def slopes_of(heads: int) -> Tensor:
+    """ALiBi's penalty on each position of distance, by head (Press et al. 2022): (heads,) fp32.
 
-    N is batch times heads. Batched products beat the fused kernel here, whose start costs more than one query's work.
+    A geometric row for a power of two; other counts take every second one of twice as many heads for the rest.
     """
-    scores = torch.baddbmm(bias, query, key)
+    power = 2 ** int(math.log2(heads))
+    first = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    rest = [2 ** (-4 * (2 * head + 1) / power) for head in range(heads - power)]
+    return torch.tensor(first + rest)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
+    """softmax(scale q k + bias) v: q (N, G, D), k (N, D, T), v (N, T, D), bias (N, 1 or G, T) → (N, G, D).
+
+    N is batch times key-value heads, G the query heads that share one; each has one query. Batched products beat the
+    fused kernel here, whose start costs more than one query's work.
+    """
+    scores = torch.baddbmm(bias, query, key, alpha=scale)
     return torch.bmm(torch.softmax(scores, -1), value)
+
+
+def attend_causally(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tensor | None = None, window: int | None = None
+) -> Tensor:
+    """Each token of one text over those up to itself: q (H, T, D), k and v (P, T, D) → (T, H * D).
+
+    `slopes`: (H,), ALiBi's; `window`: how many tokens a query sees, itself included. P divides H.
+    """
+    heads, count, width = query.shape
+    grouped = heads != len(key)
+    if slopes is None and (window is None or count <= window):
+        mixed = F.scaled_dot_product_attention(
+            query[None], key[None], value[None], is_causal=True, scale=scale, enable_gqa=grouped
+        )
+        return mixed.squeeze(0).transpose(0, 1).reshape(count, heads * width)
+    parts = []
+    for first in range(0, count, QUERIES):
+        last = min(first + QUERIES, count)
+        begin = 0 if window is None else max(0, first + 1 - window)
+        distance = torch.arange(first, last).unsqueeze(1) - torch.arange(begin, last)
+        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        bias = torch.zeros(distance.shape) if slopes is None else distance * -slopes[:, None, None]
+        mask = bias.masked_fill(hidden, -torch.inf).to(query.dtype)
+        mixed = F.scaled_dot_product_attention(
+            query[None, :, first:last],
+            key[None, :, begin:last],
+            value[None, :, begin:last],
+            attn_mask=mask,
+            scale=scale,
+            enable_gqa=grouped,
+        )
+        parts.append(mixed.squeeze(0).transpose(0, 1).reshape(last - first, heads * width))
+    return torch.cat(parts)

@@ -1,6 +1,6 @@
 """A matrix product with a weight that never changes: oneDNN's packed form where it is faster, PyTorch's own elsewhere.
 
-Not a layer: no bias, no activation, no ranks. The only file that calls PyTorch's private oneDNN operators; their
+Not a layer: no activation, no ranks. The only file that calls PyTorch's private oneDNN operators; their
 results are held against torch.nn.functional.linear in the tests.
 """
 
@@ -20,13 +20,13 @@ def can_pack(weight: Tensor) -> bool:
 
 
 class Linear:
-    """`x @ weight.T` for x of shape (N, in) and a weight of shape (out, in)."""
+    """`x @ weight.T + bias` for x of shape (N, in), a weight of shape (out, in), and a bias (out,) or none."""
 
-    def __init__(self, weight: Tensor, *, packed: bool | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, packed: bool | None = None) -> None:
         """`packed`: None lets the size decide; the plain weight is not kept beside the packed one."""
         if packed is None:
             packed = can_pack(weight) and weight.numel() >= PACK_FROM[weight.dtype]
-        self.packed = packed
+        self.packed, self._bias = packed, bias
         if packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
             self._product = torch.ops.mkldnn._linear_pointwise.default
@@ -37,13 +37,14 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """(N, in) → (N, out)"""
         if self.packed:
-            product: Tensor = self._product(x, self._weight, None, "none", [], "")
+            product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
             return product
-        return torch.mm(x, self._weight)
+        return torch.mm(x, self._weight) if self._bias is None else torch.addmm(self._bias, x, self._weight)
 
     def onto(self, base: Tensor, x: Tensor) -> Tensor:
-        """base + x @ weight.T, for base of shape (N, out)"""
+        """base + x @ weight.T + bias, for base of shape (N, out)"""
         if self.packed:
-            total: Tensor = self._sum(x, base, self._weight, None, "add")
+            total: Tensor = self._sum(x, base, self._weight, self._bias, "add")
             return total
-        return torch.addmm(base, x, self._weight)
+        total = torch.addmm(base, x, self._weight)
+        return total if self._bias is None else total.add_(self._bias)

@@ -46,22 +46,26 @@ class Markers:
     """The special tokens of decoding."""
 
     start: int
-    """An answer begins with it; T5's is the padding token."""
+    """With an encoder, an answer begins with it; T5's is the padding token. Without one it is not used."""
     pad: int
+    """Fills up rows of ids; without an encoder nothing reads it, and published checkpoints often have none."""
     ends: frozenset[int]
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Markers:
         """From generation_config.json, else config.json; LoadError where they do not say."""
         settings = checkpoint.generation()
+        encoder = checkpoint.family.has_encoder
         pad, end = settings.get("pad_token_id"), settings.get("eos_token_id")
-        start = settings.get("decoder_start_token_id")
+        pad = 0 if pad is None and not encoder else pad
+        start = settings.get("decoder_start_token_id") if encoder else pad
         start = pad if start is None else start
         ends: list[Any] = end if isinstance(end, list) else [end]
         if not ends or not all(type(token) is int and token >= 0 for token in (start, pad, *ends)):
+            beginning = f", 'decoder_start_token_id' is {start!r}" if encoder else ""
             raise LoadError(
-                f"{checkpoint.source.place}: 'pad_token_id' is {pad!r}, 'eos_token_id' is {end!r}, "
-                f"'decoder_start_token_id' is {start!r}; config.json or generation_config.json must give each"
+                f"{checkpoint.source.place}: 'pad_token_id' is {pad!r}, 'eos_token_id' is {end!r}{beginning}; "
+                "config.json or generation_config.json must give each"
             )
         assert isinstance(start, int) and isinstance(pad, int)
         return cls(start, pad, frozenset(ends))

@@ -16,11 +16,11 @@ from heavylift_runtime.native.linear import Linear
 class Vocabulary:
     """Embedding table and head; `head` None: the head is the embedding (tied), held once and therefore not packed."""
 
-    def __init__(self, group: Group, size: int, table: Tensor, head: Tensor | None) -> None:
-        """`table`, `head`: this rank's rows (n, d) of a vocabulary of `size`."""
+    def __init__(self, group: Group, size: int, table: Tensor, head: Tensor | None, bias: Tensor | None = None) -> None:
+        """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`."""
         self._group, self._size, self._table = group, size, table
         self._start = size * group.rank // group.world
-        self._head = Linear(table, packed=False) if head is None else Linear(head)
+        self._head = Linear(table, bias, packed=False) if head is None else Linear(head, bias)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(N,) int64 → (N, d)"""

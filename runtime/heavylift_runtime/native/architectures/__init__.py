@@ -5,13 +5,22 @@ Not its table of weights: that is families/.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from heavylift_runtime.families import family_of
-from heavylift_runtime.families.t5 import T5, Shape
+from heavylift_runtime.families.bloom import Bloom
+from heavylift_runtime.families.decoder import DecoderFamily
+from heavylift_runtime.families.gpt2 import GPT2
+from heavylift_runtime.families.gpt_neox import GPTNeoX
+from heavylift_runtime.families.gptj import GPTJ
+from heavylift_runtime.families.llama import Llama
+from heavylift_runtime.families.mixtral import Mixtral
+from heavylift_runtime.families.opt import OPT
+from heavylift_runtime.families.t5 import Shape as T5Shape
+from heavylift_runtime.native.architectures import bloom, gpt2, gpt_neox, gptj, llama, mixtral, opt
 from heavylift_runtime.native.architectures.t5 import T5Model
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.generate import Decoding
@@ -19,14 +28,34 @@ from heavylift_runtime.native.loader import Weights
 
 
 class Model(Protocol):
-    """One rank's part of an encoder-decoder model."""
+    """One rank's part of a model, with or without an encoder."""
+
+    @property
+    def positions(self) -> int | None:
+        """The most tokens of prompt and answer together; None: the model sets no limit."""
 
     def begin(self, ids: Tensor, lengths: Tensor, start: int) -> Decoding:
-        """Reads the source texts, ids (B, S) of the given lengths (B,); the answers begin with token `start`."""
+        """Reads the prompts, ids (B, S) of the given lengths (B,).
+
+        With an encoder the answers begin with token `start`; without one they continue the prompts.
+        """
+
+
+DECODERS: Mapping[type[DecoderFamily[Any]], Callable[[Any, Weights, Group], Model]] = {
+    Llama: llama.build,
+    Mixtral: mixtral.build,
+    GPT2: gpt2.build,
+    GPTJ: gptj.build,
+    GPTNeoX: gpt_neox.build,
+    OPT: opt.build,
+    Bloom: bloom.build,
+}
+"""Each family's builder takes the family's own Shape."""
 
 
 def model_of(config: Mapping[str, Any], weights: Weights, group: Group) -> Model:
     """Builds the forward pass of config.json's family from its weights."""
     family = family_of(config)
-    assert isinstance(family, T5), f"{family.title} has no forward pass"
-    return T5Model(Shape.of(config), weights, group)
+    if isinstance(family, DecoderFamily):
+        return DECODERS[type(family)](family.shape(config), weights, group)
+    return T5Model(T5Shape.of(config), weights, group)

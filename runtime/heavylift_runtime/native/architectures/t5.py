@@ -22,24 +22,13 @@ from heavylift_runtime.families.t5 import (
     SHARED,
     Shape,
 )
+from heavylift_runtime.native.architectures.blocks import Output
 from heavylift_runtime.native.cache import CrossCache, SelfCache
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.vocabulary import Vocabulary
-
-
-class Output:
-    """A row-parallel product that ends a layer: its sum over the ranks, on top of the residual."""
-
-    def __init__(self, weight: Tensor, group: Group) -> None:
-        self._linear, self._group = Linear(weight), group
-
-    def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
-        # the residual is in the sum once: rank 0 brings it
-        part = self._linear.onto(residual, x) if self._group.rank == 0 else self._linear(x)
-        return self._group.all_reduce(part)
 
 
 class SelfAttention:
@@ -89,6 +78,8 @@ class FeedForward:
 
 class T5Model:
     """One rank's part of a T5."""
+
+    positions = None  # its biases reach any distance
 
     def __init__(self, shape: Shape, weights: Weights, group: Group) -> None:
         """Takes its weights in the order of the family's table, so that the loader can read ahead."""

@@ -1,0 +1,52 @@
+"""The forward pass of GPT-2 (Radford et al. 2019) on one rank: what decoder.py needs, built from the weights.
+
+Not its table of weights (families/gpt2.py).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from heavylift_runtime.families.decoder import Shape
+from heavylift_runtime.families.gpt2 import FINAL, GPT2, LAYER, POSITIONS
+from heavylift_runtime.native.architectures.attention import Heads
+from heavylift_runtime.native.architectures.blocks import Attention, FeedForward, Inner, Output, PreNorm
+from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.parts import norm_of
+from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.vocabulary import Vocabulary
+
+
+def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
+    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
+    table, places = weights.take(GPT2.embedding), weights.take(POSITIONS)
+    blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
+    norm = norm_of(weights, FINAL, shape.epsilon)
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(GPT2.head))
+
+    def enter(embedded: Tensor, positions: Tensor) -> Tensor:
+        return embedded + F.embedding(positions, places)
+
+    heads = Heads.of(shape, group, table.dtype)
+    return Decoder(vocabulary, heads, blocks, norm, table.dtype, enter=enter, positions=shape.positions)
+
+
+def _block(shape: Shape, weights: Weights, group: Group, prefix: str) -> PreNorm:
+    norm = norm_of(weights, f"{prefix}.ln_1", shape.epsilon)
+    # (d, 3, n) of (in, out) matrices side by side → (3 * n, d)
+    weight, bias = (weights.take(f"{prefix}.attn.c_attn.{name}") for name in ("weight", "bias"))
+    qkv = Linear(weight.flatten(1).t(), bias.flatten())
+    attention = Attention(qkv, Output(*_turned(weights, f"{prefix}.attn.c_proj", group)))
+    second = norm_of(weights, f"{prefix}.ln_2", shape.epsilon)
+    weight, bias = (weights.take(f"{prefix}.mlp.c_fc.{name}") for name in ("weight", "bias"))
+    inner = Inner(Linear(weight.t(), bias), shape.activation)
+    output = Output(*_turned(weights, f"{prefix}.mlp.c_proj", group))
+    return PreNorm(norm, attention, second, FeedForward(inner, output))
+
+
+def _turned(weights: Weights, name: str, group: Group) -> tuple[Tensor, Group, Tensor]:
+    """What an Output needs, of a matrix stored (in, out)."""
+    return weights.take(f"{name}.weight").t(), group, weights.take(f"{name}.bias")

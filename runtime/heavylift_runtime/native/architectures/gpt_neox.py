@@ -1,0 +1,51 @@
+"""The forward pass of GPT-NeoX (Black et al. 2022) on one rank: what decoder.py needs, built from the weights.
+
+Not its table of weights (families/gpt_neox.py).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from heavylift_runtime.families.gpt_neox import FINAL, LAYER, GPTNeoX, NeoXShape
+from heavylift_runtime.native.architectures.attention import Heads
+from heavylift_runtime.native.architectures.blocks import (
+    Attention,
+    Block,
+    FeedForward,
+    Inner,
+    Output,
+    Parallel,
+    PreNorm,
+)
+from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.parts import by_kind, linear_of, norm_of
+from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.vocabulary import Vocabulary
+
+
+def build(shape: NeoXShape, weights: Weights, group: Group) -> Decoder:
+    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
+    table = weights.take(GPTNeoX.embedding)
+    blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
+    norm = norm_of(weights, FINAL, shape.epsilon)
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(GPTNeoX.head))
+    heads = Heads.of(shape, group, table.dtype)
+    return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
+
+
+def _block(shape: NeoXShape, weights: Weights, group: Group, prefix: str) -> Block:
+    norm = norm_of(weights, f"{prefix}.input_layernorm", shape.epsilon)
+    fused = linear_of(weights, f"{prefix}.attention.query_key_value", shape.attention_bias)
+    qkv = by_kind(fused, shape.head_width)
+    mixed, bias = linear_of(weights, f"{prefix}.attention.dense", shape.attention_bias)
+    second = norm_of(weights, f"{prefix}.post_attention_layernorm", shape.epsilon)
+    inner = Inner(Linear(*linear_of(weights, f"{prefix}.mlp.dense_h_to_4h")), shape.activation)
+    down, other = linear_of(weights, f"{prefix}.mlp.dense_4h_to_h")
+    if shape.parallel:
+        both = other if bias is None or other is None else bias + other
+        return Parallel(norm, qkv, second, inner, Output(torch.cat([mixed, down], 1), group, both))
+    attention = Attention(qkv, Output(mixed, group, bias))
+    return PreNorm(norm, attention, second, FeedForward(inner, Output(down, group, other)))

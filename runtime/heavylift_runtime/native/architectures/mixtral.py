@@ -1,0 +1,58 @@
+"""The forward pass of Mixtral (Jiang et al. 2024) on one rank: each token visits a few experts of each layer.
+
+Not its table of weights (families/mixtral.py). Every rank holds a part of every expert, so that all are equally busy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.families.llama import LAYER
+from heavylift_runtime.families.mixtral import EXPERTS, Mixtral, MixtralShape
+from heavylift_runtime.native.architectures.attention import Heads
+from heavylift_runtime.native.architectures.blocks import Inner, PreNorm
+from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.llama import assemble, attention_of
+from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.loader import Weights
+
+
+class Experts:
+    """A router, and the experts of a layer; a token's output is the weighted sum of those that it is sent to."""
+
+    def __init__(self, shape: MixtralShape, weights: Weights, group: Group, prefix: str) -> None:
+        self._router = Linear(weights.take(f"{prefix}.gate.weight"))
+        self._experts = [_expert(shape, weights, f"{prefix}.experts.{number}") for number in range(shape.experts)]
+        self._chosen, self._group = shape.chosen, group
+
+    def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual + experts(x), (N, d)"""
+        shares, chosen = torch.softmax(self._router(x).float(), 1).topk(self._chosen, 1)  # (N, chosen)
+        shares = (shares / shares.sum(1, keepdim=True)).to(x.dtype)
+        # the residual is in the sum over the ranks once: rank 0 brings it
+        total = residual.clone() if self._group.rank == 0 else torch.zeros_like(residual)
+        for number in torch.unique(chosen).tolist():
+            token, place = (chosen == number).nonzero(as_tuple=True)
+            inner, down = self._experts[number]
+            total.index_add_(0, token, down(inner(x[token])) * shares[token, place].unsqueeze(1))
+        return self._group.all_reduce(total)
+
+
+def _expert(shape: MixtralShape, weights: Weights, name: str) -> tuple[Inner, Linear]:
+    gate_and_up = torch.cat([weights.take(f"{name}.w1.weight"), weights.take(f"{name}.w3.weight")])
+    return Inner(Linear(gate_and_up), shape.activation, gated=True), Linear(weights.take(f"{name}.w2.weight"))
+
+
+def build(shape: MixtralShape, weights: Weights, group: Group) -> Decoder:
+    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
+    table = weights.take(Mixtral.embedding)
+    heads = Heads.of(shape, group, table.dtype)
+    blocks = []
+    for layer in range(shape.layers):
+        prefix = LAYER.format(layer)
+        norm, attention, second = attention_of(shape, weights, group, heads, prefix)
+        experts = Experts(shape, weights, group, f"{prefix}.{EXPERTS}")
+        blocks.append(PreNorm(norm, attention, second, experts))
+    return assemble(shape, weights, group, table, heads, blocks)
