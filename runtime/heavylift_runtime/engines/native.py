@@ -100,13 +100,14 @@ class NativeEngine:
         if faults := [fault for row, request in enumerate(requests) if (fault := _fault(row, request))]:
             raise PromptError("\n".join(faults))
         prompts = self._text.encode([request.prompt for request in requests])
-        if faults := [fault for row, prompt in enumerate(prompts) if (fault := _length_fault(row, prompt))]:
+        limits = [request.max_new_tokens for request in requests]
+        lengths = enumerate(zip(prompts, limits, strict=True))
+        if faults := [fault for row, each in lengths if (fault := _length_fault(row, *each, self._model.positions))]:
             raise PromptError("\n".join(faults))
         answers: list[Answer] = []
         for first in range(0, len(requests), self._batch_size):
             rows = slice(first, first + self._batch_size)
-            limits = [request.max_new_tokens for request in requests[rows]]
-            answers += self._lead(Batch.of(prompts[rows], limits, self._markers.pad))
+            answers += self._lead(Batch.of(prompts[rows], limits[rows], self._markers.pad))
         return [
             Reply(self._text.decode(answer.tokens), answer.finish_reason, len(prompt), len(answer.tokens))
             for answer, prompt in zip(answers, prompts, strict=True)
@@ -158,10 +159,15 @@ def _fault(row: int, request: Request) -> str | None:
     return None
 
 
-def _length_fault(row: int, prompt: Sequence[int]) -> str | None:
-    """Why a tokenized prompt cannot be served, or None."""
+def _length_fault(row: int, prompt: Sequence[int], limit: int, positions: int | None) -> str | None:
+    """Why a tokenized prompt cannot be served by a model of so many positions, or None."""
     if not prompt:
         return f"prompt {row} has no tokens; send at least one character"
     if len(prompt) > LONGEST:
         return f"prompt {row} has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
+    if positions is not None and len(prompt) + limit > positions:
+        return (
+            f"prompt {row} has {len(prompt)} tokens and asks for {limit} new ones; "
+            f"the model has {positions} positions for both together, shorten it or ask for fewer"
+        )
     return None
