@@ -14,12 +14,21 @@ from heavylift.plan.demand import Demand
 from heavylift.plan.expect import decisions_of
 from heavylift.plan.explore import best_of, explore, option_of
 from heavylift.plan.facts import InstanceFact
+from heavylift.plan.images import ami_for
 from heavylift.plan.memory import GIB
 from heavylift.plan.performance.coefficients import Calibration
-from heavylift.plan.plan import WHERES, Decision, Memory
+from heavylift.plan.plan import WHERES, Decision, Memory, Where
+from heavylift.plan.repair import repairs
 from heavylift.plan.search import Candidate, Found, Option, Planned
+from heavylift.plan.validity import precision_faults
 
 Decisions = tuple[Decision, ...]
+PLACES: dict[Where, str] = {
+    "host": "of host memory",
+    "accelerator": "of accelerator memory",
+    "disk": "of disk",
+    "shm": "of /dev/shm",
+}
 VCPUS_PER_RANK = 2  # one physical core with its two hyperthreads
 
 
@@ -50,7 +59,7 @@ def choose(
     else:
         tried = list(_candidates(demand, degrees))
     if all(choice.faults for choice in tried):
-        raise InputError(_refusal(demand, tried, degrees))
+        raise InputError(_refusal(demand, tried))
     planned = [Planned(each.option, spec.serving.batch_size, each.faults) for each in tried]
     found = explore(demand, planned, calibrations, wide=wide)
     candidate, reason = best_of(demand, found)
@@ -81,33 +90,46 @@ def _weigh(demand: Demand, fact: InstanceFact, degree: int, *, crowded: bool) ->
     memory = demand.memory(fact, degree)
     ranks = degree * demand.spec.serving.workers
     faults = [
-        f"{fact.type} needs {memory.needed(where) / GIB:.2f} GiB of {where} memory at degree {degree} "
+        f"{fact.type} needs {memory.needed(where) / GIB:.2f} GiB {PLACES[where]} at degree {degree} "
         f"and has {memory.available(where) / GIB:.2f} GiB: {missing / GIB:.2f} GiB are missing"
         for where in WHERES
         if (missing := memory.missing(where))
     ]
     if fact.accelerator is not None and ranks > fact.devices:
         faults.append(f"{fact.type} has {fact.devices} {fact.accelerator.name} devices; degree · workers is {ranks}")
-    if fact.accelerator is not None and demand.dtype == "bf16" and not fact.accelerator.bf16:
-        faults.append(f"{fact.type}'s {fact.accelerator.name} cannot compute in bf16; use dtype fp16")
+    precision = precision_faults(demand.dtype, demand.spec.quantization, fact.accelerator)
+    faults += [f"{fact.type}: {fault}" for fault in precision]
+    if fact.accelerator is not None and ami_for(fact)[0] is None:
+        faults.append(f"{fact.type}: {ami_for(fact)[1]}")
     if fact.accelerator is None and not crowded and ranks * VCPUS_PER_RANK > fact.vcpus:
         faults.append(f"{fact.type} has {fact.vcpus} vCPUs; {ranks} ranks want {ranks * VCPUS_PER_RANK}")
     return Choice(fact, degree, memory, tuple(faults), option_of(demand, fact, degree))
 
 
-def _refusal(demand: Demand, tried: list[Choice], degrees: tuple[int, ...]) -> list[str]:
+def _refusal(demand: Demand, tried: list[Choice]) -> list[str]:
+    """What is missing where it misses least, the cheapest type that has it, and the cheapest repairs."""
     nearest = min(tried, key=lambda choice: (choice.missing, len(choice.faults)), default=None)
     if nearest is None:
         return [f"no instance type in the fact table runs engine {demand.engine.name} with the given volume_size_in_gb"]
+    found = repairs(demand, _cheapest)
+    mend = (
+        f"; cheapest repairs: {'; '.join(map(str, found))}" if found else "; no single change or pair of changes fits"
+    )
     if demand.spec.instance_type == "auto":
-        return ["no instance type fits; the nearest: " + "; ".join(nearest.faults)]
-    other = demand.spec.model_copy(update={"instance_type": "auto"})
-    elsewhere = Demand.of(other, demand.lock)
-    fits = next((choice for choice in _candidates(elsewhere, degrees) if not choice.faults), None)
-    mend = "no type in the fact table fits"
-    if fits is not None:
-        mend = f"the cheapest type that fits is {fits.fact.type}, {_price(fits.fact)}"
-    return [f"{fault}; {mend}" for fault in nearest.faults]
+        return [f"no instance type fits; the nearest: {'; '.join(nearest.faults)}{mend}"]
+    other = _cheapest(Demand.of(demand.spec.model_copy(update={"instance_type": "auto"}), demand.lock))
+    fits = "no type in the fact table fits" if other is None else f"the cheapest type that fits is {_priced(other)}"
+    return [f"{fault}; {fits}{mend}" for fault in nearest.faults]
+
+
+def _cheapest(demand: Demand) -> InstanceFact | None:
+    """The first type, in the order of choosing, that a demand fits."""
+    if demand.spec.instance_type != "auto":
+        fact = facts.instances()[demand.spec.instance_type]
+        tried = iter([_weigh(demand, fact, degree, crowded=True) for degree in demand.degrees])
+    else:
+        tried = _candidates(demand, demand.degrees)
+    return next((choice.fact for choice in tried if not choice.faults), None)
 
 
 def _type_decision(demand: Demand, choice: Choice, before: list[Choice], reason: str) -> Decision:
@@ -136,6 +158,10 @@ def _degree_decision(demand: Demand, choice: Choice, degrees: tuple[int, ...]) -
     return Decision(
         "tensor_parallel_degree", value, "computed", f"the smallest of {allowed} that fits {choice.fact.type}"
     )
+
+
+def _priced(fact: InstanceFact) -> str:
+    return f"{fact.type}, {_price(fact)}"
 
 
 def _price(fact: InstanceFact) -> str:
