@@ -59,7 +59,7 @@ def fit(settings: Sequence[Setting], prior: Calibration) -> Calibration:
     decoding = solve(
         lambda values: predicted(settings, replace(point, **values)),
         [setting.per_token for setting in settings],
-        _prior(prior, DECODING),
+        prior_of(prior, DECODING),
     )
     point = replace(point, **decoding.median)
     begun = [setting for setting in settings if setting.first_token is not None and not setting.saturated]
@@ -69,7 +69,7 @@ def fit(settings: Sequence[Setting], prior: Calibration) -> Calibration:
         beginning = solve(
             lambda values: predicted_first(begun, replace(point, **values)),
             [setting.first_token or 0.0 for setting in begun],
-            _prior(prior, BEGINNING),
+            prior_of(prior, BEGINNING),
         )
         point = replace(point, **beginning.median)
         found |= {name: (beginning, place) for place, name in enumerate(BEGINNING)}
@@ -78,19 +78,20 @@ def fit(settings: Sequence[Setting], prior: Calibration) -> Calibration:
         prior,
         how="measured",
         median={name: float(getattr(point, name)) for name in NAMES},
-        covariance=_joined(prior, found),
+        covariance=joined(prior, found),
         residual=decoding.residual,
         first_residual=first_residual,
         rows=len(settings),
     )
 
 
-def _prior(prior: Calibration, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def prior_of(prior: Calibration, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Median, and spread of the logarithm, of each named coefficient."""
     spread = {name: float(np.sqrt(prior.covariance[place][place])) for place, name in enumerate(NAMES)}
     return {name: (prior.median[name], spread[name]) for name in names}
 
 
-def _joined(prior: Calibration, found: dict[str, tuple[Solution, int]]) -> tuple[tuple[float, ...], ...]:
+def joined(prior: Calibration, found: dict[str, tuple[Solution, int]]) -> tuple[tuple[float, ...], ...]:
     """One matrix over NAMES: the fits' blocks, and the prior's variance for what no fit touched."""
     joined = np.zeros((len(NAMES), len(NAMES)))
     for i, one in enumerate(NAMES):

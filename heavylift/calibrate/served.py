@@ -1,0 +1,103 @@
+"""The real runtime on this machine, started for a measurement: its address, its processes' peak memory, its end.
+
+Not an endpoint: no AWS, no queue that fills. The server binds to loopback and ends with this process's command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heavylift.errors import HeavyliftError
+
+READY_SECONDS, STOP_SECONDS = 600.0, 40.0
+ADDRESS = re.compile(r"http://\S+")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is ready. Memory is the kernel's VmHWM: the most that was resident, shared pages in each."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+        return f"{self.address}/invocations"
+
+    def peaks(self) -> tuple[int, list[int]]:
+        """Bytes of the server process, and of each rank."""
+        return _peak(self.process.pid), sorted(_peak(pid) for pid in _children(self.process.pid))
+
+
+@contextmanager
+def serving(properties: str) -> Iterator[Served]:
+    """A server with these serving.properties, which name their model. HeavyliftError with its last words if it ends."""
+    with tempfile.TemporaryDirectory(prefix="heavylift-calibrate-") as name:
+        folder, errors = Path(name, "model"), Path(name, "stderr")
+        folder.mkdir()
+        (folder / "serving.properties").write_text(properties, encoding="utf-8")
+        command = [sys.executable, "-m", "heavylift_runtime", "serve", str(folder), "--port", "0"]
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("OPTION_", "SERVING_"))}
+        with errors.open("w", encoding="utf-8") as stderr:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=mine)
+        try:
+            yield Served(process, _ready(process, errors))
+        finally:
+            _stop(process)
+
+
+def _ready(process: subprocess.Popen[str], errors: Path) -> str:
+    assert process.stdout is not None
+    found = ADDRESS.search(process.stdout.readline())
+    until = time.monotonic() + READY_SECONDS
+    while found is not None and process.poll() is None and time.monotonic() < until:
+        if _answers(f"{found.group()}/ping"):
+            return found.group()
+        time.sleep(0.05)
+    words = errors.read_text(encoding="utf-8").strip().splitlines()
+    raise HeavyliftError(f"the runtime did not start: {words[-1] if words else 'it said nothing'}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bool(json.loads(reply.read())["status"] == "ready")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in tasks.read_text(encoding="utf-8").split()]
+    return [child for child in found if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
