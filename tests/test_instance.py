@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.memory import GIB
 from heavylift.plan.plan import Plan
+from heavylift.plan.stale import stale_prices
 from tests.test_plan import SMALL, XXL, lock_of, spec_of
 
 
@@ -66,6 +68,19 @@ def test_an_accelerator_without_a_driver_is_refused() -> None:
     said = refusal(None, size=GIB, code="c", instance_type="ml.p2.xlarge", dtype="fp32")
 
     assert "ml.p2.xlarge: no image has a driver for K80" in said
+
+
+def test_prices_that_are_old_on_a_day_are_said_to_be() -> None:
+    plan = Plan.fit(spec_of(code="c", instance_type="ml.g6.16xlarge"), lock_of(None, size=GIB, code=True))
+
+    assert stale_prices(plan, date(2025, 2, 1)) == []
+    assert stale_prices(plan, date(2026, 11, 21))[0].startswith("ml.g6.16xlarge: the price is 659 days old (fmbench")
+
+
+def test_a_script_on_an_accelerator_that_it_does_not_run_on_is_refused() -> None:
+    said = refusal(None, size=GIB, code="c", instance_type="ml.inf2.xlarge")
+
+    assert said == "x: engine script runs on cpu or gpu; instance_type ml.inf2.xlarge is neuron"
 
 
 def test_a_type_without_a_price_is_planned_where_it_is_named_but_never_chosen() -> None:

@@ -6,6 +6,7 @@ Not the answering itself: heavylift.plan; nor the pictures: heavylift.report.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from heavylift.plan import facts, show
 from heavylift.plan.explain import explain
 from heavylift.plan.lock import Lock, lock_path
 from heavylift.plan.section import Section, drawn, plain
+from heavylift.plan.stale import stale_prices
 from heavylift.spec import ModelSpec
 
 
@@ -42,6 +44,8 @@ def plan(chosen: argparse.Namespace) -> int:
     else:
         _print(chosen, show.sections(made.plan), None)
         print(f"lock    {lock_path(chosen.file)}", file=sys.stderr)
+    for sentence in stale_prices(made.plan, datetime.datetime.now(datetime.UTC).date()):
+        print(sentence, file=sys.stderr)
     return 0
 
 

@@ -131,16 +131,16 @@ def _hardware(spec: ModelSpec, weights: int) -> tuple[tuple[Hardware, ...], str]
 
 
 def _engine(spec: ModelSpec, lock: Lock, hardware: tuple[Hardware, ...]) -> tuple[Capabilities, Decision]:
-    if spec.engine != "auto":
-        engine = capabilities(spec.engine)
+    if spec.engine != "auto" or spec.code is not None:
+        engine = capabilities("script" if spec.engine == "auto" else spec.engine)
         if not set(hardware) & set(engine.hardware):
             runs_on = " or ".join(engine.hardware)
             raise OptionsError(
                 f"engine {engine.name} runs on {runs_on}; instance_type {spec.instance_type} is {hardware[0]}"
             )
+        if spec.engine == "auto":
+            return engine, Decision("engine", engine.name, "computed", "the model file has 'code'")
         return engine, Decision("engine", engine.name, "given", "the model file")
-    if spec.code is not None:
-        return capabilities("script"), Decision("engine", "script", "computed", "the model file has 'code'")
     family = str(_config(lock).get("model_type"))
     refusal: OptionsError | None = None
     for each in hardware:
