@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from heavylift.commands import aim
 from heavylift.errors import InputError
+from heavylift.local.embedded import EmbeddedAws, Running
 from heavylift.local.environment import environment, refuse_real_aws
+from heavylift.project import Project
 
 USERS = {
     "PATH": "/bin",
@@ -56,3 +60,24 @@ def test_every_danger_is_named_at_once() -> None:
         refuse_real_aws(USERS)
 
     assert len(raised.value.faults) == 4
+
+
+def test_what_is_started_before_the_embedded_aws_gets_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
+    heard: dict[str, str] = {}
+
+    def start(self: EmbeddedAws, **given: object) -> Running:
+        heard.update(os.environ)
+        return Running(1, "1", 4566, "x")
+
+    monkeypatch.setattr(EmbeddedAws, "start", start)
+    before = dict(os.environ)
+    try:
+        aim.start(Project(tmp_path), None)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+    assert "PATH" in heard and "AWS_SECRET_ACCESS_KEY" not in heard

@@ -12,7 +12,7 @@ from pathlib import Path
 import heavylift_runtime
 from heavylift.errors import InputError
 from heavylift.local.embedded import EmbeddedAws, Running
-from heavylift.local.environment import refuse_real_aws
+from heavylift.local.environment import refuse_real_aws, without_aws
 from heavylift.project import Project
 
 
@@ -23,6 +23,7 @@ def embedded(project: Project) -> EmbeddedAws:
 
 def start(project: Project, port: int | None) -> Running:
     """Start the embedded AWS unless it runs already, and aim at it."""
+    _set(without_aws(os.environ))  # before pip, npm and Node are started
     runtime_root = Path(heavylift_runtime.__file__).parent.parent
     aws = embedded(project)
     running = aws.start(runtime_python=Path(sys.executable), runtime_root=runtime_root, port=port)
@@ -43,5 +44,9 @@ def at_running(project: Project) -> Running:
 def _aim(aws: EmbeddedAws, running: Running) -> None:
     local = aws.environment(running)
     refuse_real_aws(local)
-    os.environ.clear()  # the user's credentials and profile have no business on loopback
-    os.environ.update(local)
+    _set(local)  # the user's credentials and profile have no business on loopback
+
+
+def _set(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)

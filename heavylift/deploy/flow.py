@@ -15,6 +15,7 @@ from heavylift.deploy import cdk, reports, stacks
 from heavylift.deploy.console import Console
 from heavylift.deploy.events import Transcript
 from heavylift.deploy.prepare import Prepared
+from heavylift.deploy.state import endpoint
 from heavylift.errors import DeployError, Inconclusive, SloMissed
 from heavylift.local.embedded import ACCOUNT
 from heavylift.local.environment import REGION
@@ -89,9 +90,19 @@ class Deployment:
         outcome = Outcome("deleted" if stack is None else stack.status, run, folder, new is not None)
         if code != 0:
             self._explain(name, outcome)
+        self._check_serving()
         if run is not None and plan.gate.on_fail == "hold":
             self._held(run, outcome)
         return outcome
+
+    def _check_serving(self) -> None:
+        """CloudFormation compares templates: a stack without changes may have lost its endpoint since."""
+        found = endpoint(boto3.client("sagemaker"), self.prepared.plan.name)
+        if found["status"] != "InService":
+            raise DeployError(
+                f"the stack is complete, but the endpoint {found['name']} is {found['status']}: it was changed or "
+                "deleted outside of its stack; run `heavylift destroy` with the same file, then deploy again"
+            )
 
     def abandon(self) -> None:
         """Take back the operation that an interrupt left in CloudFormation, and wait until the stack is still."""

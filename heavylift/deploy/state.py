@@ -26,15 +26,20 @@ def state() -> dict[str, Any]:
     for stack in found:
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         if stack["StackName"] != FOUNDATION and "EndpointName" in outputs:
-            described = sagemaker.describe_endpoint(EndpointName=outputs["EndpointName"])
-            endpoints.append(
-                {
-                    "name": described["EndpointName"],
-                    "status": described["EndpointStatus"],
-                    "endpoint_config": described["EndpointConfigName"],
-                }
-            )
+            endpoints.append(endpoint(sagemaker, outputs["EndpointName"]))
     return {"stacks": sorted(stacks, key=lambda stack: stack["name"]), "endpoints": endpoints}
+
+
+def endpoint(sagemaker: Any, name: str) -> dict[str, str | None]:
+    """One endpoint; its status is `missing` where somebody deleted it without its stack."""
+    try:
+        described = sagemaker.describe_endpoint(EndpointName=name)
+    except sagemaker.exceptions.ClientError as error:
+        if "Could not find endpoint" in str(error):
+            return {"name": name, "status": "missing", "endpoint_config": None}
+        raise
+    config = described["EndpointConfigName"]
+    return {"name": described["EndpointName"], "status": described["EndpointStatus"], "endpoint_config": config}
 
 
 def text(found: dict[str, Any]) -> str:
@@ -46,5 +51,8 @@ def text(found: dict[str, Any]) -> str:
     if embedded is not None:
         lines.append(f"embedded AWS  http://localhost:{embedded['port']}  process {embedded['pid']}")
     lines += [f"stack         {stack['name']}  {stack['status']}" for stack in stacks]
-    lines += [f"endpoint      {each['name']}  {each['status']}  {each['endpoint_config']}" for each in endpoints]
+    lines += [
+        f"endpoint      {each['name']}  {each['status']}  {each['endpoint_config'] or ''}".rstrip()
+        for each in endpoints
+    ]
     return "\n".join(lines)

@@ -27,16 +27,20 @@ def aws_variables(port: int) -> dict[str, str]:
     }
 
 
+def without_aws(base: Mapping[str, str]) -> dict[str, str]:
+    """`base` without any AWS setting: what pip, npm and Node are given, which have no business with an account."""
+    return {name: value for name, value in base.items() if not name.upper().startswith(("AWS_", "AMAZON_", "BOTO_"))}
+
+
 def environment(port: int, base: Mapping[str, str]) -> dict[str, str]:
     """`base` without any AWS setting of the user's, with the embedded AWS's: what boto3 and the CDK CLI are given.
 
     Profiles and configuration files are set aside, because they may name an account or another address; a proxy is not
     asked for this machine.
     """
-    kept = {name: value for name, value in base.items() if not name.upper().startswith(("AWS_", "AMAZON_", "BOTO_"))}
     direct = {name: ",".join(filter(None, [base.get(name), *_LOOPBACK])) for name in ("NO_PROXY", "no_proxy")}
     files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    return {**kept, **direct, **files, **aws_variables(port), "CDK_DISABLE_CLI_TELEMETRY": "true"}
+    return {**without_aws(base), **direct, **files, **aws_variables(port), "CDK_DISABLE_CLI_TELEMETRY": "true"}
 
 
 def refuse_real_aws(environ: Mapping[str, str]) -> None:
