@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heavylift.benchmark.spec import Benchmark
 from heavylift.errors import InputError
 from heavylift.plan import facts, times
 from heavylift.plan.digest import File, digest
@@ -317,3 +318,27 @@ def test_the_text_shows_every_decision_and_every_byte() -> None:
     assert all(row.field in text and row.why in text for row in plan.decisions)
     assert all(row.formula in text for row in plan.memory.rows)
     assert plan.weights_digest in text and "$0.102 per hour in us-east-1 (estimated" in text
+
+
+def test_an_open_load_goes_into_the_plan_and_the_gates_benchmark() -> None:
+    asked = {
+        **BENCHMARK,
+        "workload": {"synthetic": {"prompt_words": [5, 9], "new_tokens": [1, 4]}},
+        "load": {"mode": "open", "rate": 2},
+        "requests": "auto",
+        "max_usd": 3.0,
+    }
+
+    plan = Plan.fit(spec_of(benchmark=asked), lock_of(SMALL))
+    document = json.loads(plan.benchmark_json())
+    benchmark, price = Benchmark.from_dict(document), plan.instance.price
+
+    assert price is not None
+    assert document["load"] == {"mode": "open", "arrivals": "poisson", "rate": 2.0}
+    assert (document["requests"], document["max_usd"], document["subject"]["usd_per_hour"]) == (
+        "auto",
+        3.0,
+        price.usd_per_hour,
+    )
+    assert benchmark.requests is None and benchmark.plan.requests == 58
+    assert Plan.from_json(plan.to_json()) == plan

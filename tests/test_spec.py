@@ -130,7 +130,7 @@ def test_a_model_has_exactly_one_pinned_source(tmp_path: Path, source: str, faul
     [
         (
             "{metric: p90, max_ms: 1}",
-            "6:16: 'benchmark.slo[0].metric' must be 'e2e_latency', 'error_rate', 'quality' or",
+            "6:16: 'benchmark.slo[0].metric' must be 'attainment', 'batch_invariance', 'cost_per",
         ),
         ("{metric: quality}", "6:7: 'benchmark.slo[0].min' is missing: a number from 0 to 1"),
         ("{metric: quality, min: 2}", "6:30: 'benchmark.slo[0].min' must be a number from 0 to 1; got 2"),
@@ -233,3 +233,38 @@ def test_a_list_with_a_faulty_member_is_not_called_empty(tmp_path: Path) -> None
     found = faults(tmp_path, MINIMAL + "benchmark: {workload: four-tasks, slo: [{metric: speed}]}\n")
 
     assert [fault.partition(" must")[0] for fault in found] == ["3:50: 'benchmark.slo[0].metric'"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "fault"),
+    [
+        ("load: {mode: open}", "3:12: 'benchmark.load': load has no rate"),
+        ("load: {mode: open, rate: 2, cv: 1}", "3:12: 'benchmark.load': load has the unknown key 'cv'"),
+        ("load: {concurrency: 2, rate: 5}", "3:12: 'benchmark.load': load has the unknown key 'rate'"),
+        ("load: {mode: open, arrivals: trace, times_s: [3, 1]}", "load.times_s must be at least two times"),
+        ("requests: 20", "must be 'auto', or at least 29 to certify e2e_latency p90 at 0.95 confidence; got 20"),
+        ("workload: {synthetic: {prompt_words: [5, 9]}}", "'benchmark.workload.synthetic.new_tokens' is missing"),
+        ("warmup: {window: 2}", "'benchmark.warmup.window' must be a whole number from 3 to 10000; got 2"),
+    ],
+)
+def test_a_load_that_cannot_be_or_cannot_tell_is_refused(tmp_path: Path, benchmark: str, fault: str) -> None:
+    named = "" if benchmark.startswith("workload") else "workload: four-tasks, "
+    target = "slo: [{metric: e2e_latency, percentile: 90, max_ms: 1}]"
+
+    found = faults(tmp_path, f"{MINIMAL}benchmark: {{{named}{benchmark}, {target}}}\n")
+
+    assert any(fault.partition(": ")[2] in each or fault in each for each in found), found
+
+
+def test_an_open_load_and_own_prompts_reach_the_benchmark(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    workload = "workload: {synthetic: {prompt_words: [5, 9], new_tokens: [1, 4], shared_prefix_words: 3, prompts: 8}}"
+    load = "load: {mode: open, arrivals: gamma, rate: 2.5, cv: 2}"
+    slo = "slo: [{metric: ttft, percentile: 99, max_ms: 500, confidence: 0.9}]"
+    file.write_text(f"{MINIMAL}benchmark: {{{workload}, {load}, stream: true, requests: auto, {slo}}}\n")
+
+    spec = ModelSpec.from_yaml(file)
+
+    assert spec.benchmark is not None
+    assert spec.benchmark.load.to_dict() == {"mode": "open", "arrivals": "gamma", "rate": 2.5, "cv": 2.0}
+    assert (spec.benchmark.requests, spec.benchmark.stream) == ("auto", True)

@@ -36,7 +36,7 @@ def tell(report: Mapping[str, Any], folder: Path, *, measured_now: bool = True) 
     console.print(f"  report: {page}")
 
 
-def calls(endpoint: str, file: Path, workload: str | None, *, local: bool) -> str:
+def calls(endpoint: str, file: Path, workload: str | dict[str, Any] | None, *, local: bool) -> str:
     """Three ways to call an endpoint, each to be copied as it stands: a shell's line, a Python script, curl."""
     text = "Hello" if workload is None else next(Workload.load(workload).batches(1, seed=0))[0].input
     body = json.dumps({"inputs": [text], "parameters": {"max_new_tokens": 48}})

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from heavylift.benchmark.slo import CONFIDENCE
 from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
 from heavylift.plan import facts
@@ -110,8 +112,18 @@ def _benchmark(spec: ModelSpec) -> form.Benchmark | None:
     if spec.benchmark is None:
         return None
     fields = spec.benchmark.model_dump()
-    slo = tuple({key: _number(value) for key, value in target.items()} for target in fields["slo"])
-    return form.Benchmark(**{**fields, "slo": slo})
+    slo = tuple(
+        {key: _number(value) for key, value in target.items() if (key, value) != ("confidence", CONFIDENCE)}
+        for target in fields["slo"]
+    )
+    workload = fields["workload"] if isinstance(fields["workload"], str) else _listed(fields["workload"])
+    return form.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
+
+
+def _listed(workload: dict[str, Any]) -> dict[str, Any]:
+    """With lists for tuples, as JSON has them."""
+    listed: dict[str, Any] = json.loads(json.dumps(workload))
+    return listed
 
 
 def _number(value: object) -> object:
@@ -137,9 +149,11 @@ def _config_digest(properties: Properties, lock: Lock) -> str:
 def _gate_digest(plan: Plan) -> str:
     """SHA-256 of all that a measurement depends on; tags, descriptions and prices are not among it."""
     assert plan.benchmark is not None, "a plan without a benchmark has no gate"
+    benchmark = json.loads(plan.benchmark_json())
+    benchmark["subject"].pop("usd_per_hour", None)
     matters = {
-        "benchmark": json.loads(plan.benchmark_json()),
-        "workload": Workload.load(plan.benchmark.workload).digest,
+        "benchmark": benchmark,
+        "workload": Workload.load(plan.benchmark.workload, plan.benchmark.seed).digest,
         "weights": plan.weights_digest,
         "config": plan.config_digest,
         "environment": plan.environment,

@@ -151,13 +151,18 @@ class Variant(Part):
 class Benchmark(Part):
     """What the gate runs; `slo` holds the targets as in the model file."""
 
-    workload: str
+    workload: str | dict[str, Any]
     load: dict[str, Any]
     warmup_requests: int
-    requests: int
+    requests: int | Literal["auto"]
     max_seconds: int
     seed: int
     slo: tuple[dict[str, Any], ...]
+    stream: bool = False
+    api: str = "heavylift"
+    warmup: dict[str, Any] | None = None
+    probes: int = 0
+    max_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,14 @@ class Plan(Part):
         """Key prefix of the rendered options and the user's code in the weight bucket."""
         return f"config/{self.config_digest}/"
 
+    @property
+    def _counts_dollars(self) -> bool:
+        """Whether the benchmark's verdict or end depends on the price; else a new price must not run the gate again."""
+        asked = self.benchmark
+        return asked is not None and (
+            asked.max_usd is not None or any(target["metric"].startswith("cost_") for target in asked.slo)
+        )
+
     def benchmark_json(self) -> str:
         """The gate's `Benchmark` property: one line of `heavylift.benchmark/1`. Asserts that there is a benchmark."""
         assert self.benchmark is not None, "a plan without a benchmark has no gate"
@@ -296,8 +309,13 @@ class Plan(Part):
                 "workers": self.serving.workers,
                 "instance_type": self.instance.type,
                 "instance_count": self.instance.count,
+                **(
+                    {"usd_per_hour": self.instance.price.usd_per_hour}
+                    if self.instance.price is not None and self._counts_dollars
+                    else {}
+                ),
             },
-            **_plain(Benchmark, self.benchmark),
+            **{key: value for key, value in _plain(Benchmark, self.benchmark).items() if value is not None},
             "on_fail": self.gate.on_fail,
             # Left out where it says what it means when missing, so that a benchmark's text stays what it was.
             **({} if self.gate.on_inconclusive == "fail" else {"on_inconclusive": self.gate.on_inconclusive}),

@@ -94,7 +94,7 @@ def _sizes(workload: Any) -> tuple[float, float | None, str]:
     words, tokens = getattr(synthetic, "prompt_words", None), getattr(synthetic, "new_tokens", None)
     if words is None:
         return PROMPT, tokens, "a workload of unknown sizes"
-    return float(words) / WORDS, tokens, f"its words, {WORDS:g} a token"
+    return fmean(words) / WORDS, None if tokens is None else fmean(tokens), f"its words, {WORDS:g} a token"
 
 
 def _slo(spec: ModelSpec) -> dict[str, float]:

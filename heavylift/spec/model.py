@@ -97,19 +97,70 @@ class ServingSpec(Strictly):
     job_queue_size: int = Field(100, ge=1, le=100_000, description="requests that may wait; more get 503")
 
 
-class ClosedLoad(Strictly):
-    """Clients that send their next request when the last one is answered."""
+class LoadSpec(Strictly):
+    """Closed: clients that send their next request when the last one is answered. Open: arrivals that wait for nobody,
+    whose latency counts from when they were due. Which fields go together is checked in rules.py."""
 
-    mode: Literal["closed"] = "closed"
-    concurrency: int = Field(1, ge=1, le=256, description="clients")
+    mode: Literal["closed", "open"] = "closed"
+    concurrency: int = Field(1, ge=1, le=256, description="clients of a closed load")
+    arrivals: Literal["poisson", "constant", "gamma", "ramp", "trace"] | None = Field(
+        None, description="of an open load"
+    )
+    rate: float | None = Field(None, gt=0, le=10_000, description="requests a second")
+    cv: float | None = Field(None, gt=0, le=20, description="of gamma: standard deviation of the gaps over their mean")
+    to_rate: float | None = Field(None, gt=0, le=10_000, description="of a ramp: the rate at its end")
+    ramp_s: float | None = Field(None, gt=0, le=86_400, description="of a ramp: its seconds")
+    times_s: Annotated[tuple[float, ...], Strict(False)] | None = Field(
+        None, description="of a trace: when each is due"
+    )
+    max_in_flight: int | None = Field(None, ge=1, le=900, description="requests of an open load under way at a time")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The load as the benchmark has it: only what its mode uses."""
+        said = {key: value for key, value in self.model_dump().items() if value is not None}
+        if self.mode == "open":
+            del said["concurrency"]
+            said |= {"arrivals": self.arrivals or "poisson"}
+        return said | ({"times_s": list(self.times_s)} if self.times_s is not None else {})
+
+
+class WarmupSpec(Strictly):
+    """The load is warm when three windows of requests take as long as each other; else the run is void."""
+
+    until: Literal["stationary"] = "stationary"
+    window: int = Field(8, ge=3, le=10_000, description="requests")
+    max_requests: int = Field(240, ge=9, le=100_000)
+
+
+Range = Annotated[tuple[int, ...], Strict(False), Field(min_length=2, max_length=2)]
+
+
+class SyntheticSpec(Strictly):
+    """Prompts of given lengths, without right answers; each length is drawn evenly from [least, most]."""
+
+    prompt_words: Range
+    new_tokens: Range
+    shared_prefix_words: int = Field(0, ge=0, le=100_000, description="that all prompts begin with")
+    prompts: int = Field(256, ge=1, le=10_000)
+
+
+class SyntheticWorkload(Strictly):
+    """Prompts made from the benchmark's seed."""
+
+    synthetic: SyntheticSpec
+
+
+Confidence = Annotated[float, Field(ge=0.5, le=0.9999)]
 
 
 class LatencyTarget(Strictly):
-    """From the intended send to the last byte, in milliseconds, at a percentile."""
+    """In milliseconds, at a percentile: from the intended send to the last byte, from the actual send (`service`), to
+    the first token (`ttft`), between tokens (`itl`), or the mean per token after the first (`tpot`)."""
 
-    metric: Literal["e2e_latency"]
+    metric: Literal["e2e_latency", "service_latency", "ttft", "tpot", "itl"]
     percentile: Percentile
     max_ms: float = Field(gt=0)
+    confidence: Confidence = 0.95
 
 
 class ErrorTarget(Strictly):
@@ -117,32 +168,56 @@ class ErrorTarget(Strictly):
 
     metric: Literal["error_rate"]
     max: Share
+    confidence: Confidence = 0.95
 
 
 class QualityTarget(Strictly):
-    """Rows answered correctly, as a share of all measured."""
+    """Rows answered correctly, as a share of all measured; or rows that say the same alone, in a batch, under load."""
 
-    metric: Literal["quality"]
+    metric: Literal["quality", "batch_invariance", "load_invariance"]
     min: Share
 
 
-class ThroughputTarget(Strictly):
-    """Generated tokens per second, over the measured time."""
+class AttainmentTarget(Strictly):
+    """Good requests (answered, right, in time), as a share of all measured."""
 
-    metric: Literal["tokens_per_second"]
+    metric: Literal["attainment"]
+    min: Share
+    confidence: Confidence = 0.95
+
+
+class ThroughputTarget(Strictly):
+    """Generated tokens, answered requests or good requests per second, over the measured time."""
+
+    metric: Literal["tokens_per_second", "requests_per_second", "goodput"]
     min: float = Field(gt=0)
 
 
-Target = Annotated[LatencyTarget | ErrorTarget | QualityTarget | ThroughputTarget, Field(discriminator="metric")]
+class CostTarget(Strictly):
+    """US dollars, at the plan's price of the instance."""
+
+    metric: Literal["cost_per_1k_good_requests_usd", "cost_per_1m_tokens_usd"]
+    max: float = Field(gt=0)
+
+
+Target = Annotated[
+    LatencyTarget | ErrorTarget | QualityTarget | AttainmentTarget | ThroughputTarget | CostTarget,
+    Field(discriminator="metric"),
+]
 
 
 class BenchmarkSpec(Strictly):
     """What is measured after a deployment, and the targets it must meet."""
 
-    workload: Literal["four-tasks"]
-    load: ClosedLoad = ClosedLoad()
-    warmup_requests: int = Field(8, ge=0, le=10_000)
-    requests: int = Field(200, ge=1, le=100_000)
+    workload: Literal["four-tasks"] | SyntheticWorkload
+    load: LoadSpec = LoadSpec()
+    stream: bool = Field(False, description="ask for tokens as they come: one prompt in each request")
+    api: Literal["heavylift", "tgi", "openai-chat", "openai-completions"] = "heavylift"
+    warmup_requests: int = Field(8, ge=0, le=10_000, description="at least")
+    warmup: WarmupSpec = WarmupSpec()
+    probes: int = Field(2, ge=0, le=64, description="batches that are first sent alone, and row by row, to be compared")
+    requests: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(200, description="auto: as many as decide")
+    max_usd: float | None = Field(None, gt=0, le=1_000_000, description="what the instances may cost meanwhile")
     max_seconds: int = Field(300, ge=1, le=3300, description="CloudFormation waits 3600 seconds for a gate's answer")
     seed: int = Field(7, ge=0, le=2**32 - 1)
     slo: Annotated[tuple[Target, ...], Strict(False)] = Field(min_length=1, description="service level objectives")

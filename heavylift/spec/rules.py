@@ -9,6 +9,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from heavylift.benchmark.load import load_from
+from heavylift.benchmark.looks import needed_for
+from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.slo import Slo
 from heavylift.plan import facts
 from heavylift.spec.fault import Fault, shown
 from heavylift_runtime.engines.registry import ENGINES
@@ -181,6 +185,39 @@ def targets(data: Data) -> Iterator[Fault]:
         seen.add(subject)
 
 
+def load(data: Data) -> Iterator[Fault]:
+    """The fields that belong to the load's mode and arrivals, and no others."""
+    benchmark = data.get("benchmark")
+    said = benchmark.get("load") if isinstance(benchmark, dict) else None
+    if not isinstance(said, dict):
+        return
+    opened = said.get("mode") == "open"
+    filled = {"mode": "closed", **({"arrivals": "poisson"} if opened else {"concurrency": 1}), **said}
+    try:
+        load_from(filled)
+    except FormatError as error:
+        for sentence in error.faults:
+            yield Fault(("benchmark", "load"), f"'benchmark.load': {sentence}")
+
+
+def enough_requests(data: Data) -> Iterator[Fault]:
+    """So many requests can certify each target, if none of them misses it; else money is spent for no verdict."""
+    benchmark = data.get("benchmark")
+    rows = benchmark.get("slo") if isinstance(benchmark, dict) else None
+    requests = benchmark.get("requests", 200) if isinstance(benchmark, dict) else None
+    if not isinstance(requests, int) or requests < 1:
+        return
+    for index, row in enumerate(rows if isinstance(rows, list) else []):
+        try:
+            target = Slo.from_dict(row)
+        except FormatError:  # its fields say so
+            continue
+        needed = needed_for(target, misses=0)
+        if needed is not None and requests < needed:
+            sentence = f"'benchmark.requests' must be 'auto', or at least {needed} to certify {target.label} at "
+            yield Fault(("benchmark", "slo", index), f"{sentence}{target.confidence:g} confidence; got {requests}")
+
+
 def isolation(data: Data) -> Iterator[Fault]:
     """With network isolation SageMaker copies one prefix, the weights: there is no second one for the code."""
     if data.get("enable_network_isolation") is True and data.get("code") is not None:
@@ -203,5 +240,7 @@ RULES: tuple[Rule, ...] = (
     environment,
     tags,
     targets,
+    load,
+    enough_requests,
     isolation,
 )

@@ -89,12 +89,15 @@ def _walk(location: Path, data: Any, root: Schema) -> tuple[Path, Any, Schema]:
 
 
 def _chosen(schema: Schema, data: Any, root: Schema) -> Schema:
-    """The member of a tagged union that the data names, or of `X or nothing`; else the schema itself."""
+    """The member of a tagged union that the data names, the one mapping for a mapping, or X of `X or nothing`; else
+    the schema itself."""
     schema = _resolved(schema, root)
     if (tags := schema.get("discriminator")) and isinstance(data, dict):
         named = tags["mapping"].get(str(data.get(tags["propertyName"])))
         return _resolved({"$ref": named}, root) if named is not None else schema
     members = [member for member in schema.get("anyOf", []) if member.get("type") != "null"]
+    mappings = [member for member in members if "properties" in _resolved(member, root)]
+    members = mappings if isinstance(data, dict) and len(mappings) == 1 else members
     return _resolved({**schema, **members[0], "anyOf": None}, root) if len(members) == 1 else schema
 
 
