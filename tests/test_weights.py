@@ -192,13 +192,6 @@ def test_a_link_out_of_the_model_folder_is_refused(tmp_path: Path) -> None:
         inspect(spec, tmp_path)
 
 
-def test_a_hub_id_says_how_to_go_on(tmp_path: Path) -> None:
-    spec = spec_of({"id": "google/flan-t5-xxl", "revision": "a" * 40})
-
-    with pytest.raises(InputError, match=r"comes with the staging job; download revision a+ into a folder"):
-        inspect(spec, tmp_path)
-
-
 @pytest.fixture
 def s3() -> Iterator[Any]:
     with mock_aws():

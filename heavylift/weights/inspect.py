@@ -14,6 +14,7 @@ from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
 from heavylift.serving.code import read_code
 from heavylift.spec import ModelSpec
 from heavylift.weights.headers import read_headers
+from heavylift.weights.hub import Hub
 from heavylift.weights.store import Folder, Prefix, Store
 
 LARGEST_CONFIG = 1 << 20  # bytes
@@ -28,8 +29,9 @@ def silent(done: int, total: int) -> None:
 
 
 def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progress = silent) -> Lock:
-    """Read the whole model once. `client`: boto3's for S3, needed for `model.s3` only.
+    """Read the whole model once; on the hub, whose files have their hashes beside them, only headers and small files.
 
+    `client`: boto3's for S3, needed for `model.s3` only.
     Raises InputError with every file that is missing, truncated or damaged.
     """
     store = store_of(spec, spec_dir, client)
@@ -62,15 +64,18 @@ def store_of(spec: ModelSpec, spec_dir: Path, client: Any = None) -> Store:
     if spec.model.s3 is not None:
         assert client is not None, "a model in S3 is read with a client"
         return Prefix(spec.model.s3, client)
-    raise InputError(
-        f"'model.id' {spec.model.id} cannot be read yet: staging from the hub comes with the staging job; "
-        f"download revision {spec.model.revision} into a folder and name it with 'model.path'"
-    )
+    assert spec.model.id is not None and spec.model.revision is not None, "a model has exactly one source"
+    return Hub(spec.model.id, spec.model.revision)
 
 
 def _hashed(store: Store, sizes: dict[str, int], progress: Progress) -> tuple[File, ...]:
     done, total, files = 0, sum(sizes.values()), []
     for name in sizes:
+        if isinstance(store, Hub) and (known := store.sha256(name)) is not None:
+            files.append(File(name, sizes[name], known))
+            done += sizes[name]
+            progress(done, total)
+            continue
         sha256, size = hashlib.sha256(), 0
         for chunk in store.read(name):
             sha256.update(chunk)
