@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--fleet", {"type": Path, "metavar": "F", "help": "the cheapest mix of instance types for a fleet file"}),
         ("--simulate", {"type": Path, "metavar": "T", "help": "every parallel plan, simulated on a trace"}),
         ("--engine", {"metavar": "NAME", "help": "with --fleet or --simulate: another engine of the registry"}),
+        ("--measured", {"type": Path, "metavar": "M", "help": "count with what `calibrate` wrote"}),
+        ("--recommend-json", {"action": "store_true", "help": "parameters of an AIRecommendationJob"}),
+        ("--bucket", {"metavar": "B", "help": "with --recommend-json: of the weights and the results"}),
+        ("--role", {"metavar": "ARN", "help": "with --recommend-json: the job's role"}),
         ("--html", {"type": Path, "metavar": "F", "help": "write the plan as a page"}),
         ("--png", {"type": Path, "metavar": "F", "help": "write the plan's pictures"})]),
     "ls": ("models:ls", "list the models of this checkout", [JSON]),
@@ -54,7 +58,12 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         FILE, ("inputs", {"nargs": "*", "help": "texts (default: the lines of stdin)"}), LOCAL, JSON,
         ("--max-new-tokens", {"type": int})]),
     "bench": ("traffic:bench", "run the model file's benchmark from this machine", [
-        FILE, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"})]),
+        FILE, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"}),
+        ("--into", {"type": Path, "metavar": "FOLDER", "help": "where the run's folder goes"}),
+        ("--find-capacity", {"action": "store_true", "help": "the highest Poisson rate that meets the targets"}),
+        ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for --find-capacity (600)"}),
+        ("--rate", {"type": float, "default": 1.0, "metavar": "R", "help": "--find-capacity begins there (1)"}),
+        ]),
     "judge": ("traffic:judge", "judge recorded samples again", [
         ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
     "report": ("reporting:report", "write a run in another form", [

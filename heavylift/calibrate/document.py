@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heavylift.calibrate.measure import Machine
+from heavylift.calibrate.machine import Machine
 from heavylift.errors import InputError
 from heavylift.plan.performance.coefficients import Calibration
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,22 +44,6 @@ class Peak:
     batch: int
     server: int
     ranks: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where it was measured."""
-
-    processor: str
-    threads: int
-    system: str
-
-    @classmethod
-    def here(cls) -> Machine:
-        """This one."""
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        return cls(names[0] if names else platform.machine(), len(os.sched_getaffinity(0)), platform.platform())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from functools import cached_property
 
 from heavylift.calibrate.document import MeasuredFile, Row
 from heavylift.calibrate.engine import calibrate, compare
-from heavylift.calibrate.measure import HELD_OUT, Machine, Peak, held_out
+from heavylift.calibrate.machine import Machine
+from heavylift.calibrate.measure import HELD_OUT, Peak, held_out
 from heavylift.calibrate.memory import MemoryFit
 from heavylift.calibrate.observation import Observation
 from heavylift.errors import InputError

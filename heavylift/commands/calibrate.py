@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heavylift.calibrate.document import MeasuredFile
-from heavylift.calibrate.measure import DEGREES, SMALL, Machine, measure
+from heavylift.calibrate.machine import Machine
+from heavylift.calibrate.measure import DEGREES, SMALL, measure
 from heavylift.calibrate.recorded import observations
 from heavylift.calibrate.study import Study
 from heavylift.deploy.console import Console

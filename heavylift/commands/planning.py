@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from heavylift.calibrate.document import read_calibration
 from heavylift.commands.reporting import write
 from heavylift.deploy.console import Console
 from heavylift.deploy.prepare import Prepared, prepare
@@ -36,7 +37,9 @@ def plan(chosen: argparse.Namespace) -> int:
         return _simulate(chosen)
     made = _prepared(chosen)
     _pictures(chosen, made)
-    if chosen.explain is not None:
+    if chosen.recommend_json:
+        print(json.dumps(_recommendation(chosen, made), indent=2))
+    elif chosen.explain is not None:
         found = explain(made.plan, chosen.explain)
         _print(chosen, found, [_section_json(section) for section in found])
     elif chosen.json:
@@ -52,7 +55,8 @@ def plan(chosen: argparse.Namespace) -> int:
 def _prepared(chosen: argparse.Namespace) -> Prepared:
     console = Console()
     with console.working(f"plan {chosen.file}"):
-        return prepare(chosen.file, console.progress("checksums"))
+        calibrations = [] if chosen.measured is None else [read_calibration(chosen.measured)]
+        return prepare(chosen.file, console.progress("checksums"), calibrations, wide=True)
 
 
 def _pictures(chosen: argparse.Namespace, made: Prepared) -> None:
@@ -64,6 +68,23 @@ def _pictures(chosen: argparse.Namespace, made: Prepared) -> None:
         from heavylift.report.plan_picture import to_png
 
         write(chosen.png, to_png(made.plan))
+
+
+def _recommendation(chosen: argparse.Namespace, made: Prepared) -> dict[str, Any]:
+    """The parameters of SageMaker's AIRecommendationJob, for the best candidates."""
+    from heavylift.deploy.recommend import job
+
+    lacking = [f"--{name}" for name in ("bucket", "role") if getattr(chosen, name) is None]
+    if lacking:
+        raise InputError(f"--recommend-json also needs {' and '.join(lacking)}: it works in an account's S3")
+    spec, bucket = ModelSpec.from_yaml(chosen.file), chosen.bucket
+    return job(
+        made.plan,
+        model_uri=spec.model.s3 or f"s3://{bucket}/{made.plan.weights_prefix}",
+        output_uri=f"s3://{bucket}/recommendations/{made.plan.name}/",
+        role_arn=chosen.role,
+        workload_config=made.plan.name,
+    )
 
 
 def _fleet(chosen: argparse.Namespace) -> int:

@@ -5,10 +5,12 @@ Not a deployment. A lock that is the same as before is not written again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from heavylift.plan.lock import Lock, lock_path
+from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift.weights.inspect import Progress, inspect, store_of
@@ -25,8 +27,11 @@ class Prepared:
     weights: Store
 
 
-def prepare(file: Path, progress: Progress) -> Prepared:
-    """Raises InputError with every fault. The lock is written only when the plan fits."""
+def prepare(
+    file: Path, progress: Progress, calibrations: Sequence[Calibration] = (), *, wide: bool = False
+) -> Prepared:
+    """Raises InputError with every fault. The lock is written only when the plan fits. `calibrations`, `wide`: as
+    Plan.fit has them; a deployment has neither."""
     spec = ModelSpec.from_yaml(file)
     client = None
     if spec.model.s3 is not None:
@@ -34,7 +39,7 @@ def prepare(file: Path, progress: Progress) -> Prepared:
 
         client = boto3.client("s3")
     lock = inspect(spec, file.parent, client, progress)
-    plan = Plan.fit(spec, lock)
+    plan = Plan.fit(spec, lock, calibrations, wide=wide)
     path = lock_path(file)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
         lock.write(path)

@@ -100,9 +100,9 @@ class Copy:
         return Point(rows, first, per_token, whole, np.asarray(rows / whole, dtype=np.float64))
 
     def full(self, place: int) -> Point:
-        """The point of a full batch (index) that is always full, prompts coming one by one."""
-        where = np.full(DRAWS, place)
-        return self.at(where, self.speed.busy(self.rate[place], self.batches[place, 0], self.request))
+        """The point of a full batch (index), prompts coming one by one, at no more than BUSIEST."""
+        busy = self.speed.busy(self.rate[place], self.batches[place, 0], self.request)
+        return self.at(np.full(DRAWS, place), np.minimum(busy, BUSIEST))
 
     def closed(self, rows: int) -> Point:
         """So many prompts under way at once; those beyond the largest batch wait for the ones before them."""
