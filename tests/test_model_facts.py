@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from heavylift.errors import InputError
 from heavylift.plan.architectures import ARCHITECTURES
 from heavylift.plan.model import ModelFacts
-from heavylift_runtime.families import family_of
+from heavylift_runtime.families import FAMILIES, family_of
 
 CONFIGS = json.loads((Path(__file__).parent / "golden" / "vllm-memory" / "configs.json").read_text())
 
@@ -164,6 +164,18 @@ def test_a_model_has_as_many_parameters_as_its_page_says(name: str) -> None:
 @pytest.mark.parametrize("config", [t5(768, 3072, 12, 12), t5(768, 2048, 12, 12, **FLAN), t5(64, 96, 3, 4, 16)])
 def test_our_own_families_tables_have_the_same_parameters(config: dict[str, Any]) -> None:
     assert ModelFacts.of(config).parameters == family_of(config).parameters(config)
+
+
+@pytest.mark.parametrize("name", [name for name, (config, _) in PUBLISHED.items() if config["model_type"] in FAMILIES])
+def test_our_own_tables_of_tensors_agree_with_what_the_sizes_give(name: str) -> None:
+    config, published = PUBLISHED[name]
+    family, facts = family_of(config), ModelFacts.of(config)
+
+    assert family.parameters(config) == published
+    for degree in (1, 2, 4, 8):
+        if not family.check(config, degree):
+            ours = family.bytes_per_rank(config, degree, 2)
+            assert facts.rank_bytes("bf16", tp=degree) == pytest.approx(ours, rel=0.07 if published < 1e9 else 1e-3)
 
 
 @pytest.mark.slow

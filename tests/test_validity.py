@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.facts.precision import precisions
+from heavylift.plan.invocation import invocation
 from heavylift.plan.model import ModelFacts
+from heavylift.plan.plan import Performance, Range
 from heavylift.plan.validity import (
     Split,
     computes_in,
@@ -272,6 +275,44 @@ def test_the_tokens_that_are_said_to_fit_do_fit(first: float, each: float, token
     if faults:
         most = int(faults[0].split()[-3])
         assert most < tokens and invocation_faults(first, each, most, streams=False) == []
+
+
+def expected(first_ms: float, token_ms: float, request_ms: float) -> Performance:
+    spread = {name: Range(value * 0.5, value, value * 2) for name, value in
+              (("first", first_ms), ("token", token_ms), ("request", request_ms), ("rate", 100.0))}  # fmt: skip
+    return Performance(
+        load="1 client",
+        load_how="assumed",
+        first_token_ms=spread["first"],
+        per_token_ms=spread["token"],
+        request_ms=spread["request"],
+        tokens_per_second=spread["rate"],
+        most_tokens_per_second=spread["rate"],
+        batch=1.0,
+        probability=1.0,
+        usd_per_million_tokens=None,
+        usd_per_million_tokens_most=None,
+        calibration="",
+        calibrated=False,
+    )
+
+
+def test_the_plan_says_whether_the_longest_answer_is_there_in_time() -> None:
+    (quick,) = invocation(expected(100, 10, 1000), 64, streams=False)
+    (slow,) = invocation(expected(100, 100, 1000), 1000, streams=False)
+    (streamed,) = invocation(expected(100, 100, 1000), 1000, streams=True)
+
+    assert quick.value == "within SageMaker's 60 s" and quick.why == "0.2 s + 64 tokens · 0.02 s at P90"
+    assert slow.value == "may take longer than 60 s" and "stream the answer, or allow at most 299 new" in slow.why
+    assert streamed.value.startswith("streamed")
+    assert invocation(None, 64, streams=False) == ()
+
+
+def test_a_load_of_which_no_request_is_answered_in_time_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the mean request takes 61\.0 s at P10, and SageMaker ends an invocation"):
+        invocation(expected(100, 100, 122_000), 64, streams=False)
+
+    assert invocation(expected(100, 100, 122_000), 64, streams=True)
 
 
 def test_only_some_engines_need_the_host_to_hold_all_weights() -> None:

@@ -18,6 +18,7 @@ from heavylift.plan.digest import File, digest
 from heavylift.plan.expect import alternatives_of, performance_of
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import choose
+from heavylift.plan.invocation import invocation
 from heavylift.plan.lock import Lock
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Decision, Plan
@@ -40,6 +41,8 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         raise InputError(f"the lock is stale: {reason}; write it anew with `heavylift plan`")
     demand = Demand.of(spec, lock)
     choice, candidate, found, chosen = choose(demand, calibrations, wide=wide)
+    expected = performance_of(found, candidate)
+    in_time = invocation(expected, demand.new_tokens, streams=demand.engine.streams)
     properties = properties_of(demand, choice.degree)
     config_digest = _config_digest(properties, lock)
     isolated = spec.enable_network_isolation
@@ -67,8 +70,8 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         benchmark=_benchmark(spec),
         gate=form.Gate(spec.gate.on_fail, spec.gate.on_inconclusive),
         gate_digest=None,
-        decisions=(*demand.decisions, *chosen, *timed, _tokens(spec, demand)),
-        performance=performance_of(found, candidate),
+        decisions=(*demand.decisions, *chosen, *in_time, *timed, _tokens(spec, demand)),
+        performance=expected,
         alternatives=alternatives_of(found),
     )
     return plan if plan.benchmark is None else replace(plan, gate_digest=_gate_digest(plan))

@@ -34,6 +34,7 @@ def native_need(
     reading = sum(blocks)
     kept = int(KEPT_SHARE * sum(block for block in blocks if block < KEPT_BELOW))
     logits = -(-model.vocabulary // degree) * rows * 4
+    how = "measured" if model.encoder_decoder else "measured with T5"
     over = max(reading - cross - own, logits + kept)  # reading the prompts is over when the caches are complete
     cache = f"2 · {model.layers} layers · {kv} numbers · {room} positions (it doubles) · {rows} rows · {element} bytes"
     if cross:
@@ -42,12 +43,12 @@ def native_need(
         weights=per_rank,
         weights_formula=f"table of weights at degree {degree}, {element} bytes each",
         loading=LOADING + int(LOADING_SHARE * per_rank),
-        loading_formula=f"{LOADING // MIB} MiB + {LOADING_SHARE} of the weights, measured",
+        loading_formula=f"{LOADING // MIB} MiB + {LOADING_SHARE} of the weights, {how}",
         cache=cross + own,
         cache_formula=cache,
         activations=over + BATCH,
         activations_formula=(
             f"{rows} rows of {source} tokens: scores, feed-forward, residual and heads {reading} less the cache, or "
-            f"logits {logits} + kept {kept}; + {BATCH // MIB} MiB, measured"
+            f"logits {logits} + kept {kept}; + {BATCH // MIB} MiB, {how}"
         ),
     )
