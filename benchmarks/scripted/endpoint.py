@@ -1,0 +1,68 @@
+"""A scripted endpoint for benchmarks/generator.py: streams so many tokens at so many a second, on one core of its own.
+
+Not a model, and not a process to start by hand: it prints its port, answers until it is killed, and keeps the true time
+between tokens, from which the generator's own error is told. SageMaker's event stream, or plain JSON lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+
+from heavylift.local.plugin import eventstream
+
+
+def part(index: int, tokens: int) -> bytes:
+    event: dict[str, object] = {"token": {"id": index, "text": f" word{index}"}}
+    if index == tokens - 1:
+        event["details"] = {"finish_reason": "length", "generated_tokens": tokens, "input_length": 8}
+    return json.dumps(event).encode() + b"\n"
+
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--core", type=int, required=True)
+    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--first", type=float, required=True, help="seconds to the first token")
+    parser.add_argument("--gap", type=float, required=True, help="seconds between tokens")
+    chosen = parser.parse_args()
+    os.sched_setaffinity(0, {chosen.core})
+    lines = [part(index, chosen.tokens) for index in range(chosen.tokens)]
+    bodies = {False: [*map(chunk, lines)], True: [chunk(eventstream.part(line)) for line in lines]}
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    kinds = {False: b"application/jsonlines", True: b"application/vnd.amazon.eventstream"}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                request = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in request.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+                due = loop.time() + chosen.first
+                sagemaker = b"invocations-response-stream" in request
+                writer.write(head % kinds[sagemaker])
+                for body in bodies[sagemaker]:
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+                    writer.write(body)
+                    due += chosen.gap
+                writer.write(b"0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
