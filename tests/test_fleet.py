@@ -40,7 +40,12 @@ def problems(draw: st.DrawFn, offers: int = 3, buckets: int = 3, quotas: bool = 
     if not quotas:
         return problem
     bounded = [replace(o, at_most=draw(st.sampled_from([None, 0, 1, 2, 5]))) for o in problem.offers]
-    return replace(problem, offers=tuple(bounded), minimum_instances=draw(st.integers(1, 3)))
+    return replace(
+        problem,
+        offers=tuple(bounded),
+        minimum_instances=draw(st.integers(1, 3)),
+        most_types=draw(st.sampled_from([1, 2, 5])),
+    )
 
 
 def brute_force(problem: Problem, slack: float) -> float | None:
@@ -54,7 +59,7 @@ def brute_force(problem: Problem, slack: float) -> float | None:
     assume(math.prod(map(len, ranges)) <= 3000)
     for counts in itertools.product(*ranges):
         cost = math.fsum(offer.usd_per_hour * n for offer, n in zip(problem.offers, counts, strict=True))
-        enough = sum(counts) >= problem.minimum_instances
+        enough = sum(counts) >= problem.minimum_instances and sum(map(bool, counts)) <= problem.most_types
         if enough and (best is None or cost < best) and _carries(problem, counts, slack):
             best = cost
     return best
