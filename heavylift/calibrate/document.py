@@ -47,13 +47,15 @@ class Row:
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """`memory` has bytes: `server`, `rank` and `row`, or is None where only recorded samples were read."""
+    """`memory` has bytes: `server` and `rank`. `machine`, `memory` and `noise` are None where recordings were read;
+    `noise` is how much longer than its fastest reply a batch usually took."""
 
     name: str
     weights_digest: str
     engine: str
     dtype: str
     machine: Machine | None
+    noise: float | None
     measured_at: str
     calibration: Calibration
     memory: dict[str, float] | None

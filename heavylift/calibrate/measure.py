@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+from statistics import median
 
-from heavylift.benchmark.client import HttpClient
+from heavylift.benchmark.client import HttpClient, InvocationFailed
 from heavylift.benchmark.workload import Workload
 from heavylift.calibrate.observation import Observation
-from heavylift.calibrate.served import Served, serving
+from heavylift.calibrate.served import serving
 from heavylift.errors import HeavyliftError
 from heavylift.plan.plan import Plan
 from heavylift.serving.render import render_properties
@@ -29,8 +32,8 @@ LENGTHS = (1, 8, 48)
 """Most new tokens of a request."""
 REPEATED = (1, 6)
 """How often an example's text stands in a prompt: short ones, and long ones."""
-ROUNDS, LEAST_ROUNDS, SECONDS = 20, 3, 30.0
-"""Rounds over all batches of a degree: at most, at least, and how long new ones begin."""
+ROUNDS, LEAST_ROUNDS, SECONDS = 30, 3, 60.0
+"""Rounds over all batches: at most, at least, and how long new ones begin."""
 WORKLOAD, SEED = "four-tasks", 11
 PER_CORE = 2  # hardware threads
 SMALL = 64e6  # bytes of weights on a rank, below which the native engine uses one thread
@@ -48,37 +51,43 @@ class Peak:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was seen: batches, and the memory after each size of them, in ascending order."""
+    """All that was seen: batches, and the memory after each size of them, in ascending order. `noise`: how much longer
+    than its fastest reply a batch usually took; 1 on a machine that does nothing else."""
 
     observations: tuple[Observation, ...]
     peaks: tuple[Peak, ...]
+    noise: float
 
 
 def measure(plan: Plan, weights: Path, degrees: Sequence[int], say: Callable[[str], None]) -> Measured:
-    """`weights`: the model's folder. Raises HeavyliftError where the runtime does not start or answer."""
-    observations: list[Observation] = []
+    """`weights`: the model's folder. Raises HeavyliftError where a runtime does not start or answer.
+
+    One server for each degree; they take turns, so that whatever changes on the machine changes for all of them.
+    """
+    seen: dict[tuple[int, bytes], list[Observation]] = defaultdict(list)
     peaks: list[Peak] = []
-    for degree in degrees:
-        say(f"degree {degree}: starting")
-        with serving(_properties(plan, weights, degree)) as served:
-            client = HttpClient(served.url)
+    kinds = {batch: _kinds(batch) for batch in BATCHES}
+    with ExitStack() as stack:
+        servers = {degree: stack.enter_context(serving(_properties(plan, weights, degree))) for degree in degrees}
+        clients = {degree: HttpClient(served.url) for degree, served in servers.items()}
+        say(f"runtimes over {' and '.join(map(str, degrees))} ranks are up")
+        for client in clients.values():
             _warm(client)
-            best: dict[bytes, Observation] = {}
-            cores = cores_of(plan, degree, len(os.sched_getaffinity(0)))
-            until = time.monotonic() + SECONDS
-            for turn in range(ROUNDS):
-                if turn >= LEAST_ROUNDS and time.monotonic() > until:
-                    break
-                for batch in BATCHES:
-                    for body in _kinds(batch):
-                        seen = _send(client, body, batch, degree, cores)
-                        best[body] = min(best.get(body, seen), seen, key=lambda each: each.seconds)
-                    if turn == 0:
-                        server, ranks = served.peaks()
-                        peaks.append(Peak(degree, batch, server, tuple(ranks)))
-            observations += best.values()
-            say(f"degree {degree}: {len(observations)} batches, peak {_total(served) / 2**20:.0f} MiB")
-    return Measured(tuple(observations), tuple(peaks))
+        until = time.monotonic() + SECONDS
+        for turn in range(ROUNDS):
+            if turn >= LEAST_ROUNDS and time.monotonic() > until:
+                break
+            for batch, degree in product(BATCHES, degrees):
+                cores = cores_of(plan, degree, len(os.sched_getaffinity(0)))
+                for body in kinds[batch]:
+                    seen[degree, body].append(_send(clients[degree], body, batch, degree, cores))
+                if turn == 0:
+                    server, ranks = servers[degree].peaks()
+                    peaks.append(Peak(degree, batch, server, tuple(ranks)))
+        say(f"{len(seen)} kinds of batches, {sum(map(len, seen.values()))} replies")
+    fastest = [min(each, key=lambda one: one.seconds) for each in seen.values()]
+    ratios = [median(one.seconds for one in each) / min(one.seconds for one in each) for each in seen.values()]
+    return Measured(tuple(fastest), tuple(peaks), round(median(ratios), 3))
 
 
 def held_out(observation: Observation) -> bool:
@@ -115,8 +124,15 @@ def _kinds(batch: int) -> list[bytes]:
 
 
 def _send(client: HttpClient, body: bytes, batch: int, degree: int, cores: float) -> Observation:
+    """One batch; again where its connection had been idle for too long, and the server had closed it."""
     started = time.perf_counter()
-    reply = client.invoke(body)
+    try:
+        reply = client.invoke(body)
+    except InvocationFailed as failure:
+        if failure.kind != "connection":
+            raise HeavyliftError(f"the runtime did not answer: {failure}") from failure
+        started = time.perf_counter()
+        reply = client.invoke(body)
     seconds = time.perf_counter() - started
     return Observation(degree, cores, *_counts(reply, batch), seconds)
 
@@ -136,8 +152,3 @@ def _counts(reply: bytes, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]
     if len(prompts) != batch:
         raise HeavyliftError(f"the runtime answered {len(prompts)} of {batch} prompts")
     return prompts, answers
-
-
-def _total(served: Served) -> int:
-    server, ranks = served.peaks()
-    return server + sum(ranks)

@@ -39,6 +39,7 @@ class Study:
     observations: tuple[Observation, ...]
     peaks: tuple[Peak, ...] = ()
     machine: Machine | None = None
+    noise: float | None = None
 
     def result(self, now: datetime) -> MeasuredFile:
         """Raises InputError where too little was seen."""
@@ -64,6 +65,7 @@ class Study:
             engine=self.plan.engine,
             dtype=self.plan.dtype,
             machine=self.machine,
+            noise=self.noise,
             measured_at=now.isoformat(timespec="seconds"),
             calibration=calibration,
             memory=None if memory is None else asdict(memory),

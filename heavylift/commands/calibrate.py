@@ -22,6 +22,8 @@ from heavylift.report.load import load_side
 from heavylift.spec import ModelSpec
 
 MIB = 2**20
+BUSY = 1.25
+"""A batch's usual time over its fastest, above which the numbers are not worth much."""
 
 
 def calibrate(chosen: argparse.Namespace) -> int:
@@ -52,7 +54,7 @@ def _here(prepared: Prepared, file: Path) -> Study:
     most = max(1, study.machine.threads)
     degrees = [each for each in DEGREES if each <= most and not study.family.check(config, each)]
     measured = measure(prepared.plan, file.resolve().parent / folder, degrees, Console().say)
-    return Study(prepared.plan, prepared.lock, measured.observations, measured.peaks, study.machine)
+    return Study(prepared.plan, prepared.lock, measured.observations, measured.peaks, study.machine, measured.noise)
 
 
 def _recorded(prepared: Prepared, folder: Path) -> Study:
@@ -79,4 +81,6 @@ def _text(found: MeasuredFile, output: Path) -> str:
         if row.bytes is not None and row.predicted_bytes is not None and row.memory_error is not None:
             memory = f" {row.bytes / MIB:>14,.0f} {row.predicted_bytes / MIB:>10,.0f} {row.memory_error:>+7.1%}"
         lines.append(f"{row.degree:>6} {row.batch:>5} {speed}{memory}{'  held out' if row.held_out else ''}")
+    if found.noise is not None and found.noise > BUSY:
+        lines += ["", f"the machine was busy: a batch usually took {found.noise:.1f} times its fastest; measure again"]
     return "\n".join([*lines, "", f"written to {output}; `heavylift plan FILE --measured {output}` counts with it", ""])
