@@ -100,7 +100,7 @@ class DecoderFamily(ABC, Generic[S]):
         shape = self.shape(config)
         for weight in (*self._front(shape), *self.table(shape), *self._back(shape)):
             short = weight.name.removeprefix(self.prefix)
-            yield replace(weight, copies=(*weight.copies, short)) if short != weight.name else weight
+            yield replace(weight, copies=(short, *weight.copies)) if short != weight.name else weight
 
     def ignored(self, config: Mapping[str, Any]) -> Collection[str]:
         names = list(self.buffers(self.shape(config)))
