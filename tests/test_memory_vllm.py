@@ -112,6 +112,18 @@ def test_fewer_sequences_free_gibs_on_a_small_card() -> None:
     assert default.cache - many.cache > 1.4 * GIB
 
 
+def test_a_model_that_just_does_not_fit_is_told_how_many_sequences_would_let_it() -> None:
+    gemma = next(split.model for split in splits() if split.row["model"] == "gemma-2-27b")
+    room = budget(gemma, H100).cache - vllm.GRAPHS
+
+    batch = vllm.fewer_sequences(gemma, H100, room + GIB)
+
+    assert batch == Batching(512, 8192)
+    assert budget(gemma, H100, batch=batch).cache - vllm.GRAPHS >= room + GIB
+    assert vllm.fewer_sequences(gemma, H100, room) is None  # it fits already
+    assert vllm.fewer_sequences(gemma, H100, room + 20 * GIB) is None
+
+
 def test_sequences_are_what_the_cache_holds_and_none_where_it_is_negative() -> None:
     llama = next(split.model for split in splits() if split.row["model"] == "Llama-3.3-70B-FP8")
 

@@ -25,7 +25,7 @@ from heavylift.plan.validity import (
     precision_faults,
     splits,
 )
-from heavylift.plan.validity.neuron import neuron_degrees, neuron_kv_heads
+from heavylift.plan.validity.neuron import neuron_cache_factor, neuron_degrees, neuron_kv_heads
 from heavylift_runtime.families import family_of
 
 CONFIGS = json.loads((Path(__file__).parent / "golden" / "vllm-memory" / "configs.json").read_text())
@@ -206,6 +206,12 @@ def test_neuron_pads_heads_but_not_experts_and_multiplies_keys_that_do_not_fit()
     assert odd == []
     assert mixtral == ["tensor_parallel_degree 4 does not run Mixtral; Neuron has it at 8, 16 and 32"]
     assert [neuron_kv_heads(LLAMA_70B, tp) for tp in (1, 8, 16, 12, 24)] == [8, 8, 16, 64, 24]
+
+
+def test_on_neuron_a_degree_that_does_not_divide_the_key_heads_multiplies_the_cache() -> None:
+    factors = {tp: neuron_cache_factor(LLAMA_70B, tp) for tp in (1, 4, 8, 12, 16, 24)}
+
+    assert factors == {1: 1, 4: 1, 8: 1, 12: 64 / 12, 16: 1, 24: 1}  # at 12, one for each of the 64 query heads
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,29 @@ def sequences(
     return max(0, found.cache) // model.cache_bytes(tokens, tp=tp, pp=pp, kv_dtype=kv_dtype)
 
 
+def fewer_sequences(
+    model: ModelFacts,
+    accelerator: Accelerator,
+    cache: int,
+    *,
+    dtype: str = "bf16",
+    quantization: str = "none",
+    tp: int = 1,
+    pp: int = 1,
+) -> Batching | None:
+    """The largest max_num_seqs below the default that leaves `cache` bytes: sampling's share shrinks with it.
+
+    None where none does, or the default does already.
+    """
+    default = batching(accelerator)
+    for share in (1, 2, 4, 8, 16, 32):
+        batch = Batching(default.sequences // share, default.tokens)
+        found = budget(model, accelerator, dtype=dtype, quantization=quantization, tp=tp, pp=pp, batch=batch)
+        if found.cache - GRAPHS >= cache:
+            return None if share == 1 else batch
+    return None
+
+
 def _weights(model: ModelFacts, dtype: str, quantization: str, tp: int, pp: int) -> int:
     """What a rank holds once it has loaded: its share, the table of rotary positions, MXFP4's padding."""
     found = model.rank_bytes(dtype, quantization, tp=tp, pp=pp)

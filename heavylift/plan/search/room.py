@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from math import ceil
 
-from heavylift.plan.memory.vllm import GIB, GRAPHS, UTILIZATION, batching, budget
+from heavylift.plan.memory.vllm import GIB, GRAPHS, UTILIZATION, batching, budget, fewer_sequences
 from heavylift.plan.model import BYTES, ModelFacts
 from heavylift.plan.performance.speed import Request
 from heavylift.plan.search.candidate import Option
+from heavylift.plan.validity.neuron import neuron_cache_factor
 
 CONTEXT = (0.25, 2.0)
 """GiB outside the engine's own arrays: one rank; several, with their collectives' buffers. Assumed, as vLLM 0.19's."""
@@ -25,6 +26,8 @@ def room(model: ModelFacts, option: Option, request: Request) -> tuple[int, str 
     assert accelerator is not None, "engines on processors are planned byte by byte"
     tokens, source = _tokens(model, request)
     each = model.cache_bytes(tokens, source=source, tp=split.tp, pp=split.pp, kv_dtype=option.dtype)
+    if option.fact.hardware == "neuron":
+        each = ceil(each * neuron_cache_factor(model, split.tp))
     if option.engine == "vllm":
         found = budget(
             model, accelerator, dtype=option.dtype, quantization=option.quantization, tp=split.tp, pp=split.pp
@@ -32,6 +35,10 @@ def room(model: ModelFacts, option: Option, request: Request) -> tuple[int, str 
         free = found.cache - GRAPHS
         most = min(batching(accelerator).sequences, max(0, free) // each)
         needs = f"{found.weights / GIB:.1f} GiB of weights, {found.activations / GIB:.1f} of activations"
+        less = fewer_sequences(
+            model, accelerator, each, dtype=option.dtype, quantization=option.quantization, tp=split.tp, pp=split.pp
+        )
+        mend = "" if less is None else f"; with max_num_seqs {less.sequences} it fits"
     else:
         weights = model.rank_bytes(option.dtype, option.quantization, tp=split.tp, pp=split.pp)
         usable = UTILIZATION * accelerator.core_memory_gib * GIB
@@ -39,12 +46,13 @@ def room(model: ModelFacts, option: Option, request: Request) -> tuple[int, str 
         free = int(usable - weights - CONTEXT[split.devices > 1] * GIB - layer)
         most = min(MOST_ROWS, max(0, free) // each)
         needs = f"{weights / GIB:.1f} GiB of weights, {layer / GIB:.1f} of activations"
+        mend = ""
     if most >= 1:
         return int(most), None
     lacking = (each - free) / GIB
     return 0, (
         f"a rank's {accelerator.name} has {accelerator.core_memory_gib:.1f} GiB, {lacking:.1f} GiB too few for {needs} "
-        f"and {each / GIB:.2f} of cache for one request"
+        f"and {each / GIB:.2f} of cache for one request{mend}"
     )
 
 

@@ -51,3 +51,10 @@ def neuron_kv_heads(model: ModelFacts, tp: int) -> int:
     if tp <= model.kv_heads and model.kv_heads % tp == 0:
         return model.kv_heads
     return tp if tp % model.kv_heads == 0 else model.heads
+
+
+def neuron_cache_factor(model: ModelFacts, tp: int) -> float:
+    """How many times the cache of one rank is larger than where its key heads are divided: up to heads / key heads."""
+    if model.latent is not None:
+        return 1.0
+    return neuron_kv_heads(model, tp) / tp / max(model.kv_heads / tp, 1)
