@@ -138,6 +138,7 @@ def test_the_alarm_is_on_the_metric_that_the_lambda_puts(gates: dict[str, dict[s
     assert properties["Dimensions"] == [{"Name": "EndpointName", "Value": "short"}]
     assert properties["Threshold"] <= violation.VALUES["FAIL"] and properties["Threshold"] > violation.VALUES["PASS"]
     assert properties["TreatMissingData"] == "ignore"
+    assert properties["Statistic"] == "Minimum", "a rollback's 0 wins over the 1 of the same minute"
     assert "AlarmName" not in properties
 
 

@@ -27,7 +27,9 @@ class SloAlarm(Construct):
             namespace=NAMESPACE,
             metric_name=METRIC,
             dimensions_map={DIMENSION: endpoint_name},
-            statistic=cloudwatch.Stats.MAXIMUM,
+            # A rollback's 0 may follow the 1 of the missed benchmark within a minute, and must win, or it would keep
+            # ringing. A 1 never follows a 0 within one: no endpoint is updated and benchmarked so fast.
+            statistic=cloudwatch.Stats.MINIMUM,
             period=Duration.minutes(1),
         )
         self._alarm = cloudwatch.Alarm(

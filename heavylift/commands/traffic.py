@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from heavylift.benchmark.client import Client, HttpClient, InvocationFailed, SageMakerClient
+from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Sample
@@ -22,10 +26,14 @@ from heavylift.deploy.console import Console
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.told import tell
 from heavylift.errors import HeavyliftError, Inconclusive, InputError, SloMissed
+from heavylift.plan.plan import Plan
 from heavylift.project import Project
 from heavylift.report.load import SAMPLES, load_samples
 from heavylift.report.table import conclusion, plain
 from heavylift.spec import ModelSpec
+from heavylift.tune.capacity import HIGHEST, LOWEST, Step, find_capacity
+from heavylift.tune.probe import LEAST_SECONDS, Prober
+from heavylift.tune.show import line, shown, write_capacity
 
 
 def invoke(chosen: argparse.Namespace) -> int:
@@ -56,16 +64,10 @@ def invoke(chosen: argparse.Namespace) -> int:
 
 def bench(chosen: argparse.Namespace) -> int:
     """Run the model file's benchmark from this machine, against its endpoint or a runtime's URL."""
-    project = Project.find(chosen.file.resolve().parent)
-    console = Console()
-    with console.working("plan"):
-        plan = prepare(chosen.file, console.progress("checksums")).plan
-    if plan.benchmark is None:
-        raise InputError(f"{chosen.file} has no 'benchmark': say what to measure, and the targets")
-    if chosen.local:
-        aim.at_running(project)
-    benchmark = Benchmark.from_json(plan.benchmark_json())
-    client = _client(plan.name, chosen.url, benchmark.load.concurrency)
+    project, console = Project.find(chosen.file.resolve().parent), Console()
+    plan, benchmark = benchmark_of(chosen, project, console)
+    if chosen.find_capacity:
+        return _capacity(chosen, project, console, benchmark)
     show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.plan.requests, 0
 
     def heard(_sample: Sample) -> None:
@@ -74,9 +76,10 @@ def bench(chosen: argparse.Namespace) -> int:
         show(done, max(done, total))
 
     run = run_name(None)
-    with console.working("benchmark"):
+    opened = client_of(plan.name, chosen.url, benchmark.load.concurrency)
+    with console.working("benchmark"), opened as client:
         recording = measure(benchmark, client, run=run, endpoint=chosen.url or plan.name, heard=heard)
-    folder = project.home / "reports" / plan.name / run
+    folder = (project.home / "reports" / plan.name if chosen.into is None else chosen.into) / run
     folder.mkdir(parents=True, exist_ok=True)
     recording.save(folder / SAMPLES)
     verdict = judged(recording)
@@ -89,13 +92,61 @@ def bench(chosen: argparse.Namespace) -> int:
     return _exit(verdict)
 
 
-def _client(endpoint: str, url: str | None, concurrency: int) -> Client:
+def benchmark_of(chosen: argparse.Namespace, project: Project, console: Console) -> tuple[Plan, Benchmark]:
+    """The plan and the benchmark of a model file, with this process aimed at where its endpoint is."""
+    with console.working("plan"):
+        plan = prepare(chosen.file, console.progress("checksums")).plan
+    if plan.benchmark is None:
+        raise InputError(f"{chosen.file} has no 'benchmark': say what to measure, and the targets")
+    if chosen.local:
+        aim.at_running(project)
+    return plan, Benchmark.from_json(plan.benchmark_json())
+
+
+def _capacity(chosen: argparse.Namespace, project: Project, console: Console, benchmark: Benchmark) -> int:
+    """Search for the highest rate that meets the targets, and draw the page of the best run with the whole curve."""
+    seconds, name = chosen.seconds, benchmark.subject.model
+    faults = [] if 30 <= seconds <= 86_400 else [f"--seconds is {seconds:g}; it must be 30 to 86400"]
+    if not LOWEST <= chosen.rate <= HIGHEST:
+        faults.append(f"--rate is {chosen.rate:g}; it must be {LOWEST:g} to {HIGHEST:g} requests a second")
+    if faults:
+        raise InputError(faults)
+    folder = (project.home / "reports" / name if chosen.into is None else chosen.into) / f"{run_name(None)}-capacity"
+    deadline: float = time.monotonic() + seconds
+
+    def seconds_left() -> float:
+        return deadline - time.monotonic()
+
+    with client_of(name, chosen.url, OpenLoad("open", "poisson", chosen.rate).concurrency) as client:
+        prober = Prober(benchmark, client, chosen.url or name, folder, seconds_left)
+
+        def probe(rate: float) -> Step:
+            console.say(f"{rate:.3g} requests/s, {max(0.0, seconds_left()):.0f} s left")
+            with console.working(f"{rate:.3g} requests/s"):
+                step = prober(rate)
+            console.detail(line(step))
+            return step
+
+        found = find_capacity(probe, start=chosen.rate, seconds_left=seconds_left, least_seconds=LEAST_SECONDS)
+    page = write_capacity(folder, found, prober.kept)
+    print(json.dumps(found.to_dict()) if chosen.json else f"{shown(found, benchmark)}\n  report: {page}")
+    if found.rate is not None:
+        return 0
+    return SloMissed.exit_code if found.judged else Inconclusive.exit_code
+
+
+@contextmanager
+def client_of(endpoint: str, url: str | None, concurrency: int) -> Iterator[Client]:
+    """To the endpoint, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL."""
     if url is None:
-        return SageMakerClient(endpoint, concurrency=concurrency)
+        yield SageMakerClient(endpoint, concurrency=concurrency)
+        return
     try:
-        return HttpClient(url)
+        client = HttpClient(url)
     except ValueError as error:
         raise InputError(str(error)) from None
+    with client:
+        yield client
 
 
 def judge(chosen: argparse.Namespace) -> int:

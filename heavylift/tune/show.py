@@ -1,0 +1,53 @@
+"""A search's result for people: lines on the terminal, and the page of its best run with the whole curve.
+
+Not the search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from heavylift.benchmark.report import build_report
+from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.verdict import judge
+from heavylift.report.page import PAGE, render, write_whole
+from heavylift.tune.capacity import Capacity, Step
+
+
+def line(step: Step) -> str:
+    """One rate and what came of it."""
+    points = ", ".join(f"{name} {_ms(value)}" for name, value in step.latency_ms.items())
+    why = "" if step.verdict == "PASS" or not step.sentences else f" ({step.sentences[0]})"
+    return f"{step.rate:8.3g}/s  {step.verdict:<12}  {points}{why}"
+
+
+def shown(found: Capacity, benchmark: Benchmark) -> str:
+    """All rates in order, the capacity, and what good requests cost there."""
+    lines = [line(step) for step in sorted(found.steps, key=lambda step: step.rate)]
+    if found.rate is None:
+        return "\n".join([*lines, f"no capacity: {found.ended}"])
+    sure = "passed twice" if found.confirmed else "passed once"
+    lines.append(f"capacity: {found.rate:.3g} requests/s of {benchmark.batch} prompts ({sure}; {found.ended})")
+    if benchmark.usd_per_second is not None:
+        cost = 1000 * benchmark.usd_per_second / found.rate
+        lines.append(f"cost there: {cost:.4f} USD for 1,000 requests")
+    return "\n".join(lines)
+
+
+def write_capacity(folder: Path, found: Capacity, kept: Sequence[Recording]) -> Path:
+    """capacity.json, and the page of the best run that passed (else of the last) with the curve; gives the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "capacity.json", json.dumps(found.to_dict(), indent=2).encode())
+    if not kept:
+        return folder / "capacity.json"
+    passed = [place for place, step in enumerate(found.steps) if step.verdict == "PASS"]
+    best = kept[max(passed, key=lambda place: found.steps[place].rate) if passed else -1]
+    report = build_report(best, judge(best), samples=str(folder))
+    return write_whole(folder / PAGE, render(report, best, found.to_dict()["steps"]).encode(errors="replace"))
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
