@@ -38,7 +38,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in ("script", "link", "img", "iframe") or any(name in ("src", "href") for name, _ in attrs):
             self.bad.append(tag)
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.stack.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

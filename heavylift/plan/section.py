@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STYLES = {"given": "bold", "computed": "green", "measured": "cyan", "assumed": "yellow"}
 """Of the cells that say how a value was obtained; the words say it without colours too."""
 WARNING = "uncalibrated"
+WIDEST = 30  # characters of a column of texts on a terminal, but for the last
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def _table(section: Section) -> RenderableType:
             overflow="fold",
             ratio=1 if name == last and name not in section.right else None,
             min_width=min(len(name), 12),
+            max_width=None if name == last or name in section.right else WIDEST,
         )
     for row in section.lines:
         bold = "bold" if row is section.total else ""

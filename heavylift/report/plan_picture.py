@@ -47,9 +47,11 @@ def _head(canvas: Canvas, plan: Plan) -> None:
     calibrated = plan.performance is None or plan.performance.calibrated
     if plan.performance is not None:
         canvas.text(24, 66, _ascii(plan.performance.calibration)[:110], 11, SOFT if calibrated else COLOURS["VOID"])
-    for place, (value, name) in enumerate(figures_of(plan)):
-        canvas.text(24 + place * 114, 98, _ascii(value), 14, INK)
-        canvas.text(24 + place * 114, 115, _ascii(name), 10, SOFT)
+    left = 24.0
+    for value, name in figures_of(plan):
+        canvas.text(left, 98, _ascii(value), 14, INK)
+        canvas.text(left, 115, _ascii(name), 10, SOFT)
+        left += max(98.0, 18 + ImageFont.load_default(14).getlength(_ascii(value)))
 
 
 def _bar(canvas: Canvas, bar: plan_chart.Bar) -> None:
