@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import itertools
 import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from heavylift.benchmark.shape import FormatError
-from heavylift.benchmark.workload import FOLDER, Workload
+from heavylift.benchmark.workload import FOLDER, Workload, packed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -79,3 +82,62 @@ def test_bad_lines_are_told_with_their_numbers() -> None:
 
     assert [fault.split(" is ")[0] for fault in caught.value.faults[:2]] == ["mine line 2", "mine line 3.input"]
     assert caught.value.faults[1] == "mine line 3.input is 3; it must be a JSON string"
+
+
+def test_a_dataset_travels_within_the_benchmark() -> None:
+    lines = (json.dumps({"task": "greet", "input": "hello"}) + "\n").encode() * 3
+
+    document = json.loads(json.dumps(packed("mine.jsonl", lines)))
+    workload = Workload.load(document)
+
+    assert [example.input for example in workload.examples] == ["hello"] * 3
+    assert (workload.examples[0].answer, workload.examples[2].number) == (None, 3)
+
+
+def test_a_dataset_that_is_too_large_or_not_itself_is_refused() -> None:
+    rng = Random(1)
+    noise = "".join(json.dumps({"task": "a", "input": rng.randbytes(60).hex()}) + "\n" for _ in range(2000)).encode()
+    good = packed("mine.jsonl", b'{"task": "a", "input": "b"}')
+
+    with pytest.raises(FormatError, match="at most 65536: take fewer of its lines"):
+        packed("mine.jsonl", noise)
+    for change in ({"sha256": "0" * 64}, {"gzip_base64": "!"}, {"gzip_base64": "AAAA"}, {"name": "a b"}):
+        with pytest.raises(FormatError):
+            Workload.load({"dataset": {**good["dataset"], **change}})
+    for document in ({}, {"moon": 1}, {**good, "synthetic": {}}, {"dataset": 3}):
+        with pytest.raises(FormatError):
+            Workload.load(document)
+
+
+def test_a_dataset_that_unpacks_without_end_is_refused() -> None:
+    bomb = base64.b64encode(gzip.compress(b" " * 20_000_000)).decode()
+
+    with pytest.raises(FormatError, match="longer than"):
+        Workload.load({"dataset": {"name": "x", "sha256": "0" * 64, "gzip_base64": bomb}})
+
+
+def test_synthetic_prompts_have_their_lengths_and_their_shared_prefix() -> None:
+    asked = {"prompt_words": [20, 40], "new_tokens": [5, 9], "shared_prefix_words": 10, "prompts": 64}
+
+    first, again, other = (Workload.load({"synthetic": asked}, seed) for seed in (7, 7, 8))
+
+    words = [example.input.split() for example in first.examples]
+    assert len(words) == 64 and {len(each) for each in words} <= set(range(20, 41))
+    assert len({tuple(each[:10]) for each in words}) == 1 and len({tuple(each) for each in words}) == 64
+    assert {example.new_tokens for example in first.examples} <= set(range(5, 10))
+    assert first == again and first.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt_words": [9, 5]}, {"prompt_words": 5}, {"new_tokens": [0, 1]}, {"prompts": 0}, {"moon": 1}]
+)
+def test_synthetic_prompts_that_cannot_be_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(FormatError):
+        Workload.load({"synthetic": {"prompt_words": [5, 9], "new_tokens": [1, 2]} | change})
+
+
+def test_the_warm_up_begins_with_the_prompts_that_the_measurement_comes_to_last(four_tasks: Workload) -> None:
+    forwards = list(itertools.islice(four_tasks.batches(4, seed=7), 50))
+    backwards = list(itertools.islice(four_tasks.batches(4, seed=7, last_first=True), 50))
+
+    assert backwards == forwards[::-1]

@@ -1,7 +1,7 @@
 """Sends a schedule's requests, each at its time or as soon as a client is free, and records what came back.
 
 Not what is sent, nor when it ends (schedule.py). Threads, not an event loop: boto3 blocks, and a stream of 64 parts
-costs it 2-3 ms of processor either way (benchmarks/generator.py measures the lag that this leaves).
+costs 4.7 ms of processor through boto3 (benchmarks/generator.py: at 75 of them a second, 1 % is sent 1.2 ms late).
 """
 
 from __future__ import annotations

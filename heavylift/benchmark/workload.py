@@ -26,7 +26,7 @@ FIELDS = {"task": Field(str), "input": Field(str)}
 OPTIONAL = {"answer": Field(str), "new_tokens": Field(int, least=1, most=1024)}
 MOST_DATASET, MOST_UNPACKED = 65_536, 8 * 1024 * 1024  # a custom resource's properties travel in one event
 DATASET_FIELDS = {
-    "name": Field(str, pattern=r"[\w.-]{1,120}"),
+    "name": Field(str, pattern=r"[\w./-]{1,255}"),
     "sha256": Field(str, pattern=r"[0-9a-f]{64}"),
     "gzip_base64": Field(str),
 }

@@ -67,7 +67,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         tags=spec.tags,
         weights_digest=lock.model.weights.digest,
         config_digest=config_digest,
-        benchmark=_benchmark(spec),
+        benchmark=_benchmark(spec, lock),
         gate=form.Gate(spec.gate.on_fail, spec.gate.on_inconclusive),
         gate_digest=None,
         decisions=(*demand.decisions, *chosen, *in_time, *timed, _tokens(spec, demand)),
@@ -111,7 +111,7 @@ def _instance(fact: InstanceFact, count: int) -> form.Instance:
     )
 
 
-def _benchmark(spec: ModelSpec) -> form.Benchmark | None:
+def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
     if spec.benchmark is None:
         return None
     fields = spec.benchmark.model_dump()
@@ -119,7 +119,9 @@ def _benchmark(spec: ModelSpec) -> form.Benchmark | None:
         {key: _number(value) for key, value in target.items() if (key, value) != ("confidence", CONFIDENCE)}
         for target in fields["slo"]
     )
-    workload = fields["workload"] if isinstance(fields["workload"], str) else _listed(fields["workload"])
+    workload = fields["workload"]
+    if not isinstance(workload, str):
+        workload = {"synthetic": _listed(workload["synthetic"])} if lock.workload is None else lock.workload
     return form.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
 
 

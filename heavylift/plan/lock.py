@@ -90,6 +90,7 @@ class Lock:
     model: LockedModel
     code: Files | None
     known: Known = field(default_factory=Known.now)
+    workload: dict[str, Any] | None = None  # a dataset as heavylift.benchmark/1 carries it
 
     @classmethod
     def read(cls, path: Path, command: str) -> Lock:
@@ -125,6 +126,8 @@ class Lock:
     def to_json(self) -> str:
         """Keys in the order of the classes, those of `config` sorted."""
         document = TypeAdapter(Lock).dump_python(self, mode="json")
+        if self.workload is None:
+            del document["workload"]
         if self.model.config is not None:
             document["model"]["config"] = json.loads(json.dumps(self.model.config, sort_keys=True))
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -137,6 +140,11 @@ class Lock:
             return f"the lock is of revision {self.model.revision}, the model file names {spec.model.revision}"
         if (self.code is None) != (spec.code is None):
             return f"the lock {'has no' if self.code is None else 'has a'} code folder, unlike the model file"
+        asked = None if spec.benchmark is None else spec.benchmark.workload
+        named = None if asked is None or isinstance(asked, str) else asked.dataset
+        locked = None if self.workload is None else self.workload["dataset"]["name"]
+        if locked != named:
+            return f"the lock has the dataset {locked}, the model file names {named}"
         return None
 
 

@@ -144,10 +144,11 @@ class SyntheticSpec(Strictly):
     prompts: int = Field(256, ge=1, le=10_000)
 
 
-class SyntheticWorkload(Strictly):
-    """Prompts made from the benchmark's seed."""
+class OwnPrompts(Strictly):
+    """Prompts made from the benchmark's seed, or those of a file of JSON lines: exactly one of the two."""
 
-    synthetic: SyntheticSpec
+    synthetic: SyntheticSpec | None = None
+    dataset: Folder | None = Field(None, description="a .jsonl beside this file: task, input, answer?, new_tokens?")
 
 
 Confidence = Annotated[float, Field(ge=0.5, le=0.9999)]
@@ -209,7 +210,7 @@ Target = Annotated[
 class BenchmarkSpec(Strictly):
     """What is measured after a deployment, and the targets it must meet."""
 
-    workload: Literal["four-tasks"] | SyntheticWorkload
+    workload: Literal["four-tasks"] | OwnPrompts
     load: LoadSpec = LoadSpec()
     stream: bool = Field(False, description="ask for tokens as they come: one prompt in each request")
     api: Literal["heavylift", "tgi", "openai-chat", "openai-completions"] = "heavylift"

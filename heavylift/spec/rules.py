@@ -200,6 +200,14 @@ def load(data: Data) -> Iterator[Fault]:
             yield Fault(("benchmark", "load"), f"'benchmark.load': {sentence}")
 
 
+def prompts(data: Data) -> Iterator[Fault]:
+    """A workload of one's own is either synthetic or a dataset."""
+    benchmark = data.get("benchmark")
+    said = benchmark.get("workload") if isinstance(benchmark, dict) else None
+    if isinstance(said, dict) and sum(said.get(key) is not None for key in ("synthetic", "dataset")) != 1:
+        yield Fault(("benchmark", "workload"), "'benchmark.workload' needs exactly one of 'synthetic' and 'dataset'")
+
+
 def enough_requests(data: Data) -> Iterator[Fault]:
     """So many requests can certify each target, if none of them misses it; else money is spent for no verdict."""
     benchmark = data.get("benchmark")
@@ -241,6 +249,7 @@ RULES: tuple[Rule, ...] = (
     tags,
     targets,
     load,
+    prompts,
     enough_requests,
     isolation,
 )

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.workload import packed
 from heavylift.errors import InputError
 from heavylift.plan.digest import File, digest
 from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
@@ -54,7 +56,24 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         parameters=headers.parameters,
         tensor_bytes=headers.tensor_bytes,
     )
-    return Lock(FORMAT, model, code)
+    return Lock(FORMAT, model, code, workload=_dataset(spec, spec_dir))
+
+
+def _dataset(spec: ModelSpec, spec_dir: Path) -> dict[str, Any] | None:
+    """The benchmark's own prompts, whole: they travel with the gate. Raises InputError for a file that lies outside the
+    model file's folder, has bad lines, or is too large for that."""
+    asked = None if spec.benchmark is None else spec.benchmark.workload
+    if asked is None or isinstance(asked, str) or asked.dataset is None:
+        return None
+    file = spec_dir / asked.dataset
+    if not file.resolve().is_relative_to(spec_dir.resolve()):
+        raise InputError(f"the dataset {asked.dataset} leads out of {spec_dir}; put the file itself there")
+    try:
+        return packed(asked.dataset, file.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the dataset {file}: {error.strerror or error}") from error
+    except FormatError as error:
+        raise InputError(error.faults) from error
 
 
 def store_of(spec: ModelSpec, spec_dir: Path, client: Any = None) -> Store:
