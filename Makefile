@@ -22,14 +22,16 @@ down: setup
 
 setup: .venv/installed
 
-# The marker is written last, so that an interrupted installation is done again.
+# The marker is written last, so that an interrupted installation is done again. Of two at once the second waits.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "heavylift needs Python 3.11 to 3.13, got " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
-	@echo "setting up .venv (a few minutes the first time)"
-	@rm -f $@
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]'
-	@touch $@
+	@mkdir -p .venv && exec 9>.venv/lock && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
+	if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit 0; fi && \
+	echo "setting up .venv (a few minutes the first time)" && \
+	rm -f $@ && \
+	$(PYTHON) -m venv .venv && \
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]' && \
+	touch $@
 
 test: setup lint
 	$(BIN)/python -m pytest

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,37 @@ def test_the_cdk_cli_is_the_locked_one_and_is_put_back_when_it_is_another(tmp_pa
     wanted = json.loads((ROOT / "package.json").read_text())["devDependencies"]["aws-cdk"]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(wanted)
+
+
+def test_an_interrupted_npm_leaves_nothing_that_counts_as_installed(tmp_path: Path) -> None:
+    home = tmp_path / "node_modules" / "aws-cdk"
+    program(home / "bin" / "cdk", "2")
+    (home / "package.json").write_text('{"version": "2.0.0"}')
+
+    half = toolchain._installed(home)
+    (home.parent / ".package-lock.json").write_text("{}")
+
+    assert (half, toolchain._installed(home)) == (None, "2.0.0")
+
+
+def test_two_make_setups_at_once_install_once(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    fake = tmp_path / "python"  # makes an environment whose python is itself; everything else is Python's
+    fake.write_text(
+        "#!/bin/sh\n"
+        'case "$2" in\n'
+        f"  venv) mkdir -p .venv/bin && cp {fake} .venv/bin/python;;\n"
+        "  pip) echo begin >> log; sleep 0.3; echo end >> log;;\n"
+        f'  *) exec {sys.executable} "$@";;\n'
+        "esac\n"
+    )
+    fake.chmod(0o700)
+
+    running = [subprocess.Popen(["make", "setup", f"PYTHON={fake}"], cwd=tmp_path) for _ in range(2)]
+    codes = [each.wait() for each in running]
+
+    assert (codes, (tmp_path / "log").read_text()) == ([0, 0], "begin\nend\n")
 
 
 def test_a_missing_lock_is_said(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ def _installed(home: Path) -> str | None:
         version = json.loads((home / "package.json").read_text(encoding="utf-8"))["version"]
     except (OSError, ValueError, KeyError):
         return None
-    return str(version) if (home / "bin" / "cdk").is_file() else None
+    whole = home.parent / ".package-lock.json"  # npm writes it last: without it, an installation was interrupted
+    return str(version) if (home / "bin" / "cdk").is_file() and whole.is_file() else None
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
