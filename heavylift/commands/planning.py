@@ -20,6 +20,7 @@ from heavylift.errors import InputError
 from heavylift.plan import facts, show
 from heavylift.plan.explain import explain
 from heavylift.plan.lock import Lock, lock_path
+from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.section import Section, drawn, plain
 from heavylift.plan.stale import stale_prices
 from heavylift.spec import ModelSpec
@@ -55,8 +56,12 @@ def plan(chosen: argparse.Namespace) -> int:
 def _prepared(chosen: argparse.Namespace) -> Prepared:
     console = Console()
     with console.working(f"plan {chosen.file}"):
-        calibrations = [] if chosen.measured is None else [read_calibration(chosen.measured)]
-        return prepare(chosen.file, console.progress("checksums"), calibrations, wide=True)
+        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=True)
+
+
+def _calibrations(chosen: argparse.Namespace) -> list[Calibration]:
+    """What --measured names."""
+    return [] if chosen.measured is None else [read_calibration(chosen.measured)]
 
 
 def _pictures(chosen: argparse.Namespace, made: Prepared) -> None:
@@ -98,7 +103,8 @@ def _fleet(chosen: argparse.Namespace) -> int:
     file = read(chosen.fleet)
     spec, lock = _learned(chosen)
     measured = not isinstance(file, FleetFile) or _measured(file)
-    asked = ask(file, chosen.fleet.parent, None if measured else Subject.of(spec, lock, chosen.engine))
+    subject = None if measured else Subject.of(spec, lock, chosen.engine)
+    asked = ask(file, chosen.fleet.parent, subject, _calibrations(chosen))
     fleet = solve(asked.problem)
     settings = {served.name: _settings(served.name, lock) for served in fleet.types if hosted(fleet)}
     config = endpoint_config(spec.name, asked.problem, fleet, settings) if hosted(fleet) else None
@@ -147,13 +153,14 @@ def _simulate(chosen: argparse.Namespace) -> int:
         raise InputError(f"--engine {chosen.engine} needs an instance_type in {chosen.file}: nothing else decides it")
     name = spec.instance_type if spec.instance_type != "auto" else _prepared(chosen).plan.instance.type
     fact = facts.instances()[name]
-    found = list(ways(subject, fact, spec.initial_instance_count, trace))
+    calibrations = _calibrations(chosen)
+    found = list(ways(subject, fact, spec.initial_instance_count, trace, calibrations))
     if not found:
         raise InputError(f"no parallel plan of engine {subject.engine} is valid on {name}")
     targets = traffic_of(spec, NEW_TOKENS, streams=ENGINES[subject.engine].streams).targets
     comparison = compare(trace, found, seconds(targets))
     option = next(option for option, faults in subject.options(fact) if not faults)
-    label = f"{len(trace)} requests; times of an iteration {calibration(option).label}"
+    label = f"{len(trace)} requests; times of an iteration {calibration(option, calibrations).label}"
     title = f"{spec.name} on {spec.initial_instance_count} · {name}, {subject.engine}"
     _print(chosen, sections(title, comparison, label), comparison_json(spec.name, name, comparison, label))
     return 0

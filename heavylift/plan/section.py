@@ -88,7 +88,7 @@ def _table(section: Section) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", padding=(0, 1))
-    last = section.head[-1]
+    last, prose = section.head[-1], len(section.head) > 3
     for name in section.head:
         table.add_column(
             name,
@@ -96,7 +96,7 @@ def _table(section: Section) -> RenderableType:
             overflow="fold",
             ratio=1 if name == last and name not in section.right else None,
             min_width=min(len(name), 12),
-            max_width=None if name == last or name in section.right else WIDEST,
+            max_width=WIDEST if prose and name != last and name not in section.right else None,
         )
     for row in section.lines:
         bold = "bold" if row is section.total else ""
