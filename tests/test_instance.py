@@ -6,12 +6,17 @@ from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heavylift.errors import InputError
 from heavylift.plan import facts
+from heavylift.plan.digest import File, digest
+from heavylift.plan.lock import FORMAT, Lock, LockedModel, Weights
 from heavylift.plan.memory import GIB
 from heavylift.plan.plan import Plan
 from heavylift.plan.stale import stale_prices
+from tests.test_model_facts import EXTRA, JSON, PUBLISHED
 from tests.test_plan import SMALL, XXL, lock_of, spec_of
 
 
@@ -89,3 +94,25 @@ def test_a_type_without_a_price_is_planned_where_it_is_named_but_never_chosen() 
     assert named.instance.price is None
     assert named.variant.inference_ami_version == "al2023-ami-sagemaker-inference-gpu-4-1"
     assert facts.instances()[Plan.fit(spec_of(), lock_of(SMALL)).instance.type].usd_per_hour is not None
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), name=st.sampled_from(["Llama-3.1-8B", "Mixtral-8x7B", "flan-t5-base", "gpt2-xl", "bloom"]))
+def test_every_mutated_config_becomes_a_plan_or_sentences(data: Any, name: str) -> None:
+    config = dict(PUBLISHED[name][0])
+    keys = st.sampled_from([*sorted(config), *EXTRA, "rope_scaling", "num_decoder_layers"])
+    for key in data.draw(st.lists(keys, min_size=1, max_size=2)):
+        if data.draw(st.booleans()):
+            config[key] = data.draw(JSON | st.integers(-2, 4) | st.integers(1, 2**45))
+        else:
+            config.pop(key, None)
+    files = (File("config.json", 700, "c" * 64), File("model.safetensors", 4_000_000, "d" * 64))
+    model = LockedModel("path:m", None, config, Weights(digest(files), 4_000_700, files), "fp32", None)
+
+    try:
+        plan = Plan.fit(spec_of(), Lock(FORMAT, model, None))
+    except InputError as error:
+        assert error.faults and all("\n" not in fault for fault in error.faults)
+    else:
+        assert plan.memory.missing("host") == 0
