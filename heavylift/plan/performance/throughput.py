@@ -130,11 +130,11 @@ class Copy:
         """The largest batch at which SURE of the draws keep every target; None where even one row is too slow. Times
         only grow with the batch, so that halving finds it."""
         if targets not in self._capacities:
-            good, bad = -1, len(self.batches)
+            good, bad, middle = -1, len(self.batches), len(self.batches) - 1  # often the largest will do
             while bad - good > 1:
-                middle = (good + bad) // 2
                 kept = self.full(middle).probability(targets) >= SURE
                 good, bad = (middle, bad) if kept else (good, middle)
+                middle = (good + bad) // 2
             found = None if good < 0 else Capacity(int(self.batches[good, 0]), self.rate[good])
             self._capacities[targets] = found
         return self._capacities[targets]
