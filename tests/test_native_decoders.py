@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.families.table import Family
-from heavylift_runtime.native.architectures import model_of
+from heavylift_runtime.native.architectures import decoder, model_of
 from heavylift_runtime.native.architectures.decoder import Decoder
 from heavylift_runtime.native.batch import Batch
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -133,3 +133,17 @@ def test_a_row_gets_the_same_answer_in_any_company(written: Callable[[str], Writ
 
         alone = [answers_of(model, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, limits, strict=True)]
     assert together == alone
+
+
+@pytest.mark.parametrize("kind", ["llama", "bloom"])
+def test_prompts_that_are_read_in_portions_get_the_same_answers(
+    written: Callable[[str], Written], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.inference_mode():
+        model = model_on(written(kind).folder, Alone())
+        at_once = answers_of(model, PROMPTS, [12] * 4)
+        monkeypatch.setattr(decoder, "PORTION", 7)  # the first two, the third, the last
+
+        in_portions = answers_of(model, PROMPTS, [12] * 4)
+
+    assert in_portions == at_once

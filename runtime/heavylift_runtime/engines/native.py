@@ -73,7 +73,7 @@ def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
     if dtype not in NAMES.values():
         raise LoadError(
             f"'dtype' is {wanted!r} and the weights are {stored.dtype}: the native engine computes in 'fp32' or "
-            "'bf16'; set one of them (in fp16 the feed-forward layers of T5 overflow)"
+            "'bf16'; set one of them (processors are slow in fp16, and T5's feed-forward layers overflow in it)"
         )
     assert dtype is not None
     return dtype

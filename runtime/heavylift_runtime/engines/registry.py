@@ -58,7 +58,7 @@ _ROWS = (
         tensor_parallel=True,
         aot_partition=False,
         streams=False,
-        best_for="encoder-decoder models, which today's engines have dropped, and decoder-only ones on CPUs",
+        best_for="T5, which today's engines have dropped, and decoder-only models on CPUs",
     ),
     Capabilities(
         name="script",

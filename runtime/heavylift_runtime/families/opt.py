@@ -90,3 +90,6 @@ class OPT(DecoderFamily[OPTShape]):
             yield from norm(FINAL, width)
         if shape.embedded != width:
             yield Weight(PROJECT_OUT, (shape.embedded, width))
+
+    def buffers(self, shape: OPTShape) -> Iterator[str]:
+        yield "model.decoder.version"
