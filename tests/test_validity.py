@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heavylift.errors import InputError
@@ -274,7 +274,9 @@ def test_a_whole_answer_has_sixty_seconds_and_a_stream_only_its_first_token() ->
     assert "the first token takes 61.0 s" in invocation_faults(61.0, 0.1, 1, streams=True)[0]
 
 
+@settings(max_examples=500)
 @given(first=st.floats(0, 59), each=st.floats(1e-4, 5), tokens=st.integers(1, 100_000))
+@example(first=0.0, each=60 / 7, tokens=100)
 def test_the_tokens_that_are_said_to_fit_do_fit(first: float, each: float, tokens: int) -> None:
     faults = invocation_faults(first, each, tokens, streams=False)
 

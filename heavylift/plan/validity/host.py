@@ -25,12 +25,18 @@ def loading_bytes(engine: str, weights: int, largest_file: int) -> tuple[int, st
 
 def invocation_faults(first_token: float, each_token: float, new_tokens: int, *, streams: bool) -> list[str]:
     """Seconds to the first token and between two; an answer that streams may take longer than a whole one."""
-    total = first_token + each_token * max(0, new_tokens - 1)
+
+    def seconds(tokens: int) -> float:
+        return first_token + each_token * max(0, tokens - 1)
+
+    total = seconds(new_tokens)
     if first_token > INVOCATION_SECONDS:
         return [f"the first token takes {first_token:.1f} s; SageMaker ends an invocation after {INVOCATION_SECONDS} s"]
     if streams or total <= INVOCATION_SECONDS:
         return []
     fitting = int((INVOCATION_SECONDS - first_token) / each_token) + 1
+    if seconds(fitting) > INVOCATION_SECONDS:  # the division was rounded up
+        fitting -= 1
     return [
         f"{new_tokens} tokens take {total:.1f} s, and SageMaker ends an invocation after {INVOCATION_SECONDS} s: "
         f"stream the answer, or allow at most {fitting} new tokens"
