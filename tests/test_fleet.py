@@ -299,6 +299,13 @@ def test_a_share_for_each_type_and_what_one_type_alone_would_cost() -> None:
     assert alone["t0"].count == 5 and alone["t0"].saving == pytest.approx(1 - fleet.usd_per_hour / 5)
 
 
+def test_of_fleets_that_cost_the_same_one_type_alone_is_taken() -> None:
+    # per dollar all three do the same work, and 7 / 1 = 7, ⌈7 / 4⌉ = 2 of $4, ⌈7 / 3.5⌉ = 2 of $3.5
+    fleet = solve(problem_of([3.0, 4.0], [1.0, 4.0, 3.5], [[1.0, 1.0], [4.0, 4.0], [3.5, 3.5]]))
+
+    assert (fleet.counts, fleet.usd_per_hour, fleet.gap) == ({"t2": 2}, 7.0, 0.0)
+
+
 def test_requests_spread_without_regard_to_size_need_more() -> None:
     fleet = solve(problem_of([10.0, 4.0], [1.0, 4.0], [[10.0, 0.1], [11.0, 4.0]]))
 

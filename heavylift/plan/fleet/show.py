@@ -12,6 +12,7 @@ from heavylift.plan.fleet.pools import hosted, pools
 from heavylift.plan.section import Section
 
 FORMAT = "heavylift.fleet-answer/1"
+SHOWN = 10  # types alone, the cheapest first
 WHOLE = 1 - 5e-4  # shares from here are shown as "all"
 
 
@@ -42,6 +43,7 @@ def sections(name: str, asked: Asked, fleet: Fleet) -> Iterator[Section]:
         for share in served.shares
     )
     yield Section("who serves what", ("size", "requests/s", "type", "share"), shares, _routing(fleet), ("requests/s",))
+    cheapest = sorted(fleet.alone, key=lambda each: (each.usd_per_hour is None, each.usd_per_hour or 0.0))
     alone = tuple(
         (
             each.name,
@@ -50,10 +52,11 @@ def sections(name: str, asked: Asked, fleet: Fleet) -> Iterator[Section]:
             "-" if each.saving is None else f"{100 * each.saving:.2f} %",
             each.why or "",
         )
-        for each in fleet.alone
+        for each in cheapest[:SHOWN]
     )
+    more = f"{len(fleet.alone) - SHOWN} more are in --json" if len(fleet.alone) > SHOWN else None
     yield Section(
-        "one type alone", ("type", "instances", "$/h", "saved", "why not"), alone, None, ("instances", "$/h", "saved")
+        "one type alone", ("type", "instances", "$/h", "saved", "why not"), alone, more, ("instances", "$/h", "saved")
     )
     if asked.computed:
         used = tuple(

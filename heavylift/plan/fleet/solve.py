@@ -15,6 +15,8 @@ from heavylift.plan.fleet.problem import Offer, Problem, whole
 from heavylift.plan.fleet.refusal import refusal
 from heavylift.plan.fleet.search import SECONDS, search
 
+ALIKE = 1e-12  # relative: dollars that differ by rounding only
+
 
 def solve(problem: Problem, seconds: float = SECONDS) -> Fleet:
     """Raises InputError with every fault of the problem, or with what is missing when no fleet serves the mix."""
@@ -22,9 +24,10 @@ def solve(problem: Problem, seconds: float = SECONDS) -> Fleet:
     found = search(problem, seconds)
     if found is None:
         raise InputError(refusal(problem, seconds))
-    shares, busy = assign(problem, found.counts)
-    chosen = [place for place, count in sorted(found.counts.items()) if count]
-    types = tuple(_served(problem, place, found.counts[place], shares) for place in chosen)
+    counts = _simplest(problem, found.counts)
+    shares, busy = assign(problem, counts)
+    chosen = [place for place, count in sorted(counts.items()) if count]
+    types = tuple(_served(problem, place, counts[place], shares) for place in chosen)
     usd = math.fsum(served.usd_per_hour for served in types)
     bound = min(found.bound, usd)
     return Fleet(
@@ -32,10 +35,23 @@ def solve(problem: Problem, seconds: float = SECONDS) -> Fleet:
         bound=bound,
         gap=(usd - bound) / usd if usd > 0 else 0.0,
         growth=None if busy == 0 else (1 - problem.head_room) / busy,
-        unrouted=None if busy == 0 else _unrouted(problem, found.counts),
+        unrouted=None if busy == 0 else _unrouted(problem, counts),
         types=types,
         alone=tuple(_alone(problem, offer, usd) for offer in problem.offers),
     )
+
+
+def _simplest(problem: Problem, counts: Mapping[int, int]) -> Mapping[int, int]:
+    """One type alone where it costs no more: the fewest instances of it, then by name. Else the counts as they are."""
+    usd = math.fsum(problem.offers[place].usd_per_hour * count for place, count in counts.items())
+    if any(offer.at_least for offer in problem.offers):
+        return counts
+    alike = [
+        (each.count, each.name, place)
+        for place, each in enumerate(_alone(problem, offer, usd) for offer in problem.offers)
+        if each.count is not None and each.usd_per_hour is not None and each.usd_per_hour <= usd * (1 + ALIKE)
+    ]
+    return {min(alike)[2]: min(alike)[0]} if alike else counts
 
 
 def _unrouted(problem: Problem, counts: Mapping[int, int]) -> float:

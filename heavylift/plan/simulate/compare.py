@@ -110,8 +110,8 @@ def _simplest_first(able: list[Tried]) -> list[Tried]:
 def _reason(able: list[Tried], limits_s: dict[str, float]) -> str:
     best, outcome = able[0], able[0].outcome
     assert outcome is not None
-    within = f"keeps the targets for {100 * best.kept:.1f} % of the requests and " if limits_s else ""
-    said = f"{best.parallel} {within}answers 90 % of them within {outcome.latency_s[90]:.3g} s"
+    within = f"the targets are kept for {100 * best.kept:.1f} % of the requests, " if limits_s else ""
+    said = f"{best.parallel}: {within}90 % are answered within {outcome.latency_s[90]:.3g} s"
     if len(able) == 1:
         return f"{said}; no other valid plan holds the trace"
     other = able[1]

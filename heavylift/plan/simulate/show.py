@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def _plan_json(each: Tried) -> dict[str, Any]:
 
 def _named(found: dict[int, float]) -> dict[str, float | None]:
     """NaN, where no request has such a time, becomes null."""
-    return {f"p{percent}": found[percent] if found[percent] == found[percent] else None for percent in PERCENTS}
+    return {f"p{percent}": None if math.isnan(found[percent]) else found[percent] for percent in PERCENTS}
 
 
 def _row(each: Tried, found: Outcome) -> tuple[str, ...]:
@@ -86,13 +87,18 @@ def _row(each: Tried, found: Outcome) -> tuple[str, ...]:
         _three(found.ttft_s, 1e3),
         _three(found.tpot_s, 1e3),
         _three(found.latency_s, 1),
-        f"{found.tokens_per_second:,.4g}",
+        _number(found.tokens_per_second),
         f"{found.utilisation:.0%}",
         f"{each.kept:.1%}",
     )
 
 
 def _three(found: dict[int, float], scale: float) -> str:
-    return " / ".join(
-        f"{scale * found[percent]:.3g}" if found[percent] == found[percent] else "-" for percent in PERCENTS
-    )
+    return " / ".join(_number(scale * found[percent]) for percent in PERCENTS)
+
+
+def _number(value: float) -> str:
+    """Three digits, and never an exponent; `-` for what no request has."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
