@@ -6,6 +6,7 @@ Not a model: it looks its answers up, and fails when its script says so.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from heavylift.benchmark.workload import Workload
 class Reply:
     """What the server says: a status, a body, further headers; `drop` closes the connection instead, or after `parts`.
 
-    `parts` are sent one by one as a chunked body, each after so many seconds.
+    `parts` are sent one by one as a chunked body, each after so many seconds. `close_after`: the connection is closed
+    after the reply, which does not say so.
     """
 
     status: int
@@ -29,6 +31,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
     parts: tuple[tuple[float, bytes], ...] = ()
+    close_after: bool = False
 
 
 def right_answers(request: dict[str, Any], *, details: bool = True) -> Reply:
@@ -53,6 +56,7 @@ class FakeEndpoint:
     url: str
     heard: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     connections: set[Any] = field(default_factory=set)
+    closed: threading.Event = field(default_factory=threading.Event)  # a connection was closed after its reply
 
 
 @contextmanager
@@ -83,6 +87,11 @@ def fake_endpoint(script: Callable[[int, bytes], Reply]) -> Iterator[FakeEndpoin
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body)
+            if reply.close_after:
+                self.close_connection = True
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                endpoint.closed.set()
 
         def stream(self, reply: Reply) -> None:
             self.send_response(reply.status)

@@ -82,6 +82,19 @@ def test_a_dropped_connection_is_a_failure_and_the_next_request_gets_a_new_one()
     assert len(server.heard) == 2
 
 
+def test_an_idle_connection_that_the_server_closed_costs_no_request() -> None:
+    def script(number: int, body: bytes) -> Reply:
+        return Reply(200, body, {"Connection": "keep-alive"}, close_after=True)
+
+    with fake_endpoint(script) as server, HttpClient(server.url) as client:
+        for _ in range(3):
+            assert client.invoke(BODY) == BODY
+            assert server.closed.wait(20)
+            server.closed.clear()
+
+    assert len(server.connections) == 3
+
+
 def test_nobody_listening_is_a_connection_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -112,8 +112,9 @@ def gates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         plan(name="warned", gate=Gate("warn", "fail")),
         plan(name="long", benchmark=replace(benchmark, max_seconds=1500)),
         plan(name="longest", benchmark=replace(benchmark, max_seconds=3300)),
+        plan(name="streamed", benchmark=replace(benchmark, stream=True)),
     )
-    names = ("short", "held", "warned", "long", "longest")
+    names = ("short", "held", "warned", "long", "longest", "streamed")
     return {name: made.json(f"heavylift-{name}")["Resources"] for name in names}
 
 
@@ -151,6 +152,13 @@ def test_metrics_may_be_put_in_our_namespace_only(gates: dict[str, dict[str, Any
     (statement,) = statements(gates["short"], "cloudwatch:PutMetricData")
 
     assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Heavylift"}}
+
+
+def test_the_function_may_call_the_endpoint_in_the_one_way_that_it_needs(gates: dict[str, dict[str, Any]]) -> None:
+    whole, streamed = "sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"
+
+    assert [len(statements(gates["short"], action)) for action in (whole, streamed)] == [1, 0]
+    assert [len(statements(gates["streamed"], action)) for action in (whole, streamed)] == [0, 1]
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("short", 960), ("long", 1860), ("longest", 3600)])

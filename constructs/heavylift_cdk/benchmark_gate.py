@@ -104,11 +104,15 @@ def benchmark_code(core: Path = CORE) -> lambda_.Code:
     return lambda_.Code.from_asset(str(core), exclude=list(EXCLUDE), ignore_mode=IgnoreMode.DOCKER)
 
 
+def _invocation(plan: Plan) -> str:
+    """The one way in which the benchmark calls the endpoint."""
+    streams = plan.benchmark is not None and plan.benchmark.stream
+    return "sagemaker:InvokeEndpointWithResponseStream" if streams else "sagemaker:InvokeEndpoint"
+
+
 def _rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:
     rights = [
-        iam.PolicyStatement(
-            actions=["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"], resources=[endpoint.arn]
-        ),
+        iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
         iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
         iam.PolicyStatement(
             actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition

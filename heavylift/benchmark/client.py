@@ -7,6 +7,8 @@ safe to use from many threads, and keep at most `concurrency` connections open.
 from __future__ import annotations
 
 import http.client
+import select
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -146,10 +148,7 @@ class HttpClient:
     @contextmanager
     def _reply(self, body: bytes, accept: str) -> Iterator[http.client.HTTPResponse]:
         """A reply of status 200 to read from; its connection is kept when all of it was read."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._make(self._host, self._port, timeout=READ_TIMEOUT)
+        connection = self._connection()
         begun = False
         try:
             connection.request("POST", self._path, body, {**self._headers, "Accept": accept})
@@ -176,6 +175,17 @@ class HttpClient:
         else:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        """The idle one that was used last, or a new one. What the server closed meanwhile fails no request."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._make(self._host, self._port, timeout=READ_TIMEOUT)
+            if connection.sock is None or not _readable(connection.sock):
+                return connection
+            connection.close()
+
     def close(self) -> None:
         """Close the idle connections; call it when no request is under way."""
         while self._idle:
@@ -188,3 +198,10 @@ class HttpClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _readable(sock: socket.socket) -> bool:
+    """An idle connection has nothing to read, unless it was closed at the other end."""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(waiting.poll(0))
