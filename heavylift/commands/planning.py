@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from heavylift.calibrate.document import read_calibration
-from heavylift.commands.reporting import write
 from heavylift.deploy.console import Console
 from heavylift.deploy.prepare import Prepared, prepare
 from heavylift.errors import InputError
@@ -65,6 +64,10 @@ def _calibrations(chosen: argparse.Namespace) -> list[Calibration]:
 
 
 def _pictures(chosen: argparse.Namespace, made: Prepared) -> None:
+    if chosen.html is None and chosen.png is None:
+        return
+    from heavylift.commands.reporting import write
+
     if chosen.html is not None:
         from heavylift.report.plan_page import render
 
