@@ -10,8 +10,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from heavylift.deploy import stacks
 from heavylift.deploy.console import Console
-from heavylift.deploy.flow import Deployment
+from heavylift.deploy.flow import Deployment, Outcome
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.state import endpoint, text
 from heavylift.errors import DeployError
@@ -44,3 +45,22 @@ def test_a_stack_without_changes_whose_endpoint_is_gone_is_no_success(sagemaker:
 
     with pytest.raises(DeployError, match=r"the endpoint tiny-t5 is missing: .*`heavylift destroy`"):
         deployment._check_serving()
+
+
+@pytest.mark.parametrize(
+    ("status", "mend"),
+    [
+        ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name heavylift-tiny-t5"),
+        ("ROLLBACK_FAILED", "can only be removed: `heavylift destroy`"),
+        ("DELETE_FAILED", "can only be removed: `heavylift destroy`"),
+    ],
+)
+def test_a_stack_that_takes_no_deployment_comes_with_the_way_out(sagemaker: Any, status: str, mend: str) -> None:
+    prepared = prepare(ROOT / "models" / "tiny-t5.yaml", lambda done, total: None)
+    deployment = Deployment(Project(ROOT), prepared, Console())
+
+    with pytest.raises(DeployError) as raised:
+        deployment._explain("heavylift-tiny-t5", Outcome(status, None, None, measured_now=False))
+
+    assert mend in str(raised.value)
+    assert stacks.way_out("UPDATE_ROLLBACK_COMPLETE", "heavylift-tiny-t5") is None

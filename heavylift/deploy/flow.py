@@ -134,6 +134,8 @@ class Deployment:
     def _explain(self, name: str, outcome: Outcome) -> None:
         reasons = stacks.failures(boto3.client("cloudformation"), name)
         told = "\n".join(f"  {reason}" for reason in reasons) or f"  {self._log(name)} says why"
+        if (mend := stacks.way_out(outcome.status, name)) is not None:
+            told += f"\n{mend}"
         verdict = outcome.run.report["verdict"] if outcome.measured_now and outcome.run is not None else None
         if verdict == "FAIL":
             raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)

@@ -15,6 +15,22 @@ FOUNDATION = "heavylift-foundation"
 TOOLKIT = "CDKToolkit"
 
 
+STUCK = ("ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+"""Statuses in which a stack can only be deleted; CloudFormation user guide, "Stack status codes"."""
+
+
+def way_out(status: str, name: str) -> str | None:
+    """What to do about a stack that takes no deployment any more; None where the next one is welcome."""
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return (
+            f"{name} could not go back to its old state and takes no update: mend what the reasons name, then "
+            f"`aws cloudformation continue-update-rollback --stack-name {name}`; or `heavylift destroy` and deploy anew"
+        )
+    if status in STUCK:
+        return f"{name} is {status} and can only be removed: `heavylift destroy` with the same file, then deploy anew"
+    return None
+
+
 def serving(name: str) -> str:
     """The name of a model's serving stack."""
     return f"heavylift-{name}"
