@@ -69,6 +69,7 @@ def test_a_lock_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         (lambda lock: lock["model"]["weights"]["files"][0].update(sha256="f" * 64), "was edited"),
         (lambda lock: lock.update(format="heavylift.lock/1"), r"is not a heavylift\.lock/2: format"),
         (lambda lock: lock.update(extra=1), r"is not a heavylift\.lock/2: extra"),
+        (lambda lock: lock.pop("known"), r"is not a heavylift\.lock/2: known: Field required"),
         (lambda lock: lock["known"].pop("dates"), r"is not a heavylift\.lock/2: known\.dates"),
         (lambda lock: lock["model"].pop("weights"), r"model\.weights: Field required"),
     ],

@@ -56,6 +56,8 @@ class Architecture:
     """Our name → the family's key, where it is not the usual one."""
     silent: Mapping[str, int] = field(default_factory=dict)
     """Our name → what the family assumes where config.json is silent."""
+    ffn_times: int = 0
+    """The feed-forward width over the hidden one where config.json is silent; 0: it must say."""
     gated: bool = True
     qkv_bias: bool = False
     output_bias: bool = False
@@ -122,6 +124,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": Architecture("DeepSeek-V3", mla=True, experts_key="n_routed_experts", router_bias=True),
     "gpt2": Architecture(
         "GPT-2",
+        ffn_times=4,
         rotary=False,
         keys=GPT,
         gated=False,
@@ -133,10 +136,19 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         tied=True,
     ),
     "gptj": Architecture(
-        "GPT-J", keys=GPT, gated=False, mlp_bias=True, norms=1, norm_bias=True, head_bias=True, attention_bias_key=None
+        "GPT-J",
+        ffn_times=4,
+        keys=GPT,
+        gated=False,
+        mlp_bias=True,
+        norms=1,
+        norm_bias=True,
+        head_bias=True,
+        attention_bias_key=None,
     ),
     "gpt_neo": Architecture(
         "GPT-Neo",
+        ffn_times=4,
         rotary=False,
         keys={"layers": "num_layers", "heads": "num_heads"},
         gated=False,
@@ -164,6 +176,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "bloom": Architecture(
         "BLOOM",
+        ffn_times=4,
         rotary=False,
         keys={"layers": "n_layer", "heads": "n_head"},
         gated=False,
@@ -176,7 +189,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         attention_bias_key=None,
     ),
     "falcon": Architecture(
-        "Falcon", keys={"ffn": "ffn_hidden_size"}, gated=False, norm_bias=True, tied=True, attention_bias_key="bias"
+        "Falcon",
+        ffn_times=4,
+        keys={"ffn": "ffn_hidden_size"},
+        gated=False,
+        norm_bias=True,
+        tied=True,
+        attention_bias_key="bias",
     ),
     "phi": Architecture(
         "Phi",

@@ -128,9 +128,7 @@ def _dimensions(family: str, built: Architecture, fields: Fields) -> Dimensions:
     head_dim = fields.maybe("head_dim") if latent is None else latent.nope + latent.rope
     if head_dim is None and hidden % heads:
         fields.refuse(f"'{fields.key('heads')}' {heads} does not divide '{fields.key('hidden')}' {hidden}")
-    ffn = fields.maybe("ffn")
-    if ffn is None and built.keys.get("ffn") is None and built.title != "BLOOM" and built.title != "GPT-Neo":
-        ffn = fields.size("ffn")
+    ffn = fields.size("ffn", default=built.ffn_times * hidden or None)
     experts, per_token, expert_ffn, shared, expert_layers = _experts(built, fields, layers)
     window, window_layers = _window(built, fields, layers)
     return Dimensions(
@@ -143,8 +141,8 @@ def _dimensions(family: str, built: Architecture, fields: Fields) -> Dimensions:
         kv_heads=_kv_heads(built, fields, heads),
         head_dim=hidden // heads if head_dim is None else head_dim,
         value_dim=fields.size("v_head_dim") if latent is not None else head_dim or hidden // heads,
-        ffn=4 * hidden if ffn is None else ffn,
-        encoder_ffn=fields.size("encoder_ffn", default=ffn or 4 * hidden) if encoder_layers else 0,
+        ffn=ffn,
+        encoder_ffn=fields.size("encoder_ffn", default=ffn) if encoder_layers else 0,
         gated=_gated(built, fields),
         vocabulary=fields.size("vocabulary"),
         embedding=fields.size("word_embed_proj_dim", default=hidden) if built.title == "OPT" else hidden,
@@ -212,7 +210,7 @@ def _gated(built: Architecture, fields: Fields) -> bool:
 
 
 def _positions(built: Architecture, fields: Fields) -> int | None:
-    if built.stack == "t5" or built.title == "BLOOM":
+    if built.stack == "t5":
         return None
     if built.stack == "whisper":
         return fields.size("max_target_positions")

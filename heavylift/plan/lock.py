@@ -96,7 +96,8 @@ class Lock:
     def read(cls, path: Path, command: str) -> Lock:
         """Raises InputError, naming the command that writes it, for a lock that is missing, damaged or edited."""
         try:
-            lock = TypeAdapter(cls).validate_json(path.read_bytes())
+            text = path.read_bytes()
+            lock = TypeAdapter(cls).validate_json(text)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; write it with `{command}`") from error
         except OSError as error:
@@ -105,6 +106,8 @@ class Lock:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the document"
             raise InputError(f"{path} is not a {FORMAT}: {where}: {first['msg']}; write it with `{command}`") from error
+        if "known" not in json.loads(text):  # the default is for locks that are made now
+            raise InputError(f"{path} is not a {FORMAT}: known: Field required; write it with `{command}`")
         weights = lock.model.weights
         sound = weights.digest == digest(weights.files) and weights.bytes == sum(file.size for file in weights.files)
         if not sound or (lock.code is not None and lock.code.digest != digest(lock.code.files)):
