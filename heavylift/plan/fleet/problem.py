@@ -14,6 +14,7 @@ from heavylift.errors import InputError
 
 MOST_POOLS = 5  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProductionVariant.html, InstancePools
 TOLERANCE = 1e-6  # of an instance, HiGHS's own for rows and integers: work within it of a capacity counts as within
+MOST_USD = 1e9  # an hour, for one instance
 MOST_LOAD = 1e9  # instances for one bucket; a larger quotient of rate and throughput counts as "cannot serve it"
 
 
@@ -108,8 +109,9 @@ class Problem:
             yield f"types must be 1 to {MOST_POOLS}, SageMaker's limit of instance pools; got {self.most_types}"
 
     def _offer_faults(self, offer: Offer) -> Iterator[str]:
-        if not _at_least(offer.usd_per_hour, 0):
-            yield f"the price of {offer.name} must be 0 or more US dollars an hour; got {offer.usd_per_hour}"
+        if not 0 <= offer.usd_per_hour <= MOST_USD:
+            price = f"must be from 0 to {MOST_USD:,.0f} US dollars an hour; got {offer.usd_per_hour}"
+            yield f"the price of {offer.name} {price}"
         if len(offer.throughput) != len(self.buckets):
             yield f"{offer.name} has {len(offer.throughput)} throughputs for {len(self.buckets)} buckets"
         for bucket, value in zip(self.buckets, offer.throughput, strict=False):

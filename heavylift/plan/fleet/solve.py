@@ -34,8 +34,8 @@ def solve(problem: Problem, seconds: float = SECONDS) -> Fleet:
         usd_per_hour=usd,
         bound=bound,
         gap=(usd - bound) / usd if usd > 0 else 0.0,
-        growth=None if busy == 0 else (1 - problem.head_room) / busy,
-        unrouted=None if busy == 0 else _unrouted(problem, counts),
+        growth=_finite((1 - problem.head_room) / busy) if busy > 0 else None,
+        unrouted=_finite(_unrouted(problem, counts)) if busy > 0 else None,
         types=types,
         alone=tuple(_alone(problem, offer, usd) for offer in problem.offers),
     )
@@ -54,16 +54,22 @@ def _simplest(problem: Problem, counts: Mapping[int, int]) -> Mapping[int, int]:
     return {min(alike)[2]: min(alike)[0]} if alike else counts
 
 
+def _finite(factor: float) -> float | None:
+    """None for loads so small that no number says how often they fit."""
+    return factor if math.isfinite(factor) else None
+
+
 def _unrouted(problem: Problem, counts: Mapping[int, int]) -> float:
     """Every type gets the same mix, in proportion to what it can take of it."""
-    rate, taken = problem.requests_per_second, 0.0
+    taken = 0.0
     for place, count in counts.items():
         loads = [problem.load(problem.offers[place], bucket) for bucket in problem.asked]
         if count and None in loads:
             return 0.0
         if count:
-            taken += count * rate / math.fsum(load for load in loads if load is not None)
-    return (1 - problem.head_room) * taken / rate
+            whole_load = math.fsum(load for load in loads if load is not None)
+            taken += count / whole_load if whole_load > 0 else math.inf
+    return (1 - problem.head_room) * taken
 
 
 def _served(problem: Problem, place: int, count: int, shares: Shares) -> Served:
