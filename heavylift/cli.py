@@ -66,6 +66,11 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ]),
     "judge": ("traffic:judge", "judge recorded samples again", [
         ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
+    "tune": ("tuning:tune", "which serving options answer the most good requests a second, by measurement", [
+        FILE, LOCAL_HERE, JSON,
+        ("--candidates", {"type": int, "default": 12, "metavar": "N", "help": "how many are tried (12)"}),
+        ("--concurrency", {"type": int, "metavar": "N", "help": "clients (default: the file's own load)"}),
+        ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for the search (600)"})]),
     "report": ("reporting:report", "write a run in another form", [
         RUN, ("--format", {"choices": ["html", "png", "json", "csv", "junit", "markdown"], "default": "html"}),
         ("--output", {"type": Path, "metavar": "F", "help": "the file to write (default: stdout)"})]),

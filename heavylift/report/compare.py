@@ -60,9 +60,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`worse` if anything is, else `unclear` if anything is, else `same` or `better`."""
+        """`worse` if anything is, else `better` if anything is, else `unclear` if anything is, else `same`."""
         found = [*(row.verdict for row in self.differences), *(row.verdict for row in self.tasks)]
-        return next((verdict for verdict in ("worse", "unclear", "better") if verdict in found), "same")
+        return next((verdict for verdict in ("worse", "better", "unclear") if verdict in found), "same")
 
     def to_dict(self) -> dict[str, Any]:
         """`heavylift.comparison/1`; a number that is infinite or was not measured is null."""

@@ -17,10 +17,10 @@ from heavylift.report.page import share, template
 
 HEADS = ("", "A", "B", "change", "interval", "")
 MEANINGS = {
-    "worse": "B is worse than A",
+    "worse": "B is worse than A in what is marked so",
     "unclear": "nothing is shown to be worse; more requests, or more runs of each, would tell",
     "same": "B is the same as A within the tolerance",
-    "better": "B is better than A",
+    "better": "B is better than A in what is marked so, and nothing is shown to be worse",
 }
 
 

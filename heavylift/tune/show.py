@@ -14,7 +14,9 @@ from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import judge
 from heavylift.report.page import PAGE, render, write_whole
+from heavylift.tune.candidates import Candidate
 from heavylift.tune.capacity import Capacity, Step
+from heavylift.tune.halving import Trial
 
 
 def line(step: Step) -> str:
@@ -51,3 +53,23 @@ def write_capacity(folder: Path, found: Capacity, kept: Sequence[Recording]) -> 
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} ms"
+
+
+def trials(rounds: Sequence[Sequence[Trial]], own: Candidate) -> str:
+    """Every candidate with its longest measurement, the best first; the file's own is marked."""
+    longest: dict[Candidate, Trial] = {trial.candidate: trial for trials in rounds for trial in trials}
+    heads = (*own.to_dict(), "requests", "good/s", "tokens/s", "P90 ms", "")
+    lines = [heads]
+    for trial in sorted(longest.values(), key=lambda trial: (trial.requests, trial.worth), reverse=True):
+        measured = (f"{trial.goodput:.2f}", _number(trial.tokens_per_second), _number(trial.p90_ms))
+        note = trial.fault or ("the file's own" if trial.candidate == own else "")
+        lines.append((*map(str, trial.candidate.to_dict().values()), str(trial.requests), *measured, note))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)) + f"  {row[-1]}".rstrip()
+        for row in lines
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
