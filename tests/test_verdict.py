@@ -191,3 +191,67 @@ def test_a_report_is_json_even_where_nothing_was_measured() -> None:
 
         text = json.dumps(report, allow_nan=False)
         assert json.loads(text)["table"]["p50_ms"] is None
+
+
+def streamed(gaps_us: list[int], *, count: int = 40, failed: bool = False, limit: float = 10.0) -> Recording:
+    """Requests of these gaps between tokens, and an itl target at p90."""
+    recording = recorded([None if failed else 100.0] * count, slo=slo("itl", percentile=90, max_ms=limit))
+    samples = tuple(
+        replace(each, first_byte_s=each.sent_s, first_token_s=each.sent_s + 0.01, gaps_us=tuple(gaps_us))
+        if each.ok
+        else each
+        for each in recording.samples
+    )
+    return replace(recording, samples=samples)
+
+
+def test_gaps_between_tokens_count_as_one_for_each_request() -> None:
+    few, many = judge(streamed([5_000] * 200, count=20)), judge(streamed([5_000] * 200))
+
+    assert few.verdict == "INCONCLUSIVE", "4000 gaps of 20 requests are 20 fates"
+    assert many.verdict == "PASS"
+    assert many.judgements[0].evidence is not None and many.judgements[0].evidence.effective == 40
+
+
+def test_slow_gaps_fail_and_so_do_requests_of_which_none_was_answered() -> None:
+    assert judge(streamed([5_000, 50_000, 50_000])).verdict == "FAIL"
+    assert judge(streamed([], failed=True)).verdict == "FAIL"
+
+
+def test_a_token_target_without_a_stream_is_void() -> None:
+    verdict = judge(recorded([100.0] * 30, slo=slo("ttft", percentile=90, max_ms=10)))
+
+    assert verdict.void == ("ttft p90 cannot be judged: the replies are not streamed token by token",)
+
+
+def test_an_undecided_target_says_what_it_would_take() -> None:
+    latencies: list[float | None] = [5000.0 if index in (5, 20, 37) else 100.0 for index in range(43)]
+
+    verdict = judge(recorded(latencies, slo=slo("e2e_latency", percentile=90, max_ms=1000)))
+
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert verdict.sentences == (
+        "e2e_latency p90 is 100.0 ms, limit 1000.0 ms, but undecided at 95 % confidence: 3 of 43 requests missed it, "
+        "and of so many at most 0 may",
+    )
+
+
+def test_tpot_is_the_time_after_the_first_token_over_the_tokens_after_it() -> None:
+    (first, *_) = streamed([1000, 3000, 2000]).samples
+
+    assert first.tpot_ms == pytest.approx(1.5), "the reply counts 5 tokens, in 4 events"
+    assert replace(first, rows=(replace(first.rows[0], generated_tokens=1),)).tpot_ms is None
+
+
+def test_a_price_makes_costs_of_good_requests_only() -> None:
+    subject = benchmark_document()["subject"] | {"usd_per_hour": 7.2}
+    recording = recorded([1000.0] * 10)
+    benchmark = Benchmark.from_dict(benchmark_document(subject=subject, requests=10))
+    wrong = replace(recording.samples[0], rows=(replace(recording.samples[0].rows[0], correct=False),))
+    priced = Recording(replace(recording.run, benchmark=benchmark), (wrong, *recording.samples[1:]))
+
+    cost = build_report(priced, judge(priced), samples="x")["cost"]
+
+    assert cost["run_usd"] == pytest.approx(0.02)
+    assert cost["per_1k_good_requests_usd"] == pytest.approx(1000 * 0.002 * 10 / 9, rel=1e-4)
+    assert cost["per_1m_tokens_usd"] == pytest.approx(1e6 * 0.002 / 5, rel=1e-4)

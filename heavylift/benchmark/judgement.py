@@ -96,8 +96,8 @@ def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
     if slo.bad_share is None:
         return _observed(slo, value, measurement, plan)
     marks = _bad(slo, measurement)
-    if slo.metric == "itl":  # gaps of one reply share its fate: as if each request were one gap
-        requests, effect = len(measurement.answered), len(marks) / max(1, len(measurement.answered))
+    if slo.metric == "itl" and measurement.answered:  # gaps of one reply share its fate: each request counts as one
+        requests, effect = len(measurement.answered), max(1.0, len(marks) / len(measurement.answered))
     else:
         requests, effect = len(marks), _effect(slo, marks, measurement)
     count, effective = sum(marks), max(1, math.floor(len(marks) / effect))
@@ -135,8 +135,7 @@ def _bad(slo: Slo, measurement: Measurement) -> list[bool]:
         return [not sample.ok for sample in measurement.samples]
     if slo.metric == "attainment":
         return [not good for good in measurement.good]
-    values = measurement.gaps_ms if slo.metric == "itl" else measurement.of_due(slo.metric)
-    return [value > slo.limit for value in values]
+    return [value > slo.limit for value in measurement.tested(slo.metric)]
 
 
 def _effect(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> float:

@@ -53,6 +53,8 @@ class Loop:
     def drive(self) -> tuple[Sample, ...]:
         """Run to the end; samples in order of intended send. Raises what broke a client's thread, if anything did."""
         for request in self._schedule.probes:
+            if self.now() >= self._schedule.seconds:
+                break
             self._send(request, self.now())
         load = self._benchmark.load
         try:

@@ -64,6 +64,13 @@ class Measurement:
         """Between content tokens, of all answered requests."""
         return [gap / 1000 for sample in self.answered for gap in sample.gaps_us or ()]
 
+    def tested(self, metric: str) -> list[float]:
+        """What a percentile is of: a value for each due request; for `itl` one for each gap, and an infinite one for
+        each request where none was answered."""
+        if metric != "itl":
+            return self.of_due(metric)
+        return self.gaps_ms if self.answered else [math.inf] * len(self.samples)
+
     @property
     def lags_ms(self) -> list[float]:
         """How late each measured request was sent."""
@@ -191,7 +198,7 @@ class Measurement:
     def value(self, slo: Slo) -> float | None:
         """The number that a target is compared with; a latency is infinite where the rank falls on a failed request."""
         if slo.percentile is not None:
-            due = self.gaps_ms if slo.metric == "itl" else self.of_due(slo.metric)
+            due = self.tested(slo.metric)
             return percentile(due, slo.percentile) if due else None
         value: float | None = getattr(self, slo.metric)
         return value

@@ -55,11 +55,11 @@ class Schedule:
         self.measured_from_s: float | None = None
         self.cut: int | None = None  # the index of the first measured request that the decision did not see
         self._benchmark, self._decide = benchmark, decide
-        self._seconds, self._limit = benchmark.max_seconds if seconds is None else seconds, "time"
+        self.seconds, self._limit = benchmark.max_seconds if seconds is None else seconds, "time"
         if benchmark.max_usd is not None and benchmark.usd_per_second:
             affordable = benchmark.max_usd / benchmark.usd_per_second
-            if affordable < self._seconds:
-                self._seconds, self._limit = affordable, "budget"
+            if affordable < self.seconds:
+                self.seconds, self._limit = affordable, "budget"
         size, seed = benchmark.batch, benchmark.seed
         self._phase = "warmup"
         self._decks = {
@@ -106,7 +106,7 @@ class Schedule:
         """The next request; None when the run is over. `now` is when a client became free, in seconds."""
         if self.over:
             return None
-        if now >= self._seconds:
+        if now >= self.seconds:
             self._stop(self._limit)
             return None
         if self._phase == "warmup" and self._warmed_up():
@@ -115,7 +115,7 @@ class Schedule:
             return None
         phase = "drain" if self.stopped == "planned" else self._phase
         intended = self._next_time(now)
-        if intended is not None and intended >= self._seconds:
+        if intended is not None and intended >= self.seconds:
             self._stop(self._limit)
             return None
         request = self._request(phase, next(self._decks[self._phase]), intended)
