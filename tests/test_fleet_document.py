@@ -167,6 +167,21 @@ def test_a_fleet_is_a_configuration_that_sagemaker_accepts() -> None:
     }
 
 
+def test_a_pool_with_another_parallel_plan_has_a_model_of_its_own() -> None:
+    models = {"ml.g6e.xlarge": "llama-tp1-pp1-x1", "ml.p4d.24xlarge": "llama-tp8-pp1-x1"}
+
+    document = endpoint_config("llama", PROBLEM, solve(PROBLEM), {}, models)
+
+    variant = next(each for each in document["ProductionVariants"] if each["VariantName"] == "ml-g6e-xlarge")
+    assert variant["ModelName"] == "llama-tp1-pp1-x1"
+    assert variant["InstancePools"] == [
+        {"InstanceType": "ml.g6e.xlarge", "Priority": 1},
+        {"InstanceType": "ml.p4d.24xlarge", "Priority": 2, "ModelNameOverride": "llama-tp8-pp1-x1"},
+    ]
+    shape = get_session().get_service_model("sagemaker").operation_model("CreateEndpointConfig").input_shape
+    assert not ParamValidator().validate(document, shape).has_errors()
+
+
 def test_the_pools_behind_a_type_are_those_whose_same_count_carries_its_load() -> None:
     fleet = solve(PROBLEM)
     served = {part.name: part for part in fleet.types}["ml.g6e.xlarge"]

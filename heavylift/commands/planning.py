@@ -52,10 +52,11 @@ def plan(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(chosen: argparse.Namespace) -> Prepared:
+def _prepared(chosen: argparse.Namespace, *, wide: bool = True) -> Prepared:
+    """`wide`: with the alternatives of engines that this version cannot run."""
     console = Console()
     with console.working(f"plan {chosen.file}"):
-        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=True)
+        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=wide)
 
 
 def _calibrations(chosen: argparse.Namespace) -> list[Calibration]:
@@ -110,7 +111,9 @@ def _fleet(chosen: argparse.Namespace) -> int:
     asked = ask(file, chosen.fleet.parent, subject, _calibrations(chosen))
     fleet = solve(asked.problem)
     settings = {served.name: _settings(served.name, lock) for served in fleet.types if hosted(fleet)}
-    config = endpoint_config(spec.name, asked.problem, fleet, settings) if hosted(fleet) else None
+    config = None
+    if hosted(fleet):
+        config = endpoint_config(spec.name, asked.problem, fleet, settings, asked.models(spec.name))
     _print(chosen, sections(spec.name, asked, fleet), answer_json(spec.name, asked, fleet, config))
     return 0
 
@@ -154,7 +157,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
     subject = Subject.of(spec, lock, chosen.engine)
     if spec.instance_type == "auto" and chosen.engine is not None:
         raise InputError(f"--engine {chosen.engine} needs an instance_type in {chosen.file}: nothing else decides it")
-    name = spec.instance_type if spec.instance_type != "auto" else _prepared(chosen).plan.instance.type
+    name = spec.instance_type if spec.instance_type != "auto" else _prepared(chosen, wide=False).plan.instance.type
     fact = facts.instances()[name]
     calibrations = _calibrations(chosen)
     found = list(ways(subject, fact, spec.initial_instance_count, trace, calibrations))
@@ -172,7 +175,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
 def _learned(chosen: argparse.Namespace) -> tuple[ModelSpec, Lock]:
     """The model file and its lock; with --engine also where this version has no engine that could serve it."""
     if chosen.engine is None:
-        made = _prepared(chosen)
+        made = _prepared(chosen, wide=False)
         return ModelSpec.from_yaml(chosen.file), made.lock
     spec = ModelSpec.from_yaml(chosen.file)
     lock = lock_path(chosen.file)

@@ -28,6 +28,16 @@ class Asked:
     problem: Problem
     computed: dict[str, Profile]
 
+    def models(self, name: str) -> dict[str, str]:
+        """A SageMaker model for each parallel plan, since its degrees stand in serving.properties; none where all
+        types have the same."""
+        plans = {type_: profile.option for type_, profile in self.computed.items()}
+        if len({(option.split, option.copies) for option in plans.values()}) < 2:
+            return {}
+        return {
+            type_: f"{name}-tp{option.split.tp}-pp{option.split.pp}-x{option.copies}" for type_, option in plans.items()
+        }
+
 
 def ask(
     file: FleetFile | MelangeFile, folder: Path, subject: Subject | None, calibrations: Sequence[Calibration] = ()

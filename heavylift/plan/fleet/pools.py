@@ -8,6 +8,8 @@ pools are types of which the same count carries the same load.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from heavylift.plan.fleet.answer import Fleet, Served
@@ -17,8 +19,15 @@ LONGEST_NAME = 63
 HOSTED = "ml."  # how a SageMaker instance type begins
 
 
-def endpoint_config(name: str, problem: Problem, fleet: Fleet, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """CreateEndpointConfig's request. `settings` are further properties of a type's variant (time-outs, volume).
+def endpoint_config(
+    name: str,
+    problem: Problem,
+    fleet: Fleet,
+    settings: Mapping[str, dict[str, Any]],
+    models: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """CreateEndpointConfig's request. `settings` are further properties of a type's variant (time-outs, volume);
+    `models` the SageMaker models of types that serve with another parallel plan than the others, else `name`.
 
     Asserts that the fleet's types are SageMaker's.
     """
@@ -28,11 +37,11 @@ def endpoint_config(name: str, problem: Problem, fleet: Fleet, settings: dict[st
         "ProductionVariants": [
             {
                 "VariantName": served.name.replace(".", "-")[:LONGEST_NAME],
-                "ModelName": name,
+                "ModelName": models.get(served.name, name),
                 "InitialInstanceCount": served.count,
                 "InitialVariantWeight": round(served.requests_per_second / total, 6) if total > 0 else 1.0,
                 "InstancePools": [
-                    {"InstanceType": pool, "Priority": priority}
+                    _pool(pool, priority, models.get(pool, name), models.get(served.name, name))
                     for priority, pool in enumerate(pools(problem, fleet, served), 1)
                 ],
                 "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
@@ -41,6 +50,12 @@ def endpoint_config(name: str, problem: Problem, fleet: Fleet, settings: dict[st
             for served in fleet.types
         ],
     }
+
+
+def _pool(pool: str, priority: int, model: str, variant_model: str) -> dict[str, Any]:
+    """With a model of its own where the variant's would run with the wrong degrees."""
+    found: dict[str, Any] = {"InstanceType": pool, "Priority": priority}
+    return found if model == variant_model else found | {"ModelNameOverride": model}
 
 
 def hosted(fleet: Fleet) -> bool:

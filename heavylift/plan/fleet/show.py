@@ -35,7 +35,7 @@ def sections(name: str, asked: Asked, fleet: Fleet) -> Iterator[Section]:
         )
         for served in fleet.types
     )
-    note = "then: the instance pools behind each type, which carry its load with the same count"
+    note = "then: the instance pools behind each type, of the same count; CreateEndpointConfig's request is in --json"
     yield Section("fleet", names, rows, note if behind else None, names[1:5])
     shares = tuple(
         (str(share.bucket), f"{share.bucket.requests_per_second:.4g}", served.name, _share(share.share))
