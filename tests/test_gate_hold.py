@@ -1,4 +1,4 @@
-"""`on_fail: hold` through the real CLI and the embedded AWS: the stack stays, the alarm rings, and a pass silences it."""
+"""`on_fail: hold` through the real CLI and the embedded AWS: the stack stays, the alarm rings, a pass silences it."""
 
 from __future__ import annotations
 
