@@ -18,7 +18,7 @@ from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.text import Markers
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, continuation, gap, oracle, write_decoder
-from tests.t5_checkpoints import edit_config, edit_tensors
+from tests.t5_checkpoints import edit_config, edit_tensors, write_tokenizer
 from tests.test_native_engine import DEADLINE, ask, line, ranks
 
 PROMPTS = ["8Lbc2Ka", "A", "=>?@ABCDEFGHIJKLMNOP", "aabbc"]
@@ -57,6 +57,15 @@ def test_a_prompt_and_answer_beyond_the_models_positions_are_refused_before_anyt
         "the model has 40 positions for both together, shorten it or ask for fewer"
     )
     assert 1 <= engine.generate([fits])[0].generated_tokens <= 19
+
+
+def test_a_word_that_the_tokenizer_knows_and_the_model_does_not_is_refused(gpt2: Path) -> None:
+    write_tokenizer(gpt2, 64)
+    engine = load(Options(), gpt2, 0, 1, "")
+
+    with pytest.raises(PromptError, match=r"prompt 0 has token 63, the model knows 61; its tokenizer has words"):
+        engine.generate([Request("ab" + chr(ord("0") + 60), 4)])
+    assert engine.generate([Request("ab", 4)])[0].prompt_tokens == 3
 
 
 def test_a_checkpoint_without_its_heads_prefix_and_with_old_constants_is_the_same_model(gpt2: Path) -> None:

@@ -102,7 +102,7 @@ class NativeEngine:
         prompts = self._text.encode([request.prompt for request in requests])
         limits = [request.max_new_tokens for request in requests]
         lengths = enumerate(zip(prompts, limits, strict=True))
-        if faults := [fault for row, each in lengths if (fault := _length_fault(row, *each, self._model.positions))]:
+        if faults := [fault for row, each in lengths if (fault := _tokens_fault(row, *each, self._model))]:
             raise PromptError("\n".join(faults))
         answers: list[Answer] = []
         for first in range(0, len(requests), self._batch_size):
@@ -159,12 +159,18 @@ def _fault(row: int, request: Request) -> str | None:
     return None
 
 
-def _length_fault(row: int, prompt: Sequence[int], limit: int, positions: int | None) -> str | None:
-    """Why a tokenized prompt cannot be served by a model of so many positions, or None."""
+def _tokens_fault(row: int, prompt: Sequence[int], limit: int, model: Model) -> str | None:
+    """Why a tokenized prompt cannot be served by this model, or None."""
     if not prompt:
         return f"prompt {row} has no tokens; send at least one character"
     if len(prompt) > LONGEST:
         return f"prompt {row} has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
+    if max(prompt) >= model.vocabulary.size:
+        return (
+            f"prompt {row} has token {max(prompt)}, the model knows {model.vocabulary.size}; "
+            "its tokenizer has words that it never learned, leave them out"
+        )
+    positions = model.positions
     if positions is not None and len(prompt) + limit > positions:
         return (
             f"prompt {row} has {len(prompt)} tokens and asks for {limit} new ones; "

@@ -18,7 +18,7 @@ class Vocabulary:
 
     def __init__(self, group: Group, size: int, table: Tensor, head: Tensor | None, bias: Tensor | None = None) -> None:
         """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`."""
-        self._group, self._size, self._table = group, size, table
+        self._group, self.size, self._table = group, size, table
         self._start = size * group.rank // group.world
         self._head = Linear(table, bias, packed=False) if head is None else Linear(head, bias)
 
@@ -51,8 +51,8 @@ class Vocabulary:
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, d) → (N, size) in fp32, gathered on every rank; for inspection, decoding needs `choose` only."""
         mine = self._head(hidden).float()
-        widest = -(-self._size // self._group.world)
+        widest = -(-self.size // self._group.world)
         padded = F.pad(mine, (0, widest - mine.shape[1]), value=-torch.inf)
         parts = self._group.all_gather(padded)
-        bounds = [self._size * rank // self._group.world for rank in range(self._group.world + 1)]
+        bounds = [self.size * rank // self._group.world for rank in range(self._group.world + 1)]
         return torch.cat([parts[r, :, : bounds[r + 1] - bounds[r]] for r in range(self._group.world)], 1)

@@ -25,10 +25,15 @@ from heavylift_runtime.native.architectures.t5 import T5Model
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.generate import Decoding
 from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 class Model(Protocol):
     """One rank's part of a model, with or without an encoder."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its two ends."""
 
     @property
     def positions(self) -> int | None:
