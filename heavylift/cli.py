@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -133,6 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     module, function = COMMANDS[command][0].split(":")
     if "AWS_REGION" in os.environ:  # the CDK CLI obeys it first, boto3 not at all: they must not go to two regions
         os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without '·' is no reason to fail after the work
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     try:

@@ -160,3 +160,12 @@ def test_boto3_goes_to_the_region_that_the_cdk_goes_to(
     main(["validate", str(models / "tiny-t5.yaml")])
 
     assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"
+
+
+def test_a_terminal_that_cannot_show_a_sign_gets_another(models: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "heavylift.cli", "plan", str(models / "tiny-t5.yaml")]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert (done.returncode, "1 ? ml." in done.stdout) == (0, True), done.stderr

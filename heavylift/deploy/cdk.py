@@ -19,6 +19,9 @@ from heavylift.project import Project
 APP = f"{shlex.quote(sys.executable)} app.py"
 """The app command; the CDK CLI gives it to a shell, so the interpreter's path is quoted."""
 
+HINTS = ("Successfully synthesized to ", "Supply a stack id ")
+"""Lines of `cdk synth` to somebody who typed it himself."""
+
 
 def run(
     project: Project,
@@ -55,7 +58,12 @@ def run(
 def synth(project: Project, model: Path | None, *, line: Callable[[str], None]) -> int:
     """Write the cloud assembly of one model file (or of all) to project.assembly."""
     chosen = [] if model is None else ["--context", f"model={model}"]
-    return run(project, ["synth", "--quiet", "--output", str(project.assembly), *chosen], line=line)
+
+    def telling(text: str) -> None:
+        if not text.startswith(HINTS):
+            line(text)
+
+    return run(project, ["synth", "--quiet", "--output", str(project.assembly), *chosen], line=telling)
 
 
 def bootstrap(project: Project, environment: str, *, line: Callable[[str], None]) -> int:
