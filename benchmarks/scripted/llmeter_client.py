@@ -1,0 +1,37 @@
+"""LLMeter's SageMaker stream client on a closed load, for benchmarks/generator_peer.py: prints one JSON object.
+
+Not run by itself, and not on Heavylift's interpreter: it needs `pip install llmeter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+from llmeter.endpoints.sagemaker import SageMakerStreamEndpoint
+from llmeter.runner import Runner
+
+
+async def main() -> None:
+    clients, each, core = map(int, sys.argv[1:])
+    os.sched_setaffinity(0, {core})
+    endpoint = SageMakerStreamEndpoint("scripted", model_id="scripted", region="us-east-1")
+    payload = {"inputs": "hello", "parameters": {"max_new_tokens": 64}, "stream": True}
+    runner = Runner(endpoint, clients=clients)
+    await runner.run(payload=[payload], n_requests=each, clients=clients)  # warm
+    busy = time.process_time()
+    result = await runner.run(payload=[payload], n_requests=each, clients=clients)
+    busy = time.process_time() - busy
+    said = {
+        "ttft_s": [response.time_to_first_token for response in result.responses],
+        "e2e_s": [response.time_to_last_token for response in result.responses],
+        "tpot_s": [response.time_per_output_token for response in result.responses],
+        "cpu_s": busy,
+    }
+    print(json.dumps(said))
+
+
+asyncio.run(main())
