@@ -174,3 +174,15 @@ def test_a_page_in_the_users_browser_reaches_nothing(aws: Embedded, header: dict
     raised.value.close()
     assert raised.value.code == 403
     assert aws.client("sagemaker").describe_endpoint(EndpointName=NAME)["EndpointStatus"] == "InService"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"])
+def test_what_is_no_json_object_is_the_callers_fault(aws: Embedded, body: bytes) -> None:
+    target = {"X-Amz-Target": "SageMaker.DescribeEndpoint"}
+    request = urllib.request.Request(f"http://127.0.0.1:{aws.running.port}/", body, target)
+
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(request)
+
+    with raised.value as reply:
+        assert (reply.code, json.load(reply)["__type"]) == (400, "SerializationException")

@@ -67,17 +67,23 @@ class Front:
     async def _call(self, service: Service, operation: str, receive: Receive, send: Send) -> None:
         try:
             body = await request_body(receive, _MAX_BODY)
-            parameters = json.loads(body or b"{}")
-            if not isinstance(parameters, dict):
-                raise ApiError("SerializationException", "the request is no JSON object")
-            await reply_json(send, 200, service.call(operation, parameters))
-        except json.JSONDecodeError as error:
-            await fail(send, ApiError("SerializationException", f"the request is not JSON: {error}"))
+            await reply_json(send, 200, service.call(operation, _parameters(body)))
         except ApiError as error:
             await fail(send, error)
         except Exception as error:  # answered, because a closed connection tells the caller nothing
             log.exception("%s", operation)
             await fail(send, ApiError("InternalFailure", repr(error), 500))
+
+
+def _parameters(body: bytes) -> dict[str, Any]:
+    """The request's parameters; SerializationException for what is no JSON object."""
+    try:
+        parameters = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too deep, a number of 5000 digits
+        raise ApiError("SerializationException", f"the request is not JSON: {error}") from None
+    if not isinstance(parameters, dict):
+        raise ApiError("SerializationException", "the request is no JSON object")
+    return parameters
 
 
 def _local(given: Mapping[str, str]) -> bool:
