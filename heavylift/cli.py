@@ -73,7 +73,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--concurrency", {"type": int, "metavar": "N", "help": "clients (default: the file's own load)"}),
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for the search (600)"})]),
     "report": ("reporting:report", "write a run in another form", [
-        RUN, ("--format", {"choices": ["html", "png", "json", "csv", "junit", "markdown"], "default": "html"}),
+        RUN, ("--format", {"choices": ["html", "png", "json", "csv", "junit", "markdown"], "default": "markdown"}),
         ("--output", {"type": Path, "metavar": "F", "help": "the file to write (default: stdout)"})]),
     "compare": ("reporting:compare", "is run B slower, or worse, than run A? Knows noise", [
         ("a", {"type": Path, "metavar": "A", "help": "the baseline: a run, or a folder of several"}),
