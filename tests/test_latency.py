@@ -149,7 +149,8 @@ def test_one_batch_after_another_takes_its_prompts_and_its_steps() -> None:
 
     whole = speed.first_token(4, request) + 9 * speed.per_token(4, request)
 
-    parts = 4 * speed.prompt(100) + speed.begin + speed.step(4, 100, 1) + 9 * speed.step(4, 100, 5)
+    prompts = 4 * (speed.prompt(100) + POINT.prompt * 24) + POINT.request
+    parts = prompts + speed.step(4, 100, 1) + 9 * speed.step(4, 100, 5)
     assert float(whole) == pytest.approx(float(parts), rel=1e-12)
 
 

@@ -18,6 +18,8 @@ from heavylift.plan.performance.coefficients import NAMES, Calibration
 from heavylift.plan.performance.numbers import Numbers
 from heavylift.plan.performance.work import Work
 
+OUTLIER = 0.05
+"""Of log(measured / predicted): beyond, something else was at work."""
 FITTED = ("memory", "compute", "step", "row", "prompt", "latency", "bandwidth", "request")
 
 
@@ -42,7 +44,7 @@ def calibrate(seen: Sequence[Observation], work: Work, dtype: str, prior: Calibr
         coefficients = replace(point, **values)
         return np.array([seconds(each, work, dtype, coefficients) for each in seen])
 
-    solution = solve(predict, [each.seconds for each in seen], prior_of(prior, FITTED))
+    solution = solve(predict, [each.seconds for each in seen], prior_of(prior, FITTED), outliers=OUTLIER)
     found = {name: (solution, place) for place, name in enumerate(FITTED)}
     median = {name: float(f"{solution.median.get(name, prior.median[name]):.6g}") for name in NAMES}
     return replace(

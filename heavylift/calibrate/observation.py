@@ -55,8 +55,8 @@ def seconds(observation: Observation, work: Work, dtype: str, coefficients: Coef
     """Of the whole request: its prompts, one after another in the arithmetic, then its steps."""
     device = Device.cpu(observation.cores, dtype)
     speed = Batches(work, device, observation.degree, coefficients)
-    prompts = sum(float(speed.prompt(tokens)) for tokens in observation.prompts)
+    prompts = sum(float(speed.reading(1, tokens)) - float(coefficients.request) for tokens in observation.prompts)
     rows = running(observation.answers)
     longest = max(observation.prompts)  # the cross-attention of every row is as wide as the longest
     cached = rows * (longest * work.prompt_kv_bytes + np.arange(len(rows)) * work.kv_bytes)
-    return float(prompts + speed.begin + np.sum(speed.decode(rows, cached)))
+    return float(prompts + coefficients.request + np.sum(speed.decode(rows, cached)))

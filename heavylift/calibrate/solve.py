@@ -32,8 +32,13 @@ def solve(
     predict: Callable[[dict[str, float]], Numbers],
     measured: Sequence[float],
     prior: Mapping[str, tuple[float, float]],
+    outliers: float | None = None,
 ) -> Solution:
-    """`predict`: coefficients → times, in the order of `measured`; both positive. `prior`: name → median, spread."""
+    """`predict`: coefficients → times, in the order of `measured`; both positive. `prior`: name → median, spread.
+
+    `outliers`: errors beyond this count by their size, not its square (a pseudo-Huber loss): a machine that does other
+    things besides makes some times longer, and none shorter.
+    """
     names, target = list(prior), np.log(np.asarray(measured, dtype=np.float64))
     start = np.log([max(prior[name][0], SMALLEST) for name in names])
     spread = np.array([prior[name][1] for name in names])
@@ -41,7 +46,10 @@ def solve(
 
     def residuals(x: Numbers) -> Numbers:
         said = np.log(predict(dict(zip(names, np.exp(x).tolist(), strict=True))))
-        return np.concatenate([said - target, NOISE * (x - start) / spread])
+        errors = said - target
+        if outliers is not None:
+            errors = np.sign(errors) * outliers * np.sqrt(2 * (np.sqrt(1 + (errors / outliers) ** 2) - 1))
+        return np.concatenate([errors, NOISE * (x - start) / spread])
 
     x = np.minimum(start, most)
     now, damping = residuals(x), 1e-2

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from heavylift.plan.facts import Accelerator, Collective, origins
 from heavylift.plan.validity import computes_in
 
-CORE_BANDWIDTH = 12e9
-"""Bytes/s that one physical core reads, assumed; a socket's memory feeds at least its cores so."""
-CORE_FLOPS = {"fp32": 80e9, "bf16": 80e9, "fp16": 80e9}
-"""FLOP/s of one physical core, assumed: AVX2 at 2.5 GHz; bf16 gains nothing without AMX."""
+CORE_BANDWIDTH = 100e9
+"""Bytes/s that one physical core reads at the most, from its own cache; assumed. From memory it is a tenth of it."""
+CORE_FLOPS = {"fp32": 160e9, "bf16": 160e9, "fp16": 160e9}
+"""FLOP/s of one physical core at the most: AVX-512 at 2.5 GHz; assumed. bf16 gains nothing without AMX."""
 SAME_MACHINE = (10.0, 2.0)
 """µs and GB/s of an all-reduce between processes of one machine, through shared memory; assumed."""
 NEURON_LINK = (15.0, 80.0)

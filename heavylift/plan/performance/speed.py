@@ -112,13 +112,17 @@ class Batches(Speed):
 
     def first_token(self, rows: Value, request: Request, busy: Value = 0.0) -> Value:
         """All prompts of the batch, and a step; at a utilization `busy` also the wait for the batch before (M/D/1)."""
-        alone = rows * self.prompt(request.prompt) + self.begin + self.step(rows, request.prompt, 1)
+        alone = self.reading(rows, request.prompt) + self.step(rows, request.prompt, 1)
         return alone + queue(busy) * self.cycle(rows, request)
 
     def cycle(self, rows: Value, request: Request) -> Value:
         """The whole batch."""
-        prompts = rows * self.prompt(request.prompt) + self.begin
-        return prompts + request.answer * self.per_token(rows, request)
+        return self.reading(rows, request.prompt) + request.answer * self.per_token(rows, request)
+
+    def reading(self, rows: Value, tokens: float) -> Value:
+        """All prompts of a batch, each with what it takes beside its arithmetic, and the request around them."""
+        each = self.prompt(tokens) + self.coefficients.prompt * self.work.prompt_layers
+        return rows * each + self.coefficients.request
 
     def busy(self, rate: Value, rows: Value, request: Request) -> Value:
         """Share of the time in which a batch runs."""
