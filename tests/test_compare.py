@@ -88,6 +88,15 @@ def test_a_handful_of_lost_answers_shows_because_answers_are_paired() -> None:
     assert compare([wrong(a, *range(0, 600, 50))], [a]).tasks[0].verdict == "better"
 
 
+def test_answers_are_paired_by_their_place_among_the_measured_however_long_the_warm_up_was() -> None:
+    a = noisy(1)
+    warm = [replace(sample, index=index + 9) for index, sample in enumerate(a.samples)]
+
+    found = compare([a], [wrong(replace(a, samples=tuple(warm)), 9)])
+
+    assert (found.tasks[0].rows, found.tasks[0].lost) == (600, 1)
+
+
 def test_the_same_seed_gives_the_same_comparison() -> None:
     first, second = (compare([noisy(1)], [noisy(2)]).to_dict() for _ in range(2))
 

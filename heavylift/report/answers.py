@@ -33,10 +33,11 @@ def paired(a: Sequence[Recording], b: Sequence[Recording], risk: float) -> Itera
     """One Task for each task that both sides answered, run by run; `risk` is what its verdict may err with."""
     pairs: dict[str, list[tuple[Row, Row]]] = {}
     for one, other in zip(a, b, strict=False):
-        theirs = {sample.index: sample for sample in other.measured}
-        for sample in one.measured:
-            if sample.index in theirs:
-                for row, pair in zip(sample.rows, theirs[sample.index].rows, strict=False):
+        # By their place among the measured: how many requests warmed up before them may differ.
+        sides = [sorted(run.measured, key=lambda sample: sample.index) for run in (one, other)]
+        for sample, theirs in zip(*sides, strict=False):
+            for row, pair in zip(sample.rows, theirs.rows, strict=False):
+                if (row.task, row.example) == (pair.task, pair.example):
                     pairs.setdefault(row.task, []).append((row, pair))
     for task, rows in pairs.items():
         judged = [(row.correct, pair.correct) for row, pair in rows if None not in (row.correct, pair.correct)]
