@@ -12,7 +12,10 @@ BIN := .venv/bin
 MODEL ?= models/tiny-t5.yaml
 QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, silence elsewhere
 
-.PHONY: up down setup test test-quick lint bench clean
+STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
+BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
+
+.PHONY: broken up down setup test test-quick lint bench clean
 
 up: setup
 	@$(BIN)/heavylift up $(MODEL) --local
@@ -23,13 +26,13 @@ down: setup
 setup: .venv/installed
 
 # The marker is written last, so that an interrupted installation is done again. Of two at once the second waits.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt $(BROKEN)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "heavylift needs Python 3.11 to 3.13, got " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
-	@mkdir -p .venv && exec 9>.venv/lock && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
-	if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit 0; fi && \
+	@exec 9<Makefile && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
+	if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ] && $(STARTS); then exit 0; fi && \
 	echo "setting up .venv (a few minutes the first time)" && \
 	rm -f $@ && \
-	$(PYTHON) -m venv .venv && \
+	if ! $(STARTS); then $(PYTHON) -m venv --clear .venv; fi && \
 	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,local,dev]' && \
 	touch $@
 
@@ -49,5 +52,5 @@ bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	@if [ -x $(BIN)/heavylift ]; then $(BIN)/heavylift down; fi
+	@if $(STARTS); then $(BIN)/heavylift down; fi
 	rm -rf .venv .heavylift node_modules cdk.out

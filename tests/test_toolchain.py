@@ -90,7 +90,7 @@ def test_an_interrupted_npm_leaves_nothing_that_counts_as_installed(tmp_path: Pa
     assert (half, toolchain._installed(home)) == (None, "2.0.0")
 
 
-def test_two_make_setups_at_once_install_once(tmp_path: Path) -> None:
+def test_two_make_setups_at_once_install_once_and_a_broken_environment_is_made_anew(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     fake = tmp_path / "python"  # makes an environment whose python is itself; everything else is Python's
@@ -98,7 +98,8 @@ def test_two_make_setups_at_once_install_once(tmp_path: Path) -> None:
         "#!/bin/sh\n"
         'case "$2" in\n'
         f"  venv) mkdir -p .venv/bin && cp {fake} .venv/bin/python;;\n"
-        "  pip) echo begin >> log; sleep 0.3; echo end >> log;;\n"
+        "  pip) echo begin >> log; sleep 0.3; printf '#!/bin/sh\\n' > .venv/bin/heavylift\n"
+        "    chmod 700 .venv/bin/heavylift; echo end >> log;;\n"
         f'  *) exec {sys.executable} "$@";;\n'
         "esac\n"
     )
@@ -108,6 +109,10 @@ def test_two_make_setups_at_once_install_once(tmp_path: Path) -> None:
     codes = [each.wait() for each in running]
 
     assert (codes, (tmp_path / "log").read_text()) == ([0, 0], "begin\nend\n")
+    (tmp_path / ".venv" / "bin" / "heavylift").write_text("#!/folder/that/was/moved/python\n")
+    for _ in range(2):
+        subprocess.run(["make", "setup", f"PYTHON={fake}"], cwd=tmp_path, check=True)
+    assert (tmp_path / "log").read_text() == "begin\nend\n" * 2
 
 
 def test_a_missing_lock_is_said(tmp_path: Path) -> None:
