@@ -39,9 +39,11 @@ def weights(draw: st.DrawFn) -> tuple[Weight, int]:
     world = draw(st.integers(1, 8))
     split = draw(st.sampled_from(Split))
     unit = draw(st.integers(1, 4)) if split in (Split.COLUMN, Split.ROW) else 1
-    even, free = unit * world * draw(st.integers(1, 4)), draw(st.integers(1, 40))
+    cut = split in (Split.COLUMN, Split.ROW)
+    transposed, fused = cut and draw(st.booleans()), draw(st.integers(1, 3)) if cut else 1
+    even, free = unit * world * draw(st.integers(1, 4)) * fused, draw(st.integers(1, 40))
     shape = {Split.COLUMN: (even, free), Split.ROW: (free, even)}.get(split, (free + world, free))
-    return Weight("w", shape, split, unit), world
+    return Weight("w", shape[::-1] if transposed else shape, split, unit, transposed=transposed, fused=fused), world
 
 
 @given(weights())
