@@ -69,7 +69,7 @@ def measure(plan: Plan, weights: Path, degrees: Sequence[int], say: Callable[[st
     kinds = {batch: _kinds(batch) for batch in BATCHES}
     with ExitStack() as stack:
         servers = {degree: stack.enter_context(serving(_properties(plan, weights, degree))) for degree in degrees}
-        clients = {degree: HttpClient(served.url) for degree, served in servers.items()}
+        clients = {degree: stack.enter_context(HttpClient(served.url)) for degree, served in servers.items()}
         say(f"runtimes over {' and '.join(map(str, degrees))} ranks are up")
         for client in clients.values():
             _warm(client)
@@ -124,15 +124,12 @@ def _kinds(batch: int) -> list[bytes]:
 
 
 def _send(client: HttpClient, body: bytes, batch: int, degree: int, cores: float) -> Observation:
-    """One batch; again where its connection had been idle for too long, and the server had closed it."""
+    """One batch. Raises HeavyliftError where the runtime does not answer it."""
     started = time.perf_counter()
     try:
         reply = client.invoke(body)
     except InvocationFailed as failure:
-        if failure.kind != "connection":
-            raise HeavyliftError(f"the runtime did not answer: {failure}") from failure
-        started = time.perf_counter()
-        reply = client.invoke(body)
+        raise HeavyliftError(f"the runtime did not answer: {failure}") from failure
     seconds = time.perf_counter() - started
     return Observation(degree, cores, *_counts(reply, batch), seconds)
 
