@@ -100,7 +100,7 @@ def test_logits_are_those_of_transformers(written: Callable[[str], Written], kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_are_those_of_transformers(
-    written: Callable[[str], Written], kind: str, record_property: Callable[[str, object], None]
+    written: Callable[[str], Written], kind: str, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     folder, theirs = written(kind)
     expected = [continuation(theirs, prompt, 30) for prompt in PROMPTS]
@@ -119,7 +119,7 @@ def test_greedy_tokens_are_those_of_transformers(
                 continue
             assert answer.tokens == tokens
             assert answer.finish_reason == ("eos_token" if tokens[-1] == 1 else "length")
-    record_property("near-ties", ties)
+    record_testsuite_property(f"near-ties of {kind}", ties)
     assert ties <= len(PROMPTS), "so many near-ties are no chance"
 
 
