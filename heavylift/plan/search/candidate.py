@@ -72,9 +72,10 @@ class Candidate:
 
     @property
     def costs(self) -> tuple[float, float, float, float]:
-        """What a Pareto front compares: dollars an hour, P90 to the first token, P90 of a token, seconds to load."""
+        """What a Pareto front compares: dollars an hour, P90 to the first token, P90 of a token, whole seconds to load."""
         assert self.usd_per_hour is not None and self.estimate is not None
-        return self.usd_per_hour, self.estimate.first_token.p90, self.estimate.per_token.p90, self.load_seconds
+        seconds = float(round(self.load_seconds))  # a tenth of a second is no reason to pay twice
+        return self.usd_per_hour, self.estimate.first_token.p90, self.estimate.per_token.p90, seconds
 
 
 @dataclass(frozen=True)
