@@ -72,7 +72,7 @@ class Candidate:
 
     @property
     def costs(self) -> tuple[float, float, float, float]:
-        """What a Pareto front compares: dollars an hour, P90 to the first token, P90 of a token, whole seconds to load."""
+        """For a Pareto front: dollars an hour, P90 to the first token and of a token, whole seconds to load."""
         assert self.usd_per_hour is not None and self.estimate is not None
         seconds = float(round(self.load_seconds))  # a tenth of a second is no reason to pay twice
         return self.usd_per_hour, self.estimate.first_token.p90, self.estimate.per_token.p90, seconds
