@@ -24,7 +24,7 @@ from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.pickled import table_of
-from heavylift_runtime.native.reading import DTYPES, Reading, read_block
+from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
 from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.torch_bin import read_archive
 from tests.t5_checkpoints import write_t5
@@ -62,7 +62,7 @@ def read(folder: Path, file: str = FILE) -> dict[str, Tensor]:
             reading = Reading(stored, Shard((0,) * len(stored.shape), stored.shape))
             flat = reading.room(DTYPES[stored.dtype])
             for block in reading.blocks():
-                read_block(source, stored, block, flat)
+                read_block(source, stored, block, flat, Buffer())
             tensors[name] = reading.shaped(flat)
     return tensors
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.reading import DTYPES, Reading, read_block
+from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
 
 __all__ = ["DTYPES", "Loader", "Weights"]
 
@@ -62,6 +62,7 @@ class Loader:
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self._total = sum(self._bytes(weight.name) for weight in held)
+        self._buffer = Buffer()
         self._done = self._tenths = 0
 
     def __enter__(self) -> Loader:
@@ -107,7 +108,7 @@ class Loader:
         """Reads a weight, or lets the readers begin with it."""
         reading = self._readings[weight.name][0]
         flat = reading.room(self._dtype)
-        tasks = [(self._source, reading.stored, block, flat) for block in reading.blocks()]
+        tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
         if self._pool is None:
             for task in tasks:
                 read_block(*task)
@@ -122,7 +123,7 @@ class Loader:
         for block in copy.blocks():
             count = block.last - block.first
             other = torch.empty(count, dtype=flat.dtype) if len(other) < count else other
-            read_block(self._source, copy.stored, replace(block, first=0, last=count), other)
+            read_block(self._source, copy.stored, replace(block, first=0, last=count), other, self._buffer)
             if not torch.equal(flat[block.first : block.last], other[:count]):
                 raise LoadError(
                     f"{copy.stored.file}: tensor {copy.stored.name!r} differs from {name!r}, of which it must be "

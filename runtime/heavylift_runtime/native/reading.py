@@ -5,6 +5,7 @@ Not the loader (which weight, when) and not a source (how a range is read). Noth
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -106,11 +107,25 @@ class Reading:
         return start, loops, width
 
 
+class Buffer(threading.local):
+    """A thread's own memory for numbers that are cast: kept, for the allocator would keep more of many short ones."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def room(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Memory for so many numbers, whatever it holds; until the next call."""
+        size = count * dtype.itemsize
+        if len(self._memory) < size:
+            self._memory = torch.empty(size, dtype=torch.uint8)
+        return self._memory[:size].view(dtype)
+
+
 @torch.inference_mode()  # of its own: the mode does not reach the readers' threads
-def read_block(source: Source, stored: Stored, block: Block, flat: Tensor) -> None:
+def read_block(source: Source, stored: Stored, block: Block, flat: Tensor, buffer: Buffer) -> None:
     """Reads a block's numbers, cast, to their place in `flat`: straight into it where they need no cast."""
     target, kept = flat[block.first : block.last], DTYPES[stored.dtype]
-    read = target if kept == flat.dtype else torch.empty(len(target), dtype=kept)
+    read = target if kept == flat.dtype else buffer.room(len(target), kept)
     source.read_rows(stored.file, block.start, block.pitch, block.width, bytes_of(read))
     if read is not target:
         target.copy_(read)

@@ -1,0 +1,45 @@
+"""One rank that loads a checkpoint and says what it took: `python loader_process.py FOLDER RANK WORLD DTYPE`.
+
+Not a test: tests start it as a process of its own, whose peak memory and reads the kernel counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.sources import Folder
+
+
+def memory(field: str) -> int:
+    """Bytes of VmHWM (the peak) or VmRSS of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+
+
+def read() -> int:
+    """Bytes that this process has asked the kernel for, from the page cache or the disk."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
+
+
+def main(folder: Path, rank: int, world: int, dtype: torch.dtype) -> None:
+    torch.set_num_threads(1)
+    torch.ones(1000).bfloat16().sum().item()  # what torch sets up once
+    read_before, before = read(), memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): the peak begins anew
+    checkpoint = Checkpoint.open(Folder(folder), rank, world)
+    names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype) as loader:
+        held = {name: loader.take(name) for name in names}
+    shard = sum(tensor.nbytes for tensor in held.values())
+    print(json.dumps({"shard": shard, "peak": memory("VmHWM") - before, "read": read() - read_before}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]))
