@@ -99,7 +99,7 @@ class Supervisor:
 
 
 def _environment(options: Options) -> dict[str, str]:
-    """The environment of a rank: ours, and a fair share of the cores for each rank's threads."""
-    processes = options.workers * options.ranks
-    share = max(len(os.sched_getaffinity(0)) // processes, 1)
-    return {"OMP_NUM_THREADS": str(share)} | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    """The environment of a rank: ours, and for a script a fair share of the cores; the native engine takes its own."""
+    share = max(len(os.sched_getaffinity(0)) // options.workers, 1)
+    threads = {"OMP_NUM_THREADS": str(share)} if options.engine == "script" else {}
+    return threads | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}

@@ -55,7 +55,7 @@ def load(
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(_threads(checkpoint, world, dtype))
+        torch.set_num_threads(_threads(checkpoint, world, dtype, copies=options.workers))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     group = join(rank, world, rendezvous)
     with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, report) as loader:
@@ -79,10 +79,10 @@ def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
     return dtype
 
 
-def _threads(checkpoint: Checkpoint, world: int, dtype: torch.dtype) -> int:
+def _threads(checkpoint: Checkpoint, world: int, dtype: torch.dtype, copies: int) -> int:
     """This rank's share of the cores; one for a model whose products are too small to be worth dividing."""
     held = checkpoint.family.bytes_per_rank(checkpoint.config, world, dtype.itemsize, checkpoint.tensors)
-    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // world)
+    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // (world * copies))
 
 
 class NativeEngine:
