@@ -66,9 +66,6 @@ class Folder:
             return
         try:
             with open(self._path / name, "rb", buffering=0) as file:
-                if pitch > width:  # the ranks share the page cache: one long read serves all of them
-                    span = (len(buffer) // width - 1) * pitch + width
-                    os.posix_fadvise(file.fileno(), start, span, os.POSIX_FADV_WILLNEED)
                 for place, first in enumerate(range(0, len(buffer), width)):
                     offset, wanted = start + place * pitch, buffer[first : first + width]
                     done = os.preadv(file.fileno(), [wanted], offset)
