@@ -31,6 +31,7 @@ from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.partitioned import prove
 from heavylift_runtime.native.sources import Folder, Prefix, Source
 from heavylift_runtime.options import Options
+from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.t5_checkpoints import write_t5
 
 RANK = "rank-001-of-002.safetensors"
@@ -75,6 +76,21 @@ def test_every_rank_loads_what_run_time_partition_gives_it(
 
     for rank in range(degree):
         assert same(taken(Folder(tmp_path / "out"), rank, degree, kind), taken(Folder(checkpoint), rank, degree, kind))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_decoder_only_family_is_partitioned_as_at_run_time(tmp_path: Path, kind: str) -> None:
+    family, config = KINDS[kind]
+    folder = write_decoder(tmp_path / kind, family, **config)
+    whole = Checkpoint.open(Folder(folder))
+
+    for degree in (1, 2, 4):
+        if whole.family.check(whole.config, degree):  # BLOOM's six heads on four ranks, for one
+            continue
+        partition(Folder(folder), tmp_path / str(degree), degree)
+
+        for rank in range(degree):
+            assert same(taken(Folder(tmp_path / str(degree)), rank, degree), taken(Folder(folder), rank, degree))
 
 
 def test_a_bin_is_partitioned_into_the_same_bytes(checkpoint: Path, halves: Path, tmp_path: Path) -> None:
