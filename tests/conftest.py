@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for folder in ("constructs", "tests/constructs"):
         if (ROOT / folder / "__init__.py").exists():
             raise pytest.UsageError(
