@@ -80,7 +80,7 @@ def status(field: str) -> int:
 
 def rank(folder: Path, number: int, world: int, dtype: str, rows: int, tokens: int, new: int, meeting: str) -> None:
     """One rank: its three peaks as a line of JSON."""
-    from heavylift_runtime.engines.engine import Request
+    from heavylift_runtime.engines.engine import Request, Sampling
     from heavylift_runtime.engines.native import load
     from heavylift_runtime.options import Options
 
@@ -91,7 +91,7 @@ def rank(folder: Path, number: int, world: int, dtype: str, rows: int, tokens: i
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if number == 0:
         text = "words: " + "7" * (tokens - 8) if folder.name == "tiny-t5" else "abc" * (tokens // 3)
-        replies = engine.generate([Request(text, new)] * rows)
+        replies = engine.generate([Request(text, Sampling(new))] * rows)
         found |= {"prompt_tokens": replies[0].prompt_tokens, "new_tokens": max(r.generated_tokens for r in replies)}
         engine.close()
     else:

@@ -27,7 +27,7 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-from heavylift_runtime.engines.engine import Engine, Request
+from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.options import Options
 
@@ -49,7 +49,7 @@ def prompts(seed: int) -> list[str]:
 
 def heavylift(engine: Engine) -> Answer:
     def answer(texts: list[str]) -> tuple[list[str], int]:
-        replies = engine.generate([Request(text, LIMIT) for text in texts])
+        replies = engine.generate([Request(text, Sampling(LIMIT)) for text in texts])
         return [reply.text for reply in replies], sum(reply.generated_tokens for reply in replies)
 
     return answer

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.options import Options
 
@@ -31,7 +31,13 @@ def main() -> None:
         if requests is None:
             break
         print(
-            json.dumps([asdict(reply) for reply in engine.generate([Request(*each) for each in requests])]), flush=True
+            json.dumps(
+                [
+                    asdict(reply)
+                    for reply in engine.generate([Request(text, Sampling(count)) for text, count in requests])
+                ]
+            ),
+            flush=True,
         )
     engine.close()
 

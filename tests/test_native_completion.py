@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError, PromptError
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ def test_a_reply_is_the_completion_without_the_prompt(gpt2: Path) -> None:
     tokenizer = Tokenizer.from_file(str(gpt2 / "tokenizer.json"))
     theirs = oracle(gpt2)
 
-    replies = engine.generate([Request(prompt, 9) for prompt in PROMPTS])
+    replies = engine.generate([Request(prompt, Sampling(9)) for prompt in PROMPTS])
 
     for prompt, reply in zip(PROMPTS, replies, strict=True):
         ids = tokenizer.encode(prompt).ids
@@ -47,7 +47,7 @@ def test_a_reply_is_the_completion_without_the_prompt(gpt2: Path) -> None:
 
 def test_a_prompt_and_answer_beyond_the_models_positions_are_refused_before_anything_is_computed(gpt2: Path) -> None:
     engine = load(Options(batch_size=4), gpt2, 0, 1, "")
-    fits, too_long = Request("a" * 20, 19), Request("a" * 20, 20)  # and </s>
+    fits, too_long = Request("a" * 20, Sampling(19)), Request("a" * 20, Sampling(20))  # and </s>
 
     with pytest.raises(PromptError) as caught:
         engine.generate([fits, too_long])
@@ -64,12 +64,12 @@ def test_a_word_that_the_tokenizer_knows_and_the_model_does_not_is_refused(gpt2:
     engine = load(Options(), gpt2, 0, 1, "")
 
     with pytest.raises(PromptError, match=r"prompt 0 has token 63, the model knows 61; its tokenizer has words"):
-        engine.generate([Request("ab" + chr(ord("0") + 60), 4)])
-    assert engine.generate([Request("ab", 4)])[0].prompt_tokens == 3
+        engine.generate([Request("ab" + chr(ord("0") + 60), Sampling(4))])
+    assert engine.generate([Request("ab", Sampling(4))])[0].prompt_tokens == 3
 
 
 def test_a_checkpoint_without_its_heads_prefix_and_with_old_constants_is_the_same_model(gpt2: Path) -> None:
-    before = load(Options(), gpt2, 0, 1, "").generate([Request("abc", 8)])
+    before = load(Options(), gpt2, 0, 1, "").generate([Request("abc", Sampling(8))])
 
     def as_published(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         short = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
@@ -77,7 +77,7 @@ def test_a_checkpoint_without_its_heads_prefix_and_with_old_constants_is_the_sam
 
     edit_tensors(gpt2, as_published)
 
-    assert load(Options(), gpt2, 0, 1, "").generate([Request("abc", 8)]) == before
+    assert load(Options(), gpt2, 0, 1, "").generate([Request("abc", Sampling(8))]) == before
     edit_tensors(gpt2, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1})
     with pytest.raises(LoadError, match=r"'lm_head.weight' differs from 'transformer.wte.weight'"):
         load(Options(), gpt2, 0, 1, "")

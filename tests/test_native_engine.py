@@ -17,7 +17,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from heavylift_runtime.engines.engine import Engine, Request
+from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.engines.native import LONGEST, load
 from heavylift_runtime.errors import LoadError, PromptError
 from heavylift_runtime.native.batch import Batch, receive, send_end
@@ -45,7 +45,7 @@ def engine(tiny_t5: Path) -> Iterator[Engine]:
 
 
 def test_each_prompt_gets_its_reply_in_order_over_several_batches(engine: Engine) -> None:
-    replies = engine.generate([Request(prompt, 48) for prompt in PROMPTS])
+    replies = engine.generate([Request(prompt, Sampling(48)) for prompt in PROMPTS])
 
     assert [reply.text for reply in replies] == [
         "one thousand two hundred and four", "2011-03-03", "MCMLXXXVII", "doctor bafen of jokel street",
@@ -56,14 +56,16 @@ def test_each_prompt_gets_its_reply_in_order_over_several_batches(engine: Engine
 def test_token_counts_include_the_end_of_sequence_token(engine: Engine, tiny_t5: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tiny_t5 / "tokenizer.json"))
 
-    reply = engine.generate([Request(PROMPTS[0], 48)])[0]
+    reply = engine.generate([Request(PROMPTS[0], Sampling(48))])[0]
 
     assert reply.prompt_tokens == len(tokenizer.encode(PROMPTS[0]).ids)
     assert reply.generated_tokens == len(tokenizer.encode(reply.text).ids)  # the tokenizer adds </s> here, too
 
 
 def test_a_row_ends_at_its_own_limit(engine: Engine) -> None:
-    full, short, single = engine.generate([Request(PROMPTS[0], 48), Request(PROMPTS[0], 3), Request(PROMPTS[0], 1)])
+    full, short, single = engine.generate(
+        [Request(PROMPTS[0], Sampling(48)), Request(PROMPTS[0], Sampling(3)), Request(PROMPTS[0], Sampling(1))]
+    )
 
     assert (short.finish_reason, short.generated_tokens) == ("length", 3)
     assert (single.finish_reason, single.generated_tokens) == ("length", 1)
@@ -72,7 +74,14 @@ def test_a_row_ends_at_its_own_limit(engine: Engine) -> None:
 
 def test_prompts_that_cannot_be_served_are_refused_together_and_the_engine_goes_on(engine: Engine) -> None:
     with pytest.raises(PromptError) as caught:
-        engine.generate([Request("a", 0), Request(PROMPTS[0], 8), Request("a", LONGEST + 1), Request("\ud83d", 8)])
+        engine.generate(
+            [
+                Request("a", Sampling(0)),
+                Request(PROMPTS[0], Sampling(8)),
+                Request("a", Sampling(LONGEST + 1)),
+                Request("\ud83d", Sampling(8)),
+            ]
+        )
 
     assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
         "prompt 0 asks for 0 new tokens",
@@ -80,14 +89,16 @@ def test_prompts_that_cannot_be_served_are_refused_together_and_the_engine_goes_
         "prompt 3 holds half of a UTF-16 pair, which is no character",
     ]
     with pytest.raises(PromptError, match="prompt 0 has 5000000 characters; at most 65536 are read"):
-        engine.generate([Request("a" * 5_000_000, 5)])
+        engine.generate([Request("a" * 5_000_000, Sampling(5))])
     with pytest.raises(PromptError, match=f"prompt 1 has .* tokens; at most {LONGEST} are read"):
-        engine.generate([Request("a", 8), Request("1 " * LONGEST, 8)])
-    assert engine.generate([Request(PROMPTS[1], 48)])[0].text == "2011-03-03"
+        engine.generate([Request("a", Sampling(8)), Request("1 " * LONGEST, Sampling(8))])
+    assert engine.generate([Request(PROMPTS[1], Sampling(48))])[0].text == "2011-03-03"
 
 
 def test_odd_texts_are_answered(engine: Engine) -> None:
-    replies = engine.generate([Request(text, 5) for text in ("", " ", "\0", "日本語 \U0001f600", "</s>", "a\nb\tc")])
+    replies = engine.generate(
+        [Request(text, Sampling(5)) for text in ("", " ", "\0", "日本語 \U0001f600", "</s>", "a\nb\tc")]
+    )
 
     assert all(1 <= reply.generated_tokens <= 5 for reply in replies)
 
@@ -100,7 +111,7 @@ def test_no_requests_are_no_replies(engine: Engine) -> None:
 def test_the_answers_are_the_same_in_every_dtype_that_cpus_have(tiny_t5: Path, dtype: str) -> None:
     engine = load(Options(batch_size=4, dtype=dtype), tiny_t5, 0, 1, "")
 
-    replies = engine.generate([Request(prompt, 48) for prompt in PROMPTS])
+    replies = engine.generate([Request(prompt, Sampling(48)) for prompt in PROMPTS])
 
     assert replies[1].text == "2011-03-03"
 
@@ -282,7 +293,7 @@ def test_unseen_inputs_are_answered_exactly_in_at_least_19_of_20_cases(
 
     pairs = list(islice(examples(task, seed=20, unseen=True), 60))
 
-    replies = engine.generate([Request(text, 48) for text, _ in pairs])
+    replies = engine.generate([Request(text, Sampling(48)) for text, _ in pairs])
 
     right = sum(reply.text == answer for reply, (_, answer) in zip(replies, pairs, strict=True))
     assert right >= 57

@@ -19,7 +19,7 @@ from moto import mock_aws
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError, OptionsError, RuntimeFault
 from heavylift_runtime.families.table import shard
@@ -138,7 +138,7 @@ def test_the_source_digest_is_the_one_of_the_lock(tmp_path: Path) -> None:
 
 def test_the_engine_answers_from_a_partition_as_from_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     partition(Folder(checkpoint), tmp_path / "out", 1)
-    request = Request("0 1 2 3", 12)
+    request = Request("0 1 2 3", Sampling(12))
 
     answers = [
         load(Options(), folder, 0, 1, "").generate([request])[0].text for folder in (checkpoint, tmp_path / "out")

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heavylift_runtime.engines.engine import Engine, Request
+from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.errors import PromptError, RuntimeFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Channel, Message
@@ -87,7 +87,7 @@ def _answer(answer: Answer, channel: Channel, inbox: queue.SimpleQueue[Message])
 
 def _generate(engine: Engine, world: int) -> Answer:
     def answer(message: Message) -> Message:
-        requests = [Request(row["prompt"], row["max_new_tokens"]) for row in message.header["rows"]]
+        requests = [Request(row["prompt"], Sampling(row["max_new_tokens"])) for row in message.header["rows"]]
         try:
             replies = engine.generate(requests)
         except PromptError as error:

@@ -1,26 +1,123 @@
-"""What an engine is: the seam between the worker process and a model.
+"""What an engine is: the seam between the worker process and a model, as values that cross a socket as JSON.
 
 Not an implementation, and no torch: native.py has one; script.py answers raw HTTP requests instead (see worker.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one request's tokens are chosen; ranges are the schemas' to check, what it cannot do is the engine's to say.
+
+    Names and meanings are Hugging Face's (transformers' GenerationConfig); the two OpenAI penalties are OpenAI's.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    """0: the likeliest token, always."""
+    top_k: int = 0
+    """0: off"""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    """None: none; 0: the chosen token's; k: and those of the k likeliest."""
+    num_beams: int = 1
+    length_penalty: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, for another process."""
+        return {**asdict(self), "stop": list(self.stop)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Sampling:
+        """The inverse of to_json."""
+        return cls(**{**document, "stop": tuple(document.get("stop", ()))})
 
 
 @dataclass(frozen=True)
 class Request:
-    """One row of a batch: a prompt and the most tokens to generate for it (including the end-of-sequence token)."""
+    """One prompt, as text or as tokens, and how to continue or answer it."""
 
-    prompt: str
-    max_new_tokens: int
+    prompt: str | tuple[int, ...]
+    sampling: Sampling
+    adapter: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, for another process."""
+        prompt = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
+        return {"prompt": prompt, "sampling": self.sampling.to_json(), "adapter": self.adapter}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Request:
+        """The inverse of to_json."""
+        prompt = document["prompt"]
+        text = prompt if isinstance(prompt, str) else tuple(prompt)
+        return cls(text, Sampling.from_json(document["sampling"]), document.get("adapter"))
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token. The texts of all tokens, joined, are the reply.
+
+    A text is "" while a character's bytes, or what may become a stop sequence, are incomplete.
+    """
+
+    id: int
+    text: str
+    logprob: float | None = None
+    top: tuple[tuple[int, str, float], ...] = ()
+    """The likeliest tokens: id, text, log-probability."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step brought for the request of this key."""
+
+    key: int
+    tokens: tuple[Token, ...]
+    finish_reason: str | None
+    """ "eos_token" | "length" | "stop_sequence" | "abort"; None: more will come."""
+    prompt_tokens: int
+    generated_tokens: int
+    """So far, the end-of-sequence token among them."""
+    error: tuple[int, str] | None = None
+    """The request ended with this code and sentence, such as 507 where memory ran out."""
+
+    @property
+    def last(self) -> bool:
+        """Nothing more will come for this key."""
+        return self.finish_reason is not None or self.error is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, for another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Piece:
+        """The inverse of to_json."""
+        tokens = tuple(
+            Token(each["id"], each["text"], each["logprob"], tuple((i, t, p) for i, t, p in each["top"]))
+            for each in document["tokens"]
+        )
+        error = document["error"]
+        return cls(**{**document, "tokens": tokens, "error": None if error is None else (error[0], error[1])})
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The row's answer; both token counts include the end-of-sequence token."""
+    """A whole answer of `generate`; both token counts include the end-of-sequence token."""
 
     text: str
     finish_reason: str  # "eos_token" | "length"
@@ -29,13 +126,30 @@ class Reply:
 
 
 class Engine(Protocol):
-    """One model over `world` rank processes; each rank holds one of these."""
+    """One model over `world` rank processes; each rank holds one of these. All but `follow` is called on rank 0."""
+
+    def add(self, key: int, request: Request) -> None:
+        """Queue a request; PromptError, before anything is computed, where it cannot be served."""
+
+    def cancel(self, key: int) -> None:
+        """Forget a request; unknown keys are ignored."""
+
+    def step(self) -> list[Piece]:
+        """One step of all requests that run; empty when there are none."""
+
+    @property
+    def busy(self) -> bool:
+        """Something waits or runs."""
+
+    @property
+    def capacity(self) -> int:
+        """Requests that may run at once."""
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer one batch, a reply for each request in order; called on rank 0 only."""
+        """Answer one batch, a reply for each request in order; going away, once the worker steps."""
 
     def follow(self) -> None:
         """Run what rank 0 broadcasts until it closes; called on ranks > 0 only."""
 
     def close(self) -> None:
-        """Let every follower return; called on rank 0 only."""
+        """Let every follower return."""

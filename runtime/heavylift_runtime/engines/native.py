@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.engine import Engine, Reply, Request
+from heavylift_runtime.engines.engine import Engine, Piece, Reply, Request, Token
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.batch import Batch, receive, send_end
@@ -93,17 +93,39 @@ class NativeEngine:
         self._model, self._text, self._markers, self._group = model, text, markers, group
         self._batch_size = batch_size
         self._broken: str | None = None
+        self._waiting: dict[int, Request] = {}
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def capacity(self) -> int:
+        return self._batch_size
+
+    def add(self, key: int, request: Request) -> None:
+        """Queues a request; PromptError where it cannot be served."""
+        self._encode([request])
+        self._waiting[key] = request
+
+    def cancel(self, key: int) -> None:
+        """Forgets a request."""
+        self._waiting.pop(key, None)
+
+    def step(self) -> list[Piece]:
+        """A whole batch of what waits."""
+        keys = list(self._waiting)[: self._batch_size]
+        replies = self.generate([self._waiting.pop(key) for key in keys])
+        return [
+            Piece(key, (Token(-1, reply.text),), reply.finish_reason, reply.prompt_tokens, reply.generated_tokens)
+            for key, reply in zip(keys, replies, strict=True)
+        ]
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
         """Greedy answers, in order; PromptError before anything is computed, RuntimeFault when a rank is lost."""
         assert self._text is not None, "generate is for rank 0; the others follow"
-        if faults := [fault for row, request in enumerate(requests) if (fault := _fault(row, request))]:
-            raise PromptError("\n".join(faults))
-        prompts = self._text.encode([request.prompt for request in requests])
-        limits = [request.max_new_tokens for request in requests]
-        lengths = enumerate(zip(prompts, limits, strict=True))
-        if faults := [fault for row, each in lengths if (fault := _tokens_fault(row, *each, self._model))]:
-            raise PromptError("\n".join(faults))
+        prompts = self._encode(requests)
+        limits = [request.sampling.max_new_tokens for request in requests]
         answers: list[Answer] = []
         for first in range(0, len(requests), self._batch_size):
             rows = slice(first, first + self._batch_size)
@@ -112,6 +134,19 @@ class NativeEngine:
             Reply(self._text.decode(answer.tokens), answer.finish_reason, len(prompt), len(answer.tokens))
             for answer, prompt in zip(answers, prompts, strict=True)
         ]
+
+    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Each prompt's tokens; PromptError where one cannot be served."""
+        assert self._text is not None
+        if faults := [fault for row, request in enumerate(requests) if (fault := _fault(row, request))]:
+            raise PromptError("\n".join(faults))
+        texts = iter(self._text.encode([each.prompt for each in requests if isinstance(each.prompt, str)]))
+        prompts = [next(texts) if isinstance(each.prompt, str) else list(each.prompt) for each in requests]
+        limits = [request.sampling.max_new_tokens for request in requests]
+        lengths = enumerate(zip(prompts, limits, strict=True))
+        if faults := [fault for row, each in lengths if (fault := _tokens_fault(row, *each, self._model))]:
+            raise PromptError("\n".join(faults))
+        return prompts
 
     def follow(self) -> None:
         """Runs rank 0's batches until it closes; RuntimeFault when it is gone without a word."""
@@ -150,11 +185,11 @@ class NativeEngine:
 
 def _fault(row: int, request: Request) -> str | None:
     """Why a request cannot be served, or None."""
-    if not 1 <= request.max_new_tokens <= LONGEST:
-        return f"prompt {row} asks for {request.max_new_tokens} new tokens; ask for 1 to {LONGEST}"
+    if not 1 <= request.sampling.max_new_tokens <= LONGEST:
+        return f"prompt {row} asks for {request.sampling.max_new_tokens} new tokens; ask for 1 to {LONGEST}"
     if len(request.prompt) > LONGEST * WIDEST:
         return f"prompt {row} has {len(request.prompt)} characters; at most {LONGEST * WIDEST} are read, shorten it"
-    if any("\ud800" <= character <= "\udfff" for character in request.prompt):
+    if isinstance(request.prompt, str) and any("\ud800" <= character <= "\udfff" for character in request.prompt):
         return f"prompt {row} holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
     return None
 
