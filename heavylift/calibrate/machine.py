@@ -22,3 +22,12 @@ class Machine:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         return cls(names[0] if names else platform.machine(), len(os.sched_getaffinity(0)), platform.platform())
+
+
+def threads_per_core() -> int:
+    """Hardware threads that share a physical core, as Linux tells it (sysfs, cpu topology); 1 where it does not."""
+    siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+    if not siblings.exists():
+        return 1
+    ranges = (part.partition("-") for part in siblings.read_text(encoding="ascii").strip().split(","))
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)

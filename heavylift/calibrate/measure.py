@@ -19,6 +19,7 @@ from statistics import median
 
 from heavylift.benchmark.client import HttpClient, InvocationFailed
 from heavylift.benchmark.workload import Workload
+from heavylift.calibrate.machine import threads_per_core
 from heavylift.calibrate.observation import Observation
 from heavylift.calibrate.served import serving
 from heavylift.errors import HeavyliftError
@@ -35,7 +36,6 @@ REPEATED = (1, 6)
 ROUNDS, LEAST_ROUNDS, SECONDS = 30, 3, 60.0
 """Rounds over all batches: at most, at least, and how long new ones begin."""
 WORKLOAD, SEED = "four-tasks", 11
-PER_CORE = 2  # hardware threads
 SMALL = 64e6  # bytes of weights on a rank, below which the native engine uses one thread
 
 
@@ -78,7 +78,7 @@ def measure(plan: Plan, weights: Path, degrees: Sequence[int], say: Callable[[st
             if turn >= LEAST_ROUNDS and time.monotonic() > until:
                 break
             for batch, degree in product(BATCHES, degrees):
-                cores = cores_of(plan, degree, len(os.sched_getaffinity(0)))
+                cores = cores_of(plan, degree, len(os.sched_getaffinity(0)) / threads_per_core())
                 for body in kinds[batch]:
                     seen[degree, body].append(_send(clients[degree], body, batch, degree, cores))
                 if turn == 0:
@@ -95,9 +95,9 @@ def held_out(observation: Observation) -> bool:
     return len(observation.prompts) in HELD_OUT
 
 
-def cores_of(plan: Plan, degree: int, threads: int) -> float:
-    """Physical cores of a rank on a machine with so many hardware threads: one, where the model is small."""
-    share = threads / PER_CORE / degree
+def cores_of(plan: Plan, degree: int, cores: float) -> float:
+    """Physical cores of a rank on a machine that has so many: one, where the model is small."""
+    share = cores / degree
     return min(1.0, share) if plan.model.weights_bytes / degree < SMALL else share
 
 
