@@ -22,8 +22,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 # The browser reads commands from descriptor 3 and writes replies to descriptor 4.
 LAUNCH = """
-import os, sys
-commands, replies = os.dup2(int(sys.argv[1]), 63), os.dup2(int(sys.argv[2]), 62)
+import fcntl, os, sys
+commands, replies = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 5) for end in sys.argv[1:3])  # neither is 3 or 4 already
 os.dup2(commands, 3), os.dup2(replies, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
