@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from aws_cdk import App
+from aws_cdk import Annotations, App
 
 from heavylift.deploy.stacks import FOUNDATION, serving
 from heavylift.errors import InputError
@@ -49,7 +49,8 @@ def model_files(chosen: str | None) -> list[Path]:
 def add_model(app: App, foundation: FoundationStack, file: Path) -> None:
     """The serving stack of one model file."""
     spec = ModelSpec.from_yaml(file)
-    plan = Plan.fit(spec, read_fresh(spec, file))
+    lock = read_fresh(spec, file)
+    plan = Plan.fit(spec, lock)
     id = serving(plan.name)
     if app.node.try_find_child(id) is not None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
@@ -57,7 +58,9 @@ def add_model(app: App, foundation: FoundationStack, file: Path) -> None:
     hardware = facts.instances()[plan.instance.type].hardware
     assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
     image = RuntimeImage.from_runtime(hardware) if uri is None else RuntimeImage.from_uri(uri)
-    ServingStack(app, id, plan=plan, model_file=os.path.relpath(file, ROOT), foundation=foundation, image=image)
+    stack = ServingStack(app, id, plan=plan, model_file=os.path.relpath(file, ROOT), foundation=foundation, image=image)
+    if (outdated := lock.known.outdated()) is not None:
+        Annotations.of(stack).add_warning_v2("heavylift:facts", f"{outdated}; `heavylift plan {file}` writes them anew")
 
 
 if __name__ == "__main__":

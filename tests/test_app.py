@@ -90,3 +90,17 @@ def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
 
     with pytest.raises(InputError, match="must be in Amazon ECR"):
         app.add_model(cdk_app, FoundationStack(cdk_app, "heavylift-foundation"), TINY)
+
+
+@pytest.mark.slow
+def test_a_lock_made_with_older_facts_warns_and_is_synthesized_all_the_same(tmp_path: Path) -> None:
+    shutil.copy(TINY, tmp_path)
+    shutil.copytree(ROOT / "models" / "tiny-t5", tmp_path / "tiny-t5")
+    lock = json.loads(TINY.with_suffix(".lock").read_text())
+    lock["known"]["dates"]["prices"] = "2025-01-01"
+    (tmp_path / "tiny-t5.lock").write_text(json.dumps(lock))
+
+    done = run(tmp_path / "assembly", model=str(tmp_path / "tiny-t5.yaml"))
+
+    assert done.returncode == 0, done.stderr
+    assert any(b"planned with older facts: prices of" in text for text in files(tmp_path / "assembly").values())

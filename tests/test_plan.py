@@ -117,6 +117,20 @@ def test_the_cheapest_type_that_is_named_does_fit() -> None:
     assert named == replace(chosen, decisions=named.decisions, alternatives=named.alternatives)
 
 
+GPT2 = {"model_type": "gpt2", "vocab_size": 500, "n_positions": 96, "n_embd": 64, "n_layer": 2, "n_head": 4}
+
+
+def test_a_model_with_few_positions_is_planned_for_prompts_that_it_can_read() -> None:
+    plan = Plan.fit(spec_of(benchmark=None), lock_of(GPT2))
+
+    assert "32 tokens in, 64 out" in why(plan, "traffic")
+
+
+def test_more_new_tokens_than_positions_are_refused() -> None:
+    with pytest.raises(InputError, match="max_new_tokens is 96, and the model has 96 positions .* to at most 95"):
+        Plan.fit(spec_of(options={"max_new_tokens": 96}), lock_of(GPT2))
+
+
 def test_half_the_bytes_are_needed_in_bf16() -> None:
     whole = Plan.fit(spec_of(instance_type="ml.m5.24xlarge"), lock_of(XXL))
     half = Plan.fit(spec_of(instance_type="ml.m5.24xlarge", dtype="bf16"), lock_of(XXL))

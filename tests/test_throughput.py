@@ -15,12 +15,10 @@ from heavylift.plan.model import ModelFacts
 from heavylift.plan.performance.coefficients import NAMES, calibration_for
 from heavylift.plan.performance.device import Device
 from heavylift.plan.performance.interval import DRAWS, Interval, normals
-from heavylift.plan.performance.iteration import Iteration
 from heavylift.plan.performance.load import Load, Targets
 from heavylift.plan.performance.speed import Batches, Request, Speed
 from heavylift.plan.performance.throughput import Copy, under
 from heavylift.plan.performance.work import Work
-from heavylift.plan.simulate.steptime import StepTime
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",
@@ -136,13 +134,3 @@ def test_no_load_gives_a_time_that_is_no_number(
                 assert times.shape == (DRAWS,) and np.isfinite(times).all() and (times > 0).all()
             spread = Interval.of(point.request)
             assert spread.p10 <= spread.p50 <= spread.p90
-
-
-def test_the_simulation_gets_the_same_step_as_the_plan() -> None:
-    speed = replace(copy().speed, coefficients=calibration_for("vllm", "H100").point())
-    iteration: StepTime = Iteration(speed)
-
-    assert iteration.decode(8, 8 * 600) == pytest.approx(float(speed.step(8, 512, 88)))
-    whole = iteration.prefill(0, 100) + iteration.prefill(100, 512)
-    assert whole == pytest.approx(float(speed.prompt(512)), rel=0.05)  # and the sums of one more piece
-    assert iteration.outside > 0

@@ -143,7 +143,7 @@ def _settings(name: str, lock: Lock) -> dict[str, Any]:
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    from heavylift.plan.demand import NEW_TOKENS
+    from heavylift.plan.demand import NEW_TOKENS, PROMPT_TOKENS
     from heavylift.plan.parallel import Subject
     from heavylift.plan.simulate import read_trace
     from heavylift.plan.simulate.compare import compare
@@ -163,7 +163,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
     found = list(ways(subject, fact, spec.initial_instance_count, trace, calibrations))
     if not found:
         raise InputError(f"no parallel plan of engine {subject.engine} is valid on {name}")
-    targets = traffic_of(spec, NEW_TOKENS, streams=ENGINES[subject.engine].streams).targets
+    targets = traffic_of(spec, NEW_TOKENS, PROMPT_TOKENS, streams=ENGINES[subject.engine].streams).targets
     comparison = compare(trace, found, seconds(targets))
     option = next(option for option, faults in subject.options(fact) if not faults)
     label = f"{len(trace)} requests; times of an iteration {calibration(option, calibrations).label}"

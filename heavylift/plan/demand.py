@@ -23,7 +23,7 @@ from heavylift_runtime.families.table import Family
 
 SMALL = 2 * memory.GIB  # bytes of weights up to which a CPU answers quickly enough; assumed
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
-PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planned for
+PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planned for, where the model has as many
 NEW_TOKENS = 64  # generated where a request gives no number
 
 
@@ -38,6 +38,7 @@ class Demand:
     dtype: str
     hardware: tuple[Hardware, ...]
     new_tokens: int
+    prompt_tokens: int
     needs: dict[int, Need]
     decisions: tuple[Decision, ...]
 
@@ -54,16 +55,17 @@ class Demand:
         dtype, dtype_decision = _dtype(spec, lock)
         if dtype not in engine.dtypes:
             faults.append(f"dtype {dtype} is none of engine {engine.name}'s: {', '.join(engine.dtypes)}")
+        given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
+        tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
+        prompt = PROMPT_TOKENS if family is None else _prompt_tokens(lock, tokens, faults)
         if faults:
             raise InputError(faults)
         _whole(lock, family)
-        given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
-        tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
         runs_on = tuple(name for name in hardware if name in engine.hardware)
         hardware_decision = Decision("hardware", " or ".join(runs_on), "computed", reason)
         decisions = (engine_decision, dtype_decision, hardware_decision)
-        needs = _needs(spec, lock, family, dtype, tokens)
-        return cls(spec, lock, engine, family, dtype, runs_on, tokens, needs, decisions)
+        needs = _needs(spec, lock, family, dtype, prompt, tokens)
+        return cls(spec, lock, engine, family, dtype, runs_on, tokens, prompt, needs, decisions)
 
     @property
     def degrees(self) -> tuple[int, ...]:
@@ -83,7 +85,20 @@ class Demand:
         return memory.ledger(fact, need, Placing(shares, processes, workers, on_disk, loading, formula))
 
 
-def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, tokens: int) -> dict[int, Need]:
+def _prompt_tokens(lock: Lock, tokens: int, faults: list[str]) -> int:
+    """Of the longest prompt that is planned for, beside an answer of so many tokens."""
+    model = ModelFacts.of(_config(lock))
+    if model.encoder_decoder or model.positions is None:
+        return PROMPT_TOKENS
+    if tokens >= model.positions:
+        faults.append(
+            f"max_new_tokens is {tokens}, and the model has {model.positions} positions for prompt and answer "
+            f"together; set options.max_new_tokens to at most {model.positions - 1}"
+        )
+    return max(1, min(PROMPT_TOKENS, model.positions - tokens))
+
+
+def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, prompt: int, tokens: int) -> dict[int, Need]:
     """What one rank holds, for each degree that divides the model. Raises InputError when the given one does not."""
     given = spec.tensor_parallel_degree
     degrees = DEGREES if given == "auto" else (given,)
@@ -96,7 +111,7 @@ def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, token
     model = ModelFacts.of(config)
     return {
         degree: memory.native_need(
-            model, family.bytes_per_rank(config, degree, element), degree, element, rows, PROMPT_TOKENS, tokens
+            model, family.bytes_per_rank(config, degree, element), degree, element, rows, prompt, tokens
         )
         for degree in degrees
         if not refused[degree]

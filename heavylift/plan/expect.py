@@ -59,8 +59,12 @@ def _spread(performance: Performance) -> str:
     request, token = performance.request_ms, performance.per_token_ms
     return (
         f"{token.p10:.3g} to {token.p90:.3g} ms a token, {request.p10:.3g} to {request.p90:.3g} ms a request, "
-        f"{performance.tokens_per_second.p50:.3g} tokens/s"
+        f"{_whole(performance.tokens_per_second.p50)} tokens/s"
     )
+
+
+def _whole(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _alternative(candidate: Candidate) -> Alternative:

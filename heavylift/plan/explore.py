@@ -39,7 +39,7 @@ def explore(demand: Demand, tried: Iterable[Planned], calibrations: Sequence[Cal
     )
     given = None if spec.instance_type == "auto" else [facts.instances()[spec.instance_type]]
     others = [name for name in ENGINES if wide and spec.engine == "auto" and name not in (demand.engine.name, "script")]
-    traffic = traffic_of(spec, demand.new_tokens, streams=demand.engine.streams)
+    traffic = traffic_of(spec, demand.new_tokens, demand.prompt_tokens, streams=demand.engine.streams)
     return search(_model(demand), wanted, traffic, tried, calibrations=calibrations, engines=others, types=given)
 
 

@@ -17,8 +17,6 @@ from heavylift.spec import ModelSpec
 
 CHARACTERS, WORDS = 3.0, 0.75
 """Characters, and words, of a token; assumed: English has 4 characters with a large vocabulary, 2 with a small one."""
-PROMPT = 512.0
-"""Tokens of a prompt of which nothing is known; assumed."""
 ANSWERED = 60.0
 """Seconds after which InvokeEndpoint gives up on a reply that is not streamed:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html"""
@@ -35,14 +33,15 @@ class Traffic:
     why: str
 
 
-def traffic_of(spec: ModelSpec, new_tokens: int, *, streams: bool) -> Traffic:
-    """`new_tokens`: the most that an answer has where the request gives no number; `streams`: the engine can."""
+def traffic_of(spec: ModelSpec, new_tokens: int, prompt_tokens: int, *, streams: bool) -> Traffic:
+    """`new_tokens`: the most that an answer has where the request gives no number; `prompt_tokens`: of an
+    unknown prompt; `streams`: the engine can."""
     slo = _slo(spec)
     if not streams:
         slo["request"] = min(slo.get("request", ANSWERED), ANSWERED)
     given = spec.traffic
     if given is None:
-        load, how, why = _benchmarked(spec, new_tokens)
+        load, how, why = _benchmarked(spec, new_tokens, prompt_tokens)
         return Traffic(load, Targets(**slo), how, why)
     for name, most in (("first_token", given.max_first_token_ms), ("per_token", given.max_per_token_ms)):
         if most is not None:
@@ -72,17 +71,17 @@ def _load(spec: ModelSpec, request: Request) -> Load:
     return Load(request, prompts, clients=int(shape.get("concurrency", 1)))
 
 
-def _benchmarked(spec: ModelSpec, new_tokens: int) -> tuple[Load, How, str]:
+def _benchmarked(spec: ModelSpec, new_tokens: int, prompt_tokens: int) -> tuple[Load, How, str]:
     if spec.benchmark is None:
-        load = _load(spec, Request(PROMPT, float(new_tokens)))
+        load = _load(spec, Request(float(prompt_tokens), float(new_tokens)))
         return load, "assumed", f"neither 'traffic' nor 'benchmark' says it: {describe(load)}"
-    prompt, answer, source = _sizes(spec.benchmark.workload)
+    prompt, answer, source = _sizes(spec.benchmark.workload, prompt_tokens)
     answer = float(new_tokens) if answer is None else min(answer, float(new_tokens))
     load = _load(spec, Request(max(prompt, 1.0), max(answer, 1.0)))
     return load, "assumed", f"the benchmark ({source}): {describe(load)}"
 
 
-def _sizes(workload: Any) -> tuple[float, float | None, str]:
+def _sizes(workload: Any, unknown: int) -> tuple[float, float | None, str]:
     """Tokens of a prompt and of an answer (None: no answer is known), and where they are from."""
     if isinstance(workload, str):
         examples = Workload.load(workload).examples
@@ -93,7 +92,7 @@ def _sizes(workload: Any) -> tuple[float, float | None, str]:
     synthetic = getattr(workload, "synthetic", None)
     words, tokens = getattr(synthetic, "prompt_words", None), getattr(synthetic, "new_tokens", None)
     if words is None:
-        return PROMPT, tokens, "a workload of unknown sizes"
+        return float(unknown), tokens, "a workload of unknown sizes"
     return fmean(words) / WORDS, None if tokens is None else fmean(tokens), f"its words, {WORDS:g} a token"
 
 
