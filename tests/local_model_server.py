@@ -1,6 +1,7 @@
 """A model server of the tests' own, for the embedded AWS's endpoints: small, and told by its requests how to misbehave.
 
-Not the runtime. `local_model_server.py MODEL_DIR PORT`; MODEL_NAME names it, EXIT_AT_START ends it, NEVER_HEALTHY too.
+Not the runtime. `local_model_server.py MODEL_DIR PORT`; MODEL_NAME names it, EXIT_AT_START ends it, NEVER_HEALTHY too;
+with REQUESTS_FILE it writes a letter to ~/requests for each.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Do what the request asks."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "REQUESTS_FILE" in os.environ:
+            with open(Path.home() / "requests", "a") as file:
+                file.write("x")
         if "stream" in asked:
             self.stream(asked)
             return

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heavylift.local.plugin import eventstream, invoke
+from heavylift.local.plugin.deployment import Served, Variant
 
 
 class Slow(socketserver.BaseRequestHandler):
@@ -45,9 +46,9 @@ def port() -> Iterator[int]:
 
 def answer(port: int, path: str, body: bytes) -> tuple[int, bytes]:
     """Status and body that the door gives for one request to an endpoint on `port`."""
-    container = SimpleNamespace(port=port, log=Path("0001.log"), alive=lambda: True)
-    serving = SimpleNamespace(variant={"VariantName": "A"})
-    endpoint = SimpleNamespace(container=container, serving=serving, status="InService")
+    container: Any = SimpleNamespace(port=port, log=Path("0001.log"), alive=lambda: True)
+    served = Served.begin(Variant({"VariantName": "A"}, {}), container, None, frozenset())
+    endpoint = SimpleNamespace(served={"A": served}, status="InService")
     endpoints: Any = SimpleNamespace(find=lambda name: endpoint)
     sent: list[Any] = []
 

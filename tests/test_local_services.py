@@ -75,7 +75,7 @@ def test_a_model_that_sagemaker_would_refuse_is_refused(sagemaker: Any, given: d
         ([variant(ContainerStartupHealthCheckTimeoutInSeconds=7200)], "is 7200; from 60 to 3600"),
         ([variant(VolumeSizeInGB=9999)], "is 9999; from 1 to 512"),
         ([variant(InferenceAmiVersion="al9")], "InferenceAmiVersion is 'al9'"),
-        ([variant(), variant(VariantName="B")], "2 production variants"),
+        ([variant(), variant()], "variant names must differ; got A, A"),
         ([variant(ModelName="unknown")], "Could not find model"),
     ],
 )

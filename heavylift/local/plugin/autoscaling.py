@@ -63,8 +63,7 @@ class AutoScaling:
             return
         named = re.fullmatch(r"endpoint/([^/]+)/variant/([^/]+)", given["ResourceId"])
         endpoint = None if named is None else self._endpoints.find(named[1])
-        serving = None if endpoint is None else endpoint.serving
-        if named is None or serving is None or serving.variant["VariantName"] != named[2]:
+        if named is None or endpoint is None or named[2] not in endpoint.served:
             raise invalid(f"ResourceId is {given['ResourceId']!r}; no such endpoint/NAME/variant/VARIANT serves")
 
     def _deregister(self, given: Parameters) -> Parameters:

@@ -1,6 +1,6 @@
-"""Endpoints: their status, and the container that serves each; created, replaced blue/green and ended on threads.
+"""Endpoints: their status, and the containers that serve each; created, replaced blue/green and ended on threads.
 
-Not the API's checks: those are sagemaker.py. An endpoint serves from its own copy of variant and model, so that
+Not the API's checks: those are sagemaker.py. An endpoint serves from its own copies of variants and models, so that
 deleting an EndpointConfig in use harms nothing.
 """
 
@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from .container import Container
+from .deployment import Deployment, Served, Variant
 from .errors import EndpointFailed, invalid
 from .model_data import ModelData
 from .settings import Settings
@@ -27,18 +29,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before a container that ended is started again; doubled each time that it does not come up."""
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What one EndpointConfig asks to be started: its first and only variant, and that variant's container."""
-
-    config: str
-    variant: dict[str, Any]
-    container: dict[str, Any]
-
-
 @dataclass
 class Endpoint:
-    """One endpoint; `serving` is the deployment whose container answers invocations."""
+    """One endpoint; `serving` is the deployment whose containers answer, `served` they, by their variants' names."""
 
     name: str
     arn: str
@@ -48,9 +41,7 @@ class Endpoint:
     modified: float = field(default_factory=time.time)
     failure: str | None = None
     serving: Deployment | None = None
-    container: Container | None = None
-    weight: float = 1.0
-    instances: int = 1
+    served: dict[str, Served] = field(default_factory=dict)
 
 
 class Endpoints:
@@ -87,17 +78,36 @@ class Endpoints:
             arn = self._settings.arn("sagemaker", f"endpoint/{name}")
             endpoint = Endpoint(name, arn, "Creating", deployment)
             self._endpoints[name] = endpoint
-        self._thread(self._bring_up, endpoint)
+        self._thread(partial(self._bring_up, retained=frozenset()), endpoint)
         return endpoint
 
-    def update(self, name: str, deployment: Deployment) -> Endpoint:
-        """Begin to replace the endpoint's container; the old one serves until the new one is healthy."""
+    def update(self, name: str, deployment: Deployment, retained: frozenset[str] = frozenset()) -> Endpoint:
+        """Begin to replace the endpoint's containers; the old ones serve until all new ones are healthy.
+
+        `retained` properties (DesiredWeight, DesiredInstanceCount) of variants that stay are taken over.
+        """
         with self._changed:
             endpoint = self._settled(name, "update")
             if endpoint.status == "Failed":
                 raise invalid(f'Cannot update failed endpoint "{endpoint.arn}"; delete it.')
             endpoint.status, endpoint.asked, endpoint.failure = "Updating", deployment, None
-        self._thread(self._bring_up, endpoint)
+        self._thread(partial(self._bring_up, retained=retained), endpoint)
+        return endpoint
+
+    def share(self, name: str, wanted: dict[str, tuple[float | None, int | None]]) -> Endpoint:
+        """Give variants another weight and count, each where it is not None; all of them or, on a fault, none."""
+        with self._changed:
+            endpoint = self._settled(name, "update")
+            unknown = [variant for variant in wanted if variant not in endpoint.served]
+            if unknown:
+                raise invalid(f"endpoint {name} serves no variant {', '.join(map(repr, unknown))}")
+            for variant, (weight, instances) in wanted.items():
+                served = endpoint.served[variant]
+                served.weight = served.weight if weight is None else weight
+                served.instances = served.instances if instances is None else instances
+            for served in endpoint.served.values():
+                served.answered = 0
+            self._mark(endpoint, endpoint.status)
         return endpoint
 
     def delete(self, name: str) -> None:
@@ -133,11 +143,11 @@ class Endpoints:
     def _thread(self, work: Callable[[Endpoint], None], endpoint: Endpoint) -> None:
         threading.Thread(target=work, args=(endpoint,), name=f"endpoint-{endpoint.name}", daemon=True).start()
 
-    def _bring_up(self, endpoint: Endpoint) -> None:
-        """Start `endpoint.asked`; swap it in when healthy, else keep what serves and say why."""
+    def _bring_up(self, endpoint: Endpoint, retained: frozenset[str]) -> None:
+        """Start `endpoint.asked`; swap it in when all its variants are healthy, else keep what serves and say why."""
         deployment = endpoint.asked
         try:
-            container = self._start(endpoint.name, deployment)
+            containers = self._start_all(endpoint.name, deployment)
         except EndpointFailed as failure:
             self._fail(endpoint, str(failure))
             return
@@ -146,64 +156,86 @@ class Endpoints:
             self._fail(endpoint, f"{type(error).__name__}: {error}")
             return
         with self._changed:
-            old = self._serve_from(endpoint, container)
+            old = endpoint.served
+            endpoint.served = {
+                variant.name: Served.begin(variant, container, old.get(variant.name), retained)
+                for variant, container in zip(deployment.variants, containers, strict=True)
+            }
+            for served in endpoint.served.values():
+                self._watch(endpoint, served)
             endpoint.serving, endpoint.failure = deployment, None
-            endpoint.weight = deployment.variant.get("InitialVariantWeight", 1.0)
-            endpoint.instances = deployment.variant.get("InitialInstanceCount", 1)
             self._mark(endpoint, "InService")
-        if old is not None:
-            self._stop(old)
+        for served in old.values():
+            self._stop(served.container)
 
-    def _start(self, name: str, deployment: Deployment) -> Container:
-        """A healthy container of the deployment; EndpointFailed, and nothing left running, where it is not."""
-        variant = deployment.variant
-        container = Container(self._settings, name)
+    def _start_all(self, name: str, deployment: Deployment) -> list[Container]:
+        """A healthy container for each variant; the first failure ends the others."""
+        failures: list[Exception] = []
+
+        def start(variant: Variant) -> Container | None:
+            try:
+                return self._start(name, variant, lambda: bool(failures))
+            except Exception as error:
+                failures.append(error)
+                return None
+
+        with ThreadPoolExecutor(len(deployment.variants)) as pool:
+            started = [container for container in pool.map(start, deployment.variants) if container is not None]
+        if failures:
+            for container in started:
+                self._stop(container)
+            raise failures[0]
+        return started
+
+    def _start(self, name: str, variant: Variant, given_up: Callable[[], bool] = lambda: False) -> Container:
+        """A healthy container of the variant; EndpointFailed, and nothing left running, where it is not."""
         with self._changed:
+            container = Container(self._settings, name)
             self._containers.add(container)
+
+        def cancelled() -> bool:
+            return self._ending.is_set() or given_up()
+
         try:
-            seconds = variant.get("ModelDataDownloadTimeoutInSeconds", DOWNLOAD_SECONDS)
-            self._data.fetch(deployment.container, container.model, seconds, self._ending.is_set)
-            if self._ending.is_set():
+            seconds = variant.given.get("ModelDataDownloadTimeoutInSeconds", DOWNLOAD_SECONDS)
+            self._data.fetch(variant.container, container.model, seconds, cancelled)
+            if cancelled():
                 raise EndpointFailed("the embedded AWS is ending")
-            container.start(deployment.container.get("Environment", {}))
-            seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
-            container.wait_healthy(seconds, self._ending.is_set)
+            container.start(variant.container.get("Environment", {}))
+            seconds = variant.given.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
+            container.wait_healthy(seconds, cancelled)
         except BaseException:
             self._stop(container)
             raise
         return container
 
-    def _serve_from(self, endpoint: Endpoint, container: Container) -> Container | None:
-        """Let a healthy container answer, and watch it; gives the one that answered before."""
-        old, endpoint.container = endpoint.container, container
-        threading.Thread(target=self._replace_dead, args=(endpoint, container), daemon=True).start()
-        return old
-
-    def _replace_dead(self, endpoint: Endpoint, container: Container) -> None:
+    def _watch(self, endpoint: Endpoint, served: Served) -> None:
         """Start the container anew whenever it ends by itself, as SageMaker does; the endpoint stays InService."""
+        threading.Thread(target=self._replace_dead, args=(endpoint, served, served.container), daemon=True).start()
+
+    def _replace_dead(self, endpoint: Endpoint, served: Served, container: Container) -> None:
         container.wait_ended()
         pause = FIRST_PAUSE
-        while not self._ending.wait(pause) and self._answers_from(endpoint, container):
-            serving = endpoint.serving
-            assert serving is not None, "it has a container"
+        while not self._ending.wait(pause) and self._answers_from(endpoint, served, container):
             log.warning("endpoint %s: its container ended, starting it again; log %s", endpoint.name, container.log)
             try:
-                new = self._start(endpoint.name, serving)
+                new = self._start(endpoint.name, served.variant)
             except Exception as error:
                 log.warning("endpoint %s: it did not come up: %s", endpoint.name, error)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             with self._changed:
-                wanted = self._answers_from(endpoint, container) and endpoint.serving is serving
+                wanted = self._answers_from(endpoint, served, container)
                 if wanted:
-                    self._serve_from(endpoint, new)
+                    served.container = new
+                    self._watch(endpoint, served)
             self._stop(container if wanted else new)
             return
 
-    def _answers_from(self, endpoint: Endpoint, container: Container) -> bool:
-        """Whether nobody has deleted, or is deleting, the endpoint, nor given it another container."""
-        there = self._endpoints.get(endpoint.name) is endpoint
-        return there and endpoint.container is container and endpoint.status != "Deleting"
+    def _answers_from(self, endpoint: Endpoint, served: Served, container: Container) -> bool:
+        """Whether nobody has deleted, or is deleting, the endpoint, nor given the variant another container."""
+        there = self._endpoints.get(endpoint.name) is endpoint and endpoint.status != "Deleting"
+        return there and endpoint.served.get(served.variant.name) is served and served.container is container
 
     def _fail(self, endpoint: Endpoint, reason: str) -> None:
         log.warning("endpoint %s failed: %s", endpoint.name, reason)
@@ -212,8 +244,8 @@ class Endpoints:
             self._mark(endpoint, "Failed" if endpoint.serving is None else "InService")
 
     def _take_down(self, endpoint: Endpoint) -> None:
-        if endpoint.container is not None:
-            self._stop(endpoint.container)
+        for served in endpoint.served.values():
+            self._stop(served.container)
         with self._changed:
             del self._endpoints[endpoint.name]
             self._changed.notify_all()

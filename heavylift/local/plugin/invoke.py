@@ -1,6 +1,6 @@
-"""sagemaker-runtime: an invocation is forwarded to the endpoint's container, answered whole or as a stream of events.
+"""sagemaker-runtime: an invocation is forwarded to a variant's container, answered whole or as a stream of events.
 
-Not the endpoint's life: that is endpoints.py.
+Not the endpoint's life: that is endpoints.py. A shadow variant gets a copy, and its answer is thrown away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import TypeVar
 from . import eventstream
 from .asgi import Receive, Scope, Send, fail, headers, reply, request_body
 from .container import Container
-from .endpoints import Endpoint, Endpoints
+from .deployment import Served, shadow, turn
+from .endpoints import Endpoints
 from .errors import ApiError
 
 T = TypeVar("T")
@@ -65,27 +66,42 @@ class Invocations:
         assert match is not None
         try:
             given = headers(scope)
-            endpoint, container = self._serving(urllib.parse.unquote(match[1]), given)
+            served, copied = self._serving(urllib.parse.unquote(match[1]), given)
             body = await request_body(receive, MAX_BODY)
+            if copied is not None:
+                self._threads.submit(_copy, copied.container, _request_headers(given), body)
+            container = served.container  # of this request: another may take its place meanwhile
             answer = await self._forward(container, _request_headers(given), body)
-            await self._answer(endpoint, answer, match[2].endswith("stream"), receive, send)
+            await self._answer(served, container, answer, match[2].endswith("stream"), receive, send)
         except ApiError as error:
             await fail(send, error)
 
-    def _serving(self, name: str, given: dict[str, str]) -> tuple[Endpoint, Container]:
+    def _serving(self, name: str, given: dict[str, str]) -> tuple[Served, Served | None]:
+        """The variant that answers: TargetVariant, whatever its weight, else by weight; and the shadow to copy to."""
         endpoint = self._endpoints.find(name)
         if endpoint is None:
             raise ApiError("ValidationError", f"Endpoint {name} not found.")
-        container, serving = endpoint.container, endpoint.serving
-        if container is None or serving is None or endpoint.status == "Deleting":
+        there = endpoint.served
+        if not there or endpoint.status == "Deleting":
             raise ApiError("ValidationError", f"Endpoint {name} is {endpoint.status}; it serves when it is InService.")
-        variant = given.get(f"{_PREFIX}target-variant")
-        if variant is not None and variant != serving.variant["VariantName"]:
-            raise ApiError("ValidationError", f"endpoint {name} has no variant {variant!r}")
         for header in ("target-model", "target-container-hostname", "inference-component"):
             if _PREFIX + header in given:
                 raise ApiError("ValidationError", f"endpoint {name} serves one model; leave out {header}")
-        return endpoint, container
+        wanted = given.get(f"{_PREFIX}target-variant")
+        served = turn(there.values()) if wanted is None else there.get(wanted)
+        if served is None or served.variant.shadow:
+            raise ApiError(
+                "ValidationError",
+                f"endpoint {name} has no variant {wanted!r}"
+                if wanted is not None
+                else f"every variant of endpoint {name} has weight 0; name one with TargetVariant",
+            )
+        if wanted is None:
+            served.answered += 1
+        copied = shadow(there.values(), served)
+        if copied is not None:
+            copied.answered += 1
+        return served, copied
 
     async def _forward(self, container: Container, sent: dict[str, str], body: bytes) -> Answer:
         """The container's answer once its headers are here; ModelError where it does not come."""
@@ -106,9 +122,10 @@ class Invocations:
             what = f"the container, which {state}, broke the connection: {error or type(error).__name__}"
             raise _model_error(0, what, container) from None
 
-    async def _answer(self, endpoint: Endpoint, answer: Answer, stream: bool, receive: Receive, send: Send) -> None:
-        assert endpoint.serving is not None and endpoint.container is not None
-        response, variant = answer.response, endpoint.serving.variant["VariantName"]
+    async def _answer(
+        self, served: Served, container: Container, answer: Answer, stream: bool, receive: Receive, send: Send
+    ) -> None:
+        response, variant = answer.response, served.variant.name
         returned = {"x-Amzn-Invoked-Production-Variant": variant}
         for name in _RETURNED:
             if (value := response.getheader(_PREFIX + name)) is not None:
@@ -117,7 +134,7 @@ class Invocations:
         try:
             if response.status >= 400:
                 text = (await self._in_time(response.read)).decode("utf-8", "replace")
-                raise _model_error(response.status, text, endpoint.container, variant)
+                raise _model_error(response.status, text, container, variant)
             if not stream:
                 body = await self._in_time(response.read)
                 await reply(send, 200, body, {**returned, "Content-Type": kind})
@@ -125,9 +142,9 @@ class Invocations:
             returned |= {"Content-Type": "application/vnd.amazon.eventstream", f"{_PREFIX}content-type": kind}
             await self._stream(answer, returned, receive, send)
         except TimeoutError:
-            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", endpoint.container, variant) from None
+            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", container, variant) from None
         except (OSError, http.client.HTTPException) as error:
-            raise _model_error(0, f"the answer broke off: {error!r}", endpoint.container, variant) from None
+            raise _model_error(0, f"the answer broke off: {error!r}", container, variant) from None
         finally:
             answer.cut()
 
@@ -174,6 +191,18 @@ def _cut(connection: http.client.HTTPConnection) -> None:
         with suppress(OSError):
             connection.sock.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+def _copy(container: Container, sent: dict[str, str], body: bytes) -> None:
+    """Let a shadow variant answer, and nobody read it."""
+    connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=MAX_SECONDS)
+    try:
+        connection.request("POST", "/invocations", body, sent)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        pass
+    finally:
+        _cut(connection)
 
 
 def _request_headers(given: dict[str, str]) -> dict[str, str]:

@@ -1,8 +1,7 @@
 """SageMaker's control plane: Model, EndpointConfig, Endpoint and their tags, with SageMaker's errors.
 
-Not the processes: those are endpoints.py. Not invocations: those are invoke.py. What one local process cannot show is
-accepted and does nothing: DeploymentConfig, RetainAllVariantProperties, DataCaptureConfig, VpcConfig, KmsKeyId, network
-isolation, the role.
+Not the processes: those are endpoints.py. Not invocations: those are invoke.py. What local processes cannot show is
+accepted and does nothing: DeploymentConfig, DataCaptureConfig, VpcConfig, KmsKeyId, network isolation, the role.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from . import model_data
-from .endpoints import Deployment, Endpoint, Endpoints
+from .deployment import Deployment, Served, Variant
+from .endpoints import Endpoint, Endpoints
 from .errors import ApiError, invalid
 from .listing import page
 from .settings import Settings
@@ -22,6 +22,8 @@ from .shapes import Shapes
 Parameters = dict[str, Any]
 
 _ARN = {"Model": "model", "EndpointConfig": "endpoint-config"}
+_RETAINED = frozenset({"DesiredInstanceCount", "DesiredWeight"})
+"""What RetainAllVariantProperties keeps here; the third, DataCaptureConfig, has no effect."""
 
 
 class SageMaker:
@@ -78,24 +80,29 @@ class SageMaker:
         return self._create("Model", given)
 
     def _create_config(self, given: Parameters) -> Parameters:
-        variants = given["ProductionVariants"]
-        if len(variants) != 1 or given.get("ShadowProductionVariants"):
-            raise invalid(
-                f"the endpoint configuration has {len(variants)} production variants; the embedded SageMaker serves "
-                "exactly one, and no shadow variant"
-            )
-        if "ServerlessConfig" in variants[0]:
+        shadows = given.get("ShadowProductionVariants", [])
+        variants = given["ProductionVariants"] + shadows
+        names = [variant["VariantName"] for variant in variants]
+        if len(set(names)) < len(names):
+            raise invalid(f"variant names must differ; got {', '.join(names)}")
+        if shadows and len(variants) != 2:
+            raise invalid("a shadow variant goes with exactly one production variant, and there is one of each")
+        if "AsyncInferenceConfig" in given:
+            raise invalid("the embedded SageMaker serves in real time; leave out AsyncInferenceConfig")
+        for variant in variants:
+            self._check_variant(variant)
+        return self._create("EndpointConfig", given)
+
+    def _check_variant(self, variant: Parameters) -> None:
+        if "ServerlessConfig" in variant:
             raise invalid("the embedded SageMaker serves from instances; leave out ServerlessConfig")
-        if "ModelName" not in variants[0]:
+        if "ModelName" not in variant:
             raise invalid(
                 "the production variant has no ModelName; the embedded SageMaker knows no inference components"
             )
-        if "InstanceType" not in variants[0]:
+        if "InstanceType" not in variant and not variant.get("InstancePools"):
             raise invalid("the production variant has no InstanceType")
-        if "AsyncInferenceConfig" in given:
-            raise invalid("the embedded SageMaker serves in real time; leave out AsyncInferenceConfig")
-        self._get("Model", variants[0]["ModelName"])
-        return self._create("EndpointConfig", given)
+        self._get("Model", variant["ModelName"])
 
     def _create(self, kind: str, given: Parameters) -> Parameters:
         name = given[f"{kind}Name"]
@@ -127,12 +134,17 @@ class SageMaker:
         rows = [{member: stored[member] for member in members} for stored in self._stored[kind].values()]
         return page(f"{kind}s", f"{kind}Name", rows, given)
 
-    # Endpoint: a process
+    # Endpoint: a process for each variant
 
     def _deployment(self, config: str) -> Deployment:
-        variant = self._get("EndpointConfig", config)["ProductionVariants"][0]
-        model = self._get("Model", variant["ModelName"])
-        return Deployment(config, variant, model.get("PrimaryContainer") or model["Containers"][0])
+        asked = self._get("EndpointConfig", config)
+        variants = [self._variant(each, shadow=False) for each in asked["ProductionVariants"]]
+        variants += [self._variant(each, shadow=True) for each in asked.get("ShadowProductionVariants", [])]
+        return Deployment(config, tuple(variants))
+
+    def _variant(self, given: Parameters, *, shadow: bool) -> Variant:
+        model = self._get("Model", given["ModelName"])
+        return Variant(given, model.get("PrimaryContainer") or model["Containers"][0], shadow)
 
     def _create_endpoint(self, given: Parameters) -> Parameters:
         endpoint = self._endpoints.create(given["EndpointName"], self._deployment(given["EndpointConfigName"]))
@@ -142,16 +154,16 @@ class SageMaker:
     def _update_endpoint(self, given: Parameters) -> Parameters:
         name, config = given["EndpointName"], given["EndpointConfigName"]
         self._endpoints.get(name)
-        return {"EndpointArn": self._endpoints.update(name, self._deployment(config)).arn}
+        excluded = {each["VariantPropertyType"] for each in given.get("ExcludeRetainedVariantProperties", [])}
+        retained = _RETAINED - excluded if given.get("RetainAllVariantProperties") else frozenset()
+        return {"EndpointArn": self._endpoints.update(name, self._deployment(config), retained).arn}
 
     def _update_weights(self, given: Parameters) -> Parameters:
-        endpoint = self._endpoints.get(given["EndpointName"])
-        for desired in given["DesiredWeightsAndCapacities"]:
-            if endpoint.serving is None or desired["VariantName"] != endpoint.serving.variant["VariantName"]:
-                raise invalid(f"endpoint {endpoint.name} serves no variant {desired['VariantName']!r}")
-            endpoint.weight = desired.get("DesiredWeight", endpoint.weight)
-            endpoint.instances = desired.get("DesiredInstanceCount", endpoint.instances)
-        return {"EndpointArn": endpoint.arn}
+        wanted = {
+            each["VariantName"]: (each.get("DesiredWeight"), each.get("DesiredInstanceCount"))
+            for each in given["DesiredWeightsAndCapacities"]
+        }
+        return {"EndpointArn": self._endpoints.share(given["EndpointName"], wanted).arn}
 
     def _delete_endpoint(self, given: Parameters) -> Parameters:
         self._tags.pop(self._endpoints.get(given["EndpointName"]).arn, None)
@@ -159,23 +171,17 @@ class SageMaker:
         return {}
 
     def _describe_endpoint(self, endpoint: Endpoint) -> Parameters:
-        """The endpoint; CurrentInstanceCount is 1 however many are desired, because one process serves."""
+        """The endpoint; CurrentInstanceCount is 1 however many are desired, because one process serves a variant."""
         described = _summary(endpoint)
         described["EndpointConfigName"] = (endpoint.serving or endpoint.asked).config
         if endpoint.status == "Updating":
             described["PendingDeploymentSummary"] = {"EndpointConfigName": endpoint.asked.config}
         if endpoint.failure is not None:
             described["FailureReason"] = endpoint.failure
-        if endpoint.serving is not None:
-            described["ProductionVariants"] = [
-                {
-                    "VariantName": endpoint.serving.variant["VariantName"],
-                    "CurrentWeight": endpoint.weight,
-                    "DesiredWeight": endpoint.weight,
-                    "CurrentInstanceCount": 1,
-                    "DesiredInstanceCount": endpoint.instances,
-                }
-            ]
+        for member, shadow in (("ProductionVariants", False), ("ShadowProductionVariants", True)):
+            served = [each for each in endpoint.served.values() if each.variant.shadow is shadow]
+            if served:
+                described[member] = [_shown(each) for each in served]
         return described
 
     def _list_endpoints(self, given: Parameters) -> Parameters:
@@ -198,6 +204,16 @@ class SageMaker:
         for key in given["TagKeys"]:
             self._tags.get(given["ResourceArn"], {}).pop(key, None)
         return {}
+
+
+def _shown(served: Served) -> Parameters:
+    return {
+        "VariantName": served.variant.name,
+        "CurrentWeight": served.weight,
+        "DesiredWeight": served.weight,
+        "CurrentInstanceCount": 1,
+        "DesiredInstanceCount": served.instances,
+    }
 
 
 def _summary(endpoint: Endpoint) -> Parameters:
