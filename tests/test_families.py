@@ -42,7 +42,9 @@ def weights(draw: st.DrawFn) -> tuple[Weight, int]:
     cut = split in (Split.COLUMN, Split.ROW)
     transposed, fused = cut and draw(st.booleans()), draw(st.integers(1, 3)) if cut else 1
     even, free = unit * world * draw(st.integers(1, 4)) * fused, draw(st.integers(1, 40))
-    shape = {Split.COLUMN: (even, free), Split.ROW: (free, even)}.get(split, (free + world, free))
+    shape = {Split.COLUMN: (even, free), Split.ROW: (free, even), Split.HEADS: (free, even)}.get(
+        split, (free + world, free)
+    )
     return Weight("w", shape[::-1] if transposed else shape, split, unit, transposed=transposed, fused=fused), world
 
 

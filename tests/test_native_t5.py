@@ -18,7 +18,7 @@ from heavylift_runtime.native.batch import Batch
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Alone, Group
 from heavylift_runtime.native.generate import Answer, greedy
-from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.loader import Loader, outputs_first
 from heavylift_runtime.native.sources import Folder
 from tests.rank_threads import on_ranks
 from tests.t5_checkpoints import edit_config, edit_tensors, oracle, write_t5
@@ -145,6 +145,7 @@ class MetaWeights:
 
     def __init__(self, config: dict[str, Any], rank: int, world: int, absent: set[str]) -> None:
         table = [weight for weight in family_of(config).weights(config) if weight.name not in absent]
+        self.table = {weight.name: weight for weight in table}
         self.shapes = {weight.name: shard(weight, rank, world).shape for weight in table}
         self.taken: list[str] = []
 
@@ -154,6 +155,9 @@ class MetaWeights:
     def take(self, name: str) -> Tensor:
         self.taken.append(name)
         return torch.empty(self.shapes[name])
+
+    def matrix(self, name: str) -> Tensor:
+        return outputs_first(self.table[name], self.take(name))
 
 
 class Unconnected:

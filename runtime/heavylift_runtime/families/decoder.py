@@ -125,7 +125,7 @@ class DecoderFamily(ABC, Generic[S]):
 
     def _back(self, shape: S) -> Iterator[Weight]:
         if not shape.tied:
-            yield Weight(self.head, (shape.vocabulary, self.embedded(shape)), Split.VOCABULARY)
+            yield Weight(self.head, (shape.vocabulary, self.embedded(shape)), Split.VOCABULARY, head=True)
 
     def embedded(self, shape: S) -> int:
         """Width of a token's embedding."""

@@ -175,7 +175,7 @@ def _table(shape: Shape) -> Iterator[Weight]:
         yield from _attention(shape, f"{DECODER_CROSS.format(block)}.EncDecAttention", bias=False)
         yield from _feed_forward(shape, DECODER_FF.format(block))
     yield Weight("decoder.final_layer_norm.weight", (shape.d_model,))
-    yield Weight(HEAD, vocabulary, Split.VOCABULARY, stand_in=SHARED)
+    yield Weight(HEAD, vocabulary, Split.VOCABULARY, stand_in=SHARED, head=True)
 
 
 def _attention(shape: Shape, prefix: str, *, bias: bool) -> Iterator[Weight]:
@@ -185,7 +185,7 @@ def _attention(shape: Shape, prefix: str, *, bias: bool) -> Iterator[Weight]:
         yield Weight(f"{prefix}.{name}.weight", (shape.inner, shape.d_model), Split.COLUMN, unit=shape.d_kv)
     yield Weight(f"{prefix}.o.weight", (shape.d_model, shape.inner), Split.ROW, unit=shape.d_kv)
     if bias:
-        yield Weight(f"{prefix}.relative_attention_bias.weight", (shape.buckets, shape.num_heads), Split.ROW)
+        yield Weight(f"{prefix}.relative_attention_bias.weight", (shape.buckets, shape.num_heads), Split.HEADS)
 
 
 def _feed_forward(shape: Shape, prefix: str) -> Iterator[Weight]:

@@ -11,13 +11,16 @@ from enum import Enum
 from math import prod
 from typing import Any, Protocol
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+
 
 class Split(Enum):
     """How a tensor is divided; named after the layer, as in Shoeybi et al. 2019 (Megatron-LM)."""
 
     WHOLE = "every rank holds all of it"
     COLUMN = "equal parts of dimension 0: the outputs of a Linear, weight (out, in), or its bias (out,)"
-    ROW = "equal parts of dimension 1: the inputs of a Linear, or the heads of a (buckets, heads) table"
+    ROW = "equal parts of dimension 1: the inputs of a Linear"
+    HEADS = "equal parts of dimension 1: the heads of a (buckets, heads) table"
     VOCABULARY = "parts of dimension 0 that differ by at most one row, without padding"
 
 
@@ -40,6 +43,24 @@ class Weight:
     """So many equal tensors lie one after the other on the split axis, and each is split for itself (q, k and v)."""
     replicated: bool = False
     """There may be fewer units than ranks (key-value heads): then neighbouring ranks hold the same unit."""
+    head: bool = False
+    """The scores of the vocabulary, where they have a matrix of their own."""
+    types: tuple[str, ...] = FLOATS
+    """safetensors' names of what a checkpoint may store it in."""
+
+    @property
+    def matrix(self) -> bool:
+        """A Linear's matrix, which may be quantized; tables, norms and routers never are."""
+        return len(self.shape) == 2 and (self.head or self.split in (Split.COLUMN, Split.ROW))
+
+    @property
+    def outputs(self) -> int:
+        """Of a Linear's matrix."""
+        return self.shape[self.transposed]
+
+    @property
+    def inputs(self) -> int:
+        return self.shape[not self.transposed]
 
     @property
     def viewed(self) -> tuple[int, ...]:
@@ -60,7 +81,7 @@ class Weight:
     def _stored_axis(self) -> int | None:
         if self.split is Split.WHOLE:
             return None
-        return int((self.split is Split.ROW) != self.transposed)
+        return int((self.split in (Split.ROW, Split.HEADS)) != self.transposed)
 
 
 @dataclass(frozen=True)

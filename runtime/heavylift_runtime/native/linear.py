@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from heavylift_runtime.native.quantize.forms import Matrix
+
 PACK_FROM = {torch.float32: 2**17, torch.bfloat16: 0}
 """Numbers in a weight from which packing wins; benchmarks/linear.py measures it. A packed call costs about 11 µs
 more than torch.mm, which a fp32 weight of 128 x 128 never earns back; bf16 goes through oneDNN in either case."""
@@ -22,8 +24,10 @@ def can_pack(weight: Tensor) -> bool:
 class Linear:
     """`x @ weight.T + bias` for x of shape (N, in), a weight of shape (out, in), and a bias (out,) or none."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, packed: bool | None = None) -> None:
+    def __init__(self, weight: Matrix, bias: Tensor | None = None, *, packed: bool | None = None) -> None:
         """`packed`: None lets the size decide; the plain weight is not kept beside the packed one."""
+        if not isinstance(weight, Tensor):
+            weight = weight.dense()
         if packed is None:
             packed = can_pack(weight) and weight.numel() >= PACK_FROM[weight.dtype]
         self.packed, self._bias = packed, bias

@@ -16,6 +16,7 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
 
 __all__ = ["DTYPES", "Loader", "Weights"]
@@ -32,6 +33,16 @@ class Weights(Protocol):
 
     def take(self, name: str) -> Tensor:
         """This rank's part of the weight; each is handed out once."""
+
+    def matrix(self, name: str) -> Matrix:
+        """The same of a Linear's weight, always (out, in), and quantized where that is wanted."""
+
+
+def outputs_first(weight: Weight, part: Tensor) -> Tensor:
+    """A part of a Linear's weight in its shard's shape as (out, in); fused ones one after another."""
+    if weight.fused > 1:
+        return part.flatten(1).t() if weight.transposed else part.flatten(0, 1)
+    return part.t() if weight.transposed else part
 
 
 class Loader:
@@ -57,6 +68,7 @@ class Loader:
         self._checkpoint, self._source = checkpoint, checkpoint.source
         self._dtype, self._report = dtype, report
         held = [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+        self._table = {weight.name: weight for weight in held}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._waiting = iter(held)
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
@@ -96,6 +108,10 @@ class Loader:
             self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
         return tensor
+
+    def matrix(self, name: str) -> Matrix:
+        """This rank's part of a Linear's weight, (out, in), whatever way round it is stored."""
+        return outputs_first(self._table[name], self.take(name))
 
     def _look_ahead(self) -> None:
         while self._pool is not None and sum(map(self._bytes, self._coming)) < AHEAD:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.quantize.forms import Matrix
 
 
 class Vocabulary:
     """Embedding table and head; `head` None: the head is the embedding (tied), held once and therefore not packed."""
 
-    def __init__(self, group: Group, size: int, table: Tensor, head: Tensor | None, bias: Tensor | None = None) -> None:
+    def __init__(self, group: Group, size: int, table: Tensor, head: Matrix | None, bias: Tensor | None = None) -> None:
         """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`."""
         self._group, self.size, self._table = group, size, table
         self._start = size * group.rank // group.world

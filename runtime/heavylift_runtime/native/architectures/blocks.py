@@ -15,6 +15,7 @@ from heavylift_runtime.native.architectures.attention import Pass
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import ACTIVATIONS
 from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.quantize.forms import Matrix
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -22,7 +23,7 @@ Norm = Callable[[Tensor], Tensor]
 class Output:
     """A row-parallel product that ends a layer: its sum over the ranks, on top of the residual and its bias, once."""
 
-    def __init__(self, weight: Tensor, group: Group, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Matrix, group: Group, bias: Tensor | None = None) -> None:
         self._linear, self._group = Linear(weight, bias if group.rank == 0 else None), group
 
     def __call__(self, residual: Tensor, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
     first = norm_of(weights, EMBEDDING_NORM, shape.epsilon)
     blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
     norm = norm_of(weights, FINAL, shape.epsilon)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(Bloom.head))
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(Bloom.head))
 
     def enter(embedded: Tensor, positions: Tensor) -> Tensor:
         return first(embedded)

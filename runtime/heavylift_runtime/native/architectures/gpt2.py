@@ -13,7 +13,7 @@ from heavylift_runtime.families.gpt2 import FINAL, GPT2, LAYER, POSITIONS
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import Attention, FeedForward, Inner, Output, PreNorm
 from heavylift_runtime.native.architectures.decoder import Decoder
-from heavylift_runtime.native.architectures.parts import norm_of
+from heavylift_runtime.native.architectures.parts import linear_of, norm_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
@@ -25,7 +25,7 @@ def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
     table, places = weights.take(GPT2.embedding), weights.take(POSITIONS)
     blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
     norm = norm_of(weights, FINAL, shape.epsilon)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(GPT2.head))
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(GPT2.head))
 
     def enter(embedded: Tensor, positions: Tensor) -> Tensor:
         return embedded + F.embedding(positions, places)
@@ -36,17 +36,16 @@ def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
 
 def _block(shape: Shape, weights: Weights, group: Group, prefix: str) -> PreNorm:
     norm = norm_of(weights, f"{prefix}.ln_1", shape.epsilon)
-    # (d, 3, n) of (in, out) matrices side by side → (3 * n, d)
-    weight, bias = (weights.take(f"{prefix}.attn.c_attn.{name}") for name in ("weight", "bias"))
-    qkv = Linear(weight.flatten(1).t(), bias.flatten())
-    attention = Attention(qkv, Output(*_turned(weights, f"{prefix}.attn.c_proj", group)))
+    weight, bias = linear_of(weights, f"{prefix}.attn.c_attn")
+    assert bias is not None
+    qkv = Linear(weight, bias.flatten())
+    attention = Attention(qkv, _output(weights, f"{prefix}.attn.c_proj", group))
     second = norm_of(weights, f"{prefix}.ln_2", shape.epsilon)
-    weight, bias = (weights.take(f"{prefix}.mlp.c_fc.{name}") for name in ("weight", "bias"))
-    inner = Inner(Linear(weight.t(), bias), shape.activation)
-    output = Output(*_turned(weights, f"{prefix}.mlp.c_proj", group))
+    inner = Inner(Linear(*linear_of(weights, f"{prefix}.mlp.c_fc")), shape.activation)
+    output = _output(weights, f"{prefix}.mlp.c_proj", group)
     return PreNorm(norm, attention, second, FeedForward(inner, output))
 
 
-def _turned(weights: Weights, name: str, group: Group) -> tuple[Tensor, Group, Tensor]:
-    """What an Output needs, of a matrix stored (in, out)."""
-    return weights.take(f"{name}.weight").t(), group, weights.take(f"{name}.bias")
+def _output(weights: Weights, name: str, group: Group) -> Output:
+    weight, bias = linear_of(weights, name)
+    return Output(weight, group, bias)

@@ -5,8 +5,6 @@ Not its table of weights (families/gpt_neox.py).
 
 from __future__ import annotations
 
-import torch
-
 from heavylift_runtime.families.gpt_neox import FINAL, LAYER, GPTNeoX, NeoXShape
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import (
@@ -23,6 +21,7 @@ from heavylift_runtime.native.architectures.parts import by_kind, linear_of, nor
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.quantize.forms import beside
 from heavylift_runtime.native.vocabulary import Vocabulary
 
 
@@ -31,7 +30,7 @@ def build(shape: NeoXShape, weights: Weights, group: Group) -> Decoder:
     table = weights.take(GPTNeoX.embedding)
     blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
     norm = norm_of(weights, FINAL, shape.epsilon)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(GPTNeoX.head))
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(GPTNeoX.head))
     heads = Heads.of(shape, group, table.dtype)
     return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
 
@@ -46,6 +45,6 @@ def _block(shape: NeoXShape, weights: Weights, group: Group, prefix: str) -> Blo
     down, other = linear_of(weights, f"{prefix}.mlp.dense_4h_to_h")
     if shape.parallel:
         both = other if bias is None or other is None else bias + other
-        return Parallel(norm, qkv, second, inner, Output(torch.cat([mixed, down], 1), group, both))
+        return Parallel(norm, qkv, second, inner, Output(beside([mixed, down]), group, both))
     attention = Attention(qkv, Output(mixed, group, bias))
     return PreNorm(norm, attention, second, FeedForward(inner, Output(down, group, other)))

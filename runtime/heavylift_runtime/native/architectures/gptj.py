@@ -5,8 +5,6 @@ Not its table of weights (families/gptj.py).
 
 from __future__ import annotations
 
-import torch
-
 from heavylift_runtime.families.decoder import Shape
 from heavylift_runtime.families.gpt2 import FINAL, LAYER
 from heavylift_runtime.families.gptj import GPTJ, HEAD_BIAS
@@ -17,6 +15,7 @@ from heavylift_runtime.native.architectures.parts import fused, linear_of, norm_
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.quantize.forms import beside
 from heavylift_runtime.native.vocabulary import Vocabulary
 
 
@@ -25,7 +24,7 @@ def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
     table = weights.take(GPTJ.embedding)
     blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
     norm = norm_of(weights, FINAL, shape.epsilon)
-    head = None if shape.tied else weights.take(GPTJ.head)
+    head = None if shape.tied else weights.matrix(GPTJ.head)
     vocabulary = Vocabulary(group, shape.vocabulary, table, head, weights.take(HEAD_BIAS))
     heads = Heads.of(shape, group, table.dtype)
     return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
@@ -35,6 +34,6 @@ def _block(shape: Shape, weights: Weights, group: Group, prefix: str) -> Paralle
     norm = norm_of(weights, f"{prefix}.ln_1", shape.epsilon)
     qkv = fused([linear_of(weights, f"{prefix}.attn.{name}_proj", bias=False) for name in "qkv"])
     inner = Inner(Linear(*linear_of(weights, f"{prefix}.mlp.fc_in")), shape.activation)
-    mixed = weights.take(f"{prefix}.attn.out_proj.weight")
+    mixed = weights.matrix(f"{prefix}.attn.out_proj.weight")
     down, bias = linear_of(weights, f"{prefix}.mlp.fc_out")
-    return Parallel(norm, qkv, None, inner, Output(torch.cat([mixed, down], 1), group, bias))
+    return Parallel(norm, qkv, None, inner, Output(beside([mixed, down]), group, bias))

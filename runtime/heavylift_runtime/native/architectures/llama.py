@@ -50,7 +50,7 @@ def assemble(
 ) -> Decoder:
     """The blocks between embedding and head (also Mixtral's)."""
     norm = RMSNorm(weights.take(f"{FINAL}.weight"), shape.epsilon)
-    head = None if shape.tied else weights.take(Llama.head)
+    head = None if shape.tied else weights.matrix(Llama.head)
     vocabulary = Vocabulary(group, shape.vocabulary, table, head)
     return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
 

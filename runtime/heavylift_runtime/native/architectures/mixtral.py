@@ -17,6 +17,7 @@ from heavylift_runtime.native.architectures.llama import assemble, attention_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.quantize.forms import stacked
 
 
 class Experts:
@@ -41,8 +42,8 @@ class Experts:
 
 
 def _expert(shape: MixtralShape, weights: Weights, name: str) -> tuple[Inner, Linear]:
-    gate_and_up = torch.cat([weights.take(f"{name}.w1.weight"), weights.take(f"{name}.w3.weight")])
-    return Inner(Linear(gate_and_up), shape.activation, gated=True), Linear(weights.take(f"{name}.w2.weight"))
+    gate_and_up = stacked([weights.matrix(f"{name}.w1.weight"), weights.matrix(f"{name}.w3.weight")])
+    return Inner(Linear(gate_and_up), shape.activation, gated=True), Linear(weights.matrix(f"{name}.w2.weight"))
 
 
 def build(shape: MixtralShape, weights: Weights, group: Group) -> Decoder:

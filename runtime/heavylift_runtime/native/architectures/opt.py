@@ -35,7 +35,7 @@ def build(shape: OPTShape, weights: Weights, group: Group) -> Decoder:
     blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
     norm = norm_of(weights, FINAL, shape.epsilon) if shape.final_norm else None
     out = Linear(weights.take(PROJECT_OUT)) if narrow else None
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.take(OPT.head))
+    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(OPT.head))
 
     def enter(embedded: Tensor, positions: Tensor) -> Tensor:
         return (embedded if into is None else into(embedded)) + F.embedding(positions + OFFSET, places)

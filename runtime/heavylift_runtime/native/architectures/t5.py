@@ -28,6 +28,7 @@ from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
+from heavylift_runtime.native.quantize.forms import stacked
 from heavylift_runtime.native.vocabulary import Vocabulary
 
 
@@ -37,8 +38,8 @@ class SelfAttention:
     def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group, *, first: bool) -> None:
         self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
         attention = f"{prefix}.SelfAttention"
-        self.qkv = Linear(torch.cat([weights.take(f"{attention}.{name}.weight") for name in "qkv"]))
-        self.output = Output(weights.take(f"{attention}.o.weight"), group)
+        self.qkv = Linear(stacked([weights.matrix(f"{attention}.{name}.weight") for name in "qkv"]))
+        self.output = Output(weights.matrix(f"{attention}.o.weight"), group)
         # (buckets, H)
         self.bias = weights.take(f"{attention}.relative_attention_bias.weight") if first else None
 
@@ -49,9 +50,9 @@ class CrossAttention:
     def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
         self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
         attention = f"{prefix}.EncDecAttention"
-        self.query = Linear(weights.take(f"{attention}.q.weight"))
-        self.pair = Linear(torch.cat([weights.take(f"{attention}.{name}.weight") for name in "kv"]))
-        self.output = Output(weights.take(f"{attention}.o.weight"), group)
+        self.query = Linear(weights.matrix(f"{attention}.q.weight"))
+        self.pair = Linear(stacked([weights.matrix(f"{attention}.{name}.weight") for name in "kv"]))
+        self.output = Output(weights.matrix(f"{attention}.o.weight"), group)
 
 
 class FeedForward:
@@ -60,10 +61,10 @@ class FeedForward:
     def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
         self._norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
         names = ("wi_0", "wi_1") if shape.gated else ("wi",)
-        parts = [weights.take(f"{prefix}.DenseReluDense.{name}.weight") for name in names]
-        self._width = len(parts[0])
-        self._input = Linear(torch.cat(parts) if shape.gated else parts[0])
-        self._output = Output(weights.take(f"{prefix}.DenseReluDense.wo.weight"), group)
+        parts = [weights.matrix(f"{prefix}.DenseReluDense.{name}.weight") for name in names]
+        self._width = parts[0].shape[0]
+        self._input = Linear(stacked(parts) if shape.gated else parts[0])
+        self._output = Output(weights.matrix(f"{prefix}.DenseReluDense.wo.weight"), group)
         self._activation, self._gated = ACTIVATIONS[shape.activation], shape.gated
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class T5Model:
         self.decoder_norm = RMSNorm(weights.take("decoder.final_layer_norm.weight"), shape.epsilon)
         self.encoder_bias = _position_bias(self.encoder[0][0].bias, shape, bidirectional=True)
         self.decoder_bias = _position_bias(self.decoder[0][0].bias, shape, bidirectional=False)
-        head = weights.take(HEAD) if weights.has(HEAD) else None
+        head = weights.matrix(HEAD) if weights.has(HEAD) else None
         self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
 
     def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Source]:

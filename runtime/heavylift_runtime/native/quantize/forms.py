@@ -1,0 +1,118 @@
+"""What a Linear's weight may be in memory: numbers as they are, or whole numbers with scales.
+
+Not the rounding (rounding.py) and not the products (products.py). A form's fields have a matrix's outputs as their
+dimension 0, so that outputs are put together, parted and reordered as they are for a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Int8:
+    """weight = levels * scale, a scale for each output."""
+
+    levels: Tensor
+    """(out, in) int8"""
+    scale: Tensor
+    """(out,) fp32"""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.levels.shape
+
+    def dense(self) -> Tensor:
+        """(out, in) fp32"""
+        return self.levels * self.scale.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Int4:
+    """weight = levels * scale + base, with a scale and a base for each group of neighbouring inputs of each output."""
+
+    levels: Tensor
+    """(out, in / 2) uint8: two levels of 0..15 in each, the first in the lower half"""
+    scale: Tensor
+    """(out, groups) fp32"""
+    base: Tensor
+    """(out, groups) fp32"""
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.levels), 2 * self.levels.shape[1]))
+
+    @property
+    def group(self) -> int:
+        """Inputs of a group."""
+        return self.shape[1] // self.scale.shape[1]
+
+    def dense(self) -> Tensor:
+        """(out, in) fp32"""
+        grouped = unpacked(self.levels).view(*self.scale.shape, self.group)
+        return torch.addcmul(self.base.unsqueeze(2), grouped, self.scale.unsqueeze(2)).flatten(1)
+
+
+Form = Int8 | Int4
+Matrix = Tensor | Form
+"""A Linear's weight, (out, in)."""
+
+
+def packed(levels: Tensor) -> Tensor:
+    """Levels of 0..15, (out, in), two in a byte: (out, in / 2) uint8."""
+    low, high = levels.to(torch.uint8).view(len(levels), -1, 2).unbind(2)
+    return low | high << 4
+
+
+def unpacked(levels: Tensor) -> Tensor:
+    """The inverse of `packed`."""
+    return torch.stack([levels & 15, levels >> 4], 2).flatten(1)
+
+
+def each(matrix: Matrix, change: Callable[[Tensor], Tensor]) -> Matrix:
+    """The matrix with its outputs changed: `change` sees tensors with the outputs as dimension 0."""
+    if isinstance(matrix, Tensor):
+        return change(matrix)
+    return type(matrix)(*(change(getattr(matrix, field.name)) for field in fields(matrix)))
+
+
+def stacked(parts: Sequence[Matrix]) -> Matrix:
+    """Matrices of the same inputs as one: their outputs one after another."""
+    first = parts[0]
+    if isinstance(first, Tensor) or not _alike(parts):
+        return torch.cat(_dense(parts))
+    return type(first)(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(first)))
+
+
+def beside(parts: Sequence[Matrix]) -> Matrix:
+    """Matrices of the same outputs as one: their inputs one after another.
+
+    Of Int8, an output's larger scale holds for both: what had the smaller one is rounded a second time.
+    """
+    first = parts[0]
+    if isinstance(first, Tensor) or not _alike(parts):
+        return torch.cat(_dense(parts), 1)
+    if isinstance(first, Int4):
+        return Int4(*(torch.cat([getattr(part, field.name) for part in parts], 1) for field in fields(first)))
+    scale = torch.stack([part.scale for part in parts if isinstance(part, Int8)]).amax(0)
+    levels = [_rescaled(part, scale) for part in parts if isinstance(part, Int8)]
+    return Int8(torch.cat(levels, 1), scale)
+
+
+def _rescaled(part: Int8, scale: Tensor) -> Tensor:
+    """The levels under a scale that is at least the part's own."""
+    return (part.levels * (part.scale / scale).unsqueeze(1)).round_().to(torch.int8)
+
+
+def _alike(parts: Sequence[Matrix]) -> bool:
+    """All of one form; then of one group, too, where the inputs are the same."""
+    groups = {part.group for part in parts if isinstance(part, Int4)}
+    return len({type(part) for part in parts}) == 1 and len(groups) <= 1
+
+
+def _dense(parts: Sequence[Matrix]) -> list[Tensor]:
+    return [part if isinstance(part, Tensor) else part.dense() for part in parts]

@@ -1,0 +1,70 @@
+"""Numbers rounded to few levels: 8 bits with a scale for each output, 4 bits with a scale and a base for each group.
+
+Not a calibration: it sees weights only, no activations (published AWQ and GPTQ checkpoints come with theirs done).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.native.quantize.forms import Int4, Int8, packed
+
+SPAN = 8 * 1024 * 1024
+"""Numbers that are rounded at once; what they take besides their levels is no more than a few times as many bytes."""
+SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8)
+"""A group's range is cut by each of these, and the one whose squares of errors sum to the least is taken."""
+
+
+def int8_of(weight: Tensor) -> Int8:
+    """(out, in) in any type and layout; an output's largest number becomes 127."""
+    levels = torch.empty(weight.shape, dtype=torch.int8)
+    scale = torch.empty(len(weight))
+    for rows in _spans(weight):
+        part = weight[rows].float()
+        top = part.abs().amax(1).div_(127)
+        scale[rows] = top
+        levels[rows] = (part / top.masked_fill(top == 0, 1).unsqueeze(1)).round_().to(torch.int8)
+    return Int8(levels, scale)
+
+
+def int4_of(weight: Tensor, group: int) -> Int4:
+    """(out, in), of which `group` divides the inputs; scale and base are numbers that bf16 has, as the kernel wants."""
+    out, inputs = weight.shape
+    levels = torch.empty(out, inputs // 2, dtype=torch.uint8)
+    scale, base = (torch.empty(out, inputs // group) for _ in range(2))
+    for rows in _spans(weight):
+        found, scale[rows], base[rows] = _four(weight[rows].float().reshape(-1, inputs // group, group))
+        levels[rows] = packed(found.flatten(1))
+    return Int4(levels, scale, base)
+
+
+def _four(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(R, groups, group) fp32 → levels of the same shape, scale and base (R, groups)."""
+    low, high = part.amin(2), part.amax(2)
+    middle, half = (low + high) / 2, (high - low) / 2
+    best: tuple[Tensor, Tensor, Tensor] | None = None
+    least = torch.full_like(low, torch.inf)
+    for share in SHRUNK:
+        scale = (half * (2 * share / 15)).bfloat16().float()
+        base = (middle - half * share).bfloat16().float()
+        levels = ((part - base.unsqueeze(2)) / scale.masked_fill(scale == 0, 1).unsqueeze(2)).round_().clamp_(0, 15)
+        error = torch.addcmul(base.unsqueeze(2), levels, scale.unsqueeze(2)).sub_(part).square_().sum(2)
+        better = error < least
+        least = torch.where(better, error, least)
+        if best is None:
+            best = levels, scale, base
+        else:
+            best = (
+                torch.where(better.unsqueeze(2), levels, best[0]),
+                torch.where(better, scale, best[1]),
+                torch.where(better, base, best[2]),
+            )
+    assert best is not None
+    return best
+
+
+def _spans(weight: Tensor) -> list[slice]:
+    """Outputs that are rounded together."""
+    count = max(1, SPAN // 8 // weight.shape[1])
+    return [slice(first, first + count) for first in range(0, len(weight), count)]
