@@ -14,7 +14,7 @@ from heavylift.benchmark.spec import Benchmark
 from heavylift.errors import InputError
 from heavylift.plan import facts, times
 from heavylift.plan.digest import File, digest
-from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
+from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Partitioned, Weights
 from heavylift.plan.memory import GIB
 from heavylift.plan.plan import Plan
 from heavylift.plan.show import show
@@ -127,8 +127,29 @@ def test_a_model_with_few_positions_is_planned_for_prompts_that_it_can_read() ->
 
 
 def test_more_new_tokens_than_positions_are_refused() -> None:
-    with pytest.raises(InputError, match="max_new_tokens is 96, and the model has 96 positions .* to at most 95"):
+    with pytest.raises(InputError, match=r"max_new_tokens is 96, and the model has 96 positions .* to at most 95"):
         Plan.fit(spec_of(options={"max_new_tokens": 96}), lock_of(GPT2))
+
+
+def test_a_partitioned_checkpoint_decides_degree_and_dtype() -> None:
+    lock = lock_of(SMALL, partition=Partitioned(4, "bf16"))
+
+    plan = Plan.fit(spec_of(), lock)
+
+    assert (plan.tensor_parallel_degree, plan.dtype) == (4, "bf16")
+    assert why(plan, "tensor_parallel_degree") == "the checkpoint was partitioned for it"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"tensor_parallel_degree": 2}, "partitioned for tensor_parallel_degree 4, the model file asks for 2"),
+        ({"dtype": "fp32"}, "partitioned in bf16, the model file asks for fp32"),
+    ],
+)
+def test_another_degree_or_dtype_than_the_partitions_is_refused(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Plan.fit(spec_of(**asked), lock_of(SMALL, partition=Partitioned(4, "bf16")))
 
 
 def test_half_the_bytes_are_needed_in_bf16() -> None:

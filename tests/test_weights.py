@@ -16,9 +16,12 @@ from moto import mock_aws
 
 from heavylift.errors import HeavyliftError, InputError
 from heavylift.plan.digest import File, digest
+from heavylift.plan.lock import Partitioned
 from heavylift.spec import ModelSpec
 from heavylift.weights import inspect
 from heavylift.weights.store import Folder, belonging
+from heavylift_runtime.native.partition import partition
+from heavylift_runtime.native.sources import Folder as Source
 
 FP16 = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
 
@@ -255,3 +258,27 @@ def test_an_index_whose_shards_are_no_names_is_refused(tmp_path: Path) -> None:
     found = faults(tmp_path, model__safetensors__index__json=index)
 
     assert found == ["m/model.safetensors.index.json is not an index: it has no 'weight_map' of names"]
+
+
+def test_a_partitioned_folder_is_locked_with_its_degree_and_dtype(tiny_t5: Path, tmp_path: Path) -> None:
+    partition(Source(tiny_t5), tmp_path / "m", 2, "bf16")
+
+    locked = inspect(spec_of({"path": "m"}), tmp_path).model
+
+    assert locked.partition == Partitioned(2, "bf16")
+    assert (locked.dtype, locked.parameters, locked.tensor_bytes) == ("bf16", None, None)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "fault"),
+    [
+        (b"{", "partition.json cannot be read"),
+        (b"[]", "partition.json cannot be read"),
+        (b'{"format": "other/1"}', "has the format 'other/1', not 'heavylift.partition/1'; partition the model again"),
+        (b'{"format": "heavylift.partition/1", "tensor_parallel_degree": true, "dtype": "fp32"}', "is damaged"),
+    ],
+)
+def test_a_partitions_manifest_that_is_none_is_named(manifest: bytes, fault: str, tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, partition__json=manifest)
+
+    assert fault in found

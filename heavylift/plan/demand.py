@@ -100,7 +100,14 @@ def _prompt_tokens(lock: Lock, tokens: int, faults: list[str]) -> int:
 
 def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, prompt: int, tokens: int) -> dict[int, Need]:
     """What one rank holds, for each degree that divides the model. Raises InputError when the given one does not."""
-    given = spec.tensor_parallel_degree
+    given, partition = spec.tensor_parallel_degree, lock.model.partition
+    if partition is not None:
+        if given not in ("auto", partition.tensor_parallel_degree):
+            raise InputError(
+                f"{lock.model.source} was partitioned for tensor_parallel_degree {partition.tensor_parallel_degree}, "
+                f"the model file asks for {given}; partition it for {given}, or leave the degree to the plan"
+            )
+        given = partition.tensor_parallel_degree
     degrees = DEGREES if given == "auto" else (given,)
     if family is None:
         return {degree: _script_need(lock, dtype, degree) for degree in degrees}
@@ -170,6 +177,14 @@ def _engine(spec: ModelSpec, lock: Lock, hardware: tuple[Hardware, ...]) -> tupl
 
 
 def _dtype(spec: ModelSpec, lock: Lock) -> tuple[str, Decision]:
+    partition = lock.model.partition
+    if partition is not None:
+        if spec.dtype not in ("auto", partition.dtype):
+            raise InputError(
+                f"{lock.model.source} was partitioned in {partition.dtype}, the model file asks for {spec.dtype}; "
+                f"partition it in {spec.dtype}, or leave the dtype to the plan"
+            )
+        return partition.dtype, Decision("dtype", partition.dtype, "computed", "the checkpoint was partitioned in it")
     if spec.dtype != "auto":
         return spec.dtype, Decision("dtype", spec.dtype, "given", "the model file")
     if lock.model.dtype in memory.BYTES_PER_ELEMENT:

@@ -154,6 +154,8 @@ def _degree_decision(demand: Demand, choice: Choice, degrees: tuple[int, ...]) -
     value = str(choice.degree)
     if demand.spec.tensor_parallel_degree != "auto":
         return Decision("tensor_parallel_degree", value, "given", "the model file")
+    if demand.lock.model.partition is not None:
+        return Decision("tensor_parallel_degree", value, "computed", "the checkpoint was partitioned for it")
     allowed = ", ".join(map(str, degrees))
     return Decision(
         "tensor_parallel_degree", value, "computed", f"the smallest of {allowed} that fits {choice.fact.type}"

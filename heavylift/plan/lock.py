@@ -42,9 +42,17 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Partitioned:
+    """A checkpoint that was split ahead of time can be loaded at this degree and in these numbers only."""
+
+    tensor_parallel_degree: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class LockedModel:
     """`config` is config.json, whole, or None; `dtype`, `parameters` and `tensor_bytes` are None where neither a header
-    nor an index tells them."""
+    nor an index tells them, as the last two for a partitioned checkpoint, whose ranks share some tensors."""
 
     source: str
     revision: str | None
@@ -53,6 +61,7 @@ class LockedModel:
     dtype: str | None
     parameters: int | None
     tensor_bytes: int | None = None
+    partition: Partitioned | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,8 @@ class Lock:
         document = TypeAdapter(Lock).dump_python(self, mode="json")
         if self.workload is None:
             del document["workload"]
+        if self.model.partition is None:
+            del document["model"]["partition"]
         if self.model.config is not None:
             document["model"]["config"] = json.loads(json.dumps(self.model.config, sort_keys=True))
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

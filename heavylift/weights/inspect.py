@@ -17,6 +17,7 @@ from heavylift.serving.code import read_code
 from heavylift.spec import ModelSpec
 from heavylift.weights.headers import read_headers
 from heavylift.weights.hub import Hub
+from heavylift.weights.partition import read_partition
 from heavylift.weights.store import Folder, Prefix, Store
 
 LARGEST_CONFIG = 1 << 20  # bytes
@@ -46,6 +47,7 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         contents = read_code(spec_dir / spec.code)
         entries = tuple(File.of(path, content) for path, content in contents.items())
         code = Files(digest(entries), entries)
+    partition = read_partition(store, sizes)
     stated = None if config is None else config.get("dtype", config.get("torch_dtype"))
     model = LockedModel(
         source=str(spec.model),
@@ -53,8 +55,9 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         config=config,
         weights=Weights(digest(files), sum(file.size for file in files), files),
         dtype=TORCH_DTYPES.get(str(stated)) if headers.dtype is None else headers.dtype,
-        parameters=headers.parameters,
-        tensor_bytes=headers.tensor_bytes,
+        parameters=headers.parameters if partition is None else None,
+        tensor_bytes=headers.tensor_bytes if partition is None else None,
+        partition=partition,
     )
     return Lock(FORMAT, model, code, workload=_dataset(spec, spec_dir))
 
