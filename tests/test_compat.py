@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from heavylift_runtime.engines.handler import Input, Output, PairList
+from djl_python import Input, Output, PairList
 
 
 def request(body: bytes, **properties: str) -> Input:
@@ -38,7 +38,7 @@ def test_content_under_an_unknown_key_is_a_key_error() -> None:
 
 @pytest.mark.parametrize(
     ("content_type", "data"),
-    [("application/json; charset=utf-8", {"a": 1}), ("text/plain", '{"a": 1}'), ("image/png", b'{"a": 1}')],
+    [("application/json; charset=utf-8", {"a": 1}), ("text/plain", '{"a": 1}'), ("application/x-tea", b'{"a": 1}')],
 )
 def test_get_data_follows_the_content_type(content_type: str, data: object) -> None:
     assert request(b'{"a": 1}', Content_Type=content_type).get_data() == data

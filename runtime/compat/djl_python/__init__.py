@@ -1,5 +1,11 @@
-"""The import name that LMI's scripts expect: `from djl_python import Input, Output`. Not upstream's package."""
+"""The names that LMI's scripts import: `from djl_python import Input, Output`. Written anew; not upstream's package.
 
-from heavylift_runtime.engines.handler import Input, Output, PairList
+Names, behaviour and defaults are those that deepjavalibrary/djl-serving documents and tests (v0.23 to v0.36). Only
+streaming_utils.py needs the runtime: a user's own tests run with just this folder on PYTHONPATH (test_model.py).
+"""
+
+from djl_python.inputs import Input
+from djl_python.outputs import Output
+from djl_python.pair_list import PairList
 
 __all__ = ["Input", "Output", "PairList"]

@@ -1,218 +1,207 @@
-"""What a user's `handle(inputs)` gets and gives: Input and Output, by LMI's names. Not the engine: script.py.
+"""A user's `handle(inputs)` and what goes in and out of it: LMI's handler contract. Not the process: script.py.
 
-The names, their behaviour and their defaults are those of djl_python in deepjavalibrary/djl-serving v0.23, written
-anew; of its many encodings, this version has bytes, text and JSON.
+The first call has no content: scripts load their model then. Source: deepjavalibrary/djl-serving, djl_python_engine
+and PyPredictor (v0.23 to v0.36). It imports djl_python, so script.py puts that on the path first.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+import contextlib
+import inspect
+import re
+import threading
+import traceback
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-_log = logging.getLogger("heavylift_runtime.script")
+from djl_python.inputs import Input
+from djl_python.outputs import Frame, Output
+from heavylift_runtime.engines.content import Call, contents_of, properties_of
+from heavylift_runtime.errors import LoadError
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_LONGEST = 2000  # characters of an exception's text
+_UNSENT = ("content-length", "transfer-encoding", "connection")  # the server's own
+_OUT_OF_MEMORY = ("No available memory for the cache blocks", "CUDA error: out of memory")
 
 
-class PairList:
-    """Ordered pairs of a key, which may be None, and a value."""
+class HandlerFault(Exception):
+    """The handler failed its client: 424, or 507 where memory ran out. The process goes on."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    @classmethod
+    def of(cls, error: Exception, what: str = "the script failed") -> HandlerFault:
+        """What a script's exception tells its client."""
+        if isinstance(error, cls):
+            return error
+        text = str(error)
+        memory = type(error).__name__ in ("OutOfMemoryError", "MemoryError")
+        return cls(507 if memory or any(each in text for each in _OUT_OF_MEMORY) else 424, f"{what}: {words(error)}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one client gets: a body, or chunks as they come. A chunk that fails raises HandlerFault."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes = b""
+    chunks: Iterator[bytes] | None = None
+
+
+class Handler:
+    """A script's function with the properties of its model, called for one request or for a batch of them."""
+
+    def __init__(self, handle: Callable[[Input], Any], properties: Mapping[str, Any]) -> None:
+        self._handle, self._properties, self._loop = handle, dict(properties), _Loop()
+
+    def warm_up(self) -> None:
+        """The call without content; raises LoadError where the script fails it."""
+        try:
+            output = self._call(Input(self._properties))
+        except Exception as error:
+            traceback.print_exc()
+            raise LoadError(f"the script failed its empty first call: {words(error)}") from error
+        if isinstance(output, Output) and output.code >= 300:
+            texts = b" ".join(output.content.get_values()).decode("utf-8", "replace")
+            raise LoadError(f"the script answered its empty first call with code {output.code}: {texts}")
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """One answer for each call, in order; raises HandlerFault, which is then the answer of all of them."""
+        try:
+            output = _output(self._call(self._input(calls)))
+            if output.stream_content is not None and len(calls) > 1:
+                raise ValueError("a batch of requests cannot be answered by one stream: set batch_size=1")
+            answers = self._answers(output, len(calls))
+        except Exception as error:  # whatever a script raises is its client's answer, and no reason to stop
+            if not isinstance(error, HandlerFault):
+                traceback.print_exc()
+            raise HandlerFault.of(error) from error
+        if output.stream_content is None:
+            output.execute_finalize()
+        return answers
+
+    def _call(self, inputs: Input) -> Any:
+        given = self._handle(inputs)
+        return self._loop.run(given) if inspect.isawaitable(given) else given
+
+    def _input(self, calls: Sequence[Call]) -> Input:
+        if len(calls) == 1:
+            inputs = Input(properties_of(calls[0]) | self._properties)
+            for key, value in contents_of(calls[0]):
+                inputs.content.add(key, value)
+            return inputs
+        # as in LMI: the first request's headers stand for all, and each one's own are under its prefix
+        inputs = Input(properties_of(calls[0]) | self._properties | {"batch_size": str(len(calls))})
+        for number, call in enumerate(calls):
+            inputs.properties |= {f"batch_{number}.{key}": value for key, value in properties_of(call).items()}
+            for key, value in contents_of(call):
+                inputs.content.add(f"batch_{number}.{key}", value)
+        return inputs
+
+    def _answers(self, output: Output, count: int) -> list[Answer]:
+        code, headers = _code(output), _headers(output)
+        if output.stream_content is not None:
+            return [Answer(code, headers, chunks=self._chunks(output, output.stream_content))]
+        if count == 1 or code >= 300:
+            return [Answer(code, headers, b"".join(output.content.get_values()))] * count
+        bodies: dict[str, bytes] = {}
+        for key, value in output.content:
+            prefix, _, _ = (key or "").partition(".")
+            bodies[prefix] = value
+        wanted = [f"batch_{number}" for number in range(count)]
+        if sorted(bodies) != sorted(wanted) or len(output.content) != count:
+            keys = ", ".join(str(key) for key in output.content.get_keys()[: 2 * count])
+            raise ValueError(
+                f"Batch output size mismatch: a batch of {count} needs one content for each request, "
+                f"added with batch_index= or the request's own key: got {len(output.content)} ({keys})"
+            )
+        return [Answer(code, headers, bodies[prefix]) for prefix in wanted]
+
+    def _chunks(self, output: Output, stream: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
+        items = self._loop.each(stream) if isinstance(stream, AsyncIterable) else stream
+        try:
+            for item in items:
+                if not isinstance(item, Frame):
+                    yield output.chunk(item)
+                    continue
+                if item.failure is not None:
+                    raise HandlerFault(*item.failure)
+                yield bytes(item)
+                if item.last:
+                    return
+        except Exception as error:
+            if not isinstance(error, HandlerFault):
+                traceback.print_exc()
+            raise HandlerFault.of(error, "the script failed in the middle of its stream") from error
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            output.execute_finalize()
+
+
+class _Loop:
+    """The event loop of asynchronous handlers, in a thread that begins with the first of them and never ends."""
 
     def __init__(self) -> None:
-        self.pairs: list[tuple[str | None, Any]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, key: str | None = None, value: Any = None) -> None:
-        """Append a pair."""
-        self.pairs.append((key, value))
+    def run(self, awaitable: Any) -> Any:
+        """What it returns."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="script", daemon=True).start()
 
-    def size(self) -> int:
-        """How many pairs."""
-        return len(self.pairs)
+        async def wait() -> Any:
+            return await awaitable
 
-    def is_empty(self) -> bool:
-        """No pairs."""
-        return not self.pairs
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
 
-    def get(self, key: str) -> Any:
-        """The value of the first pair with this key, or None."""
-        return next((value for each, value in self.pairs if each == key), None)
-
-    def key_at(self, index: int) -> str | None:
-        """The key of a pair."""
-        return self.pairs[index][0]
-
-    def value_at(self, index: int) -> Any:
-        """The value of a pair."""
-        return self.pairs[index][1]
-
-    def get_keys(self) -> list[str | None]:
-        """All keys."""
-        return [key for key, _ in self.pairs]
-
-    def get_values(self) -> list[Any]:
-        """All values."""
-        return [value for _, value in self.pairs]
-
-    def __iter__(self) -> Iterator[tuple[str | None, Any]]:
-        return iter(self.pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+    def each(self, stream: AsyncIterable[Any]) -> Iterator[Any]:
+        """The items of an asynchronous generator."""
+        iterator = aiter(stream)
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                yield self.run(anext(iterator))
 
 
-class Input:
-    """A request: its properties (options and headers) and its content. The warm-up call has no content."""
-
-    def __init__(self, properties: Mapping[str, Any] | None = None) -> None:
-        self.properties: dict[str, Any] = dict(properties) if properties is not None else {}
-        self.content = PairList()
-
-    @property
-    def function_name(self) -> str | None:
-        """The function that is called."""
-        name: str | None = self.get_property("handler")
-        return name
-
-    def is_empty(self) -> bool:
-        """It is the warm-up call."""
-        return self.content.is_empty()
-
-    def is_batch(self) -> bool:
-        """Several requests in one: never, in this version."""
-        return self.get_batch_size() > 1
-
-    def get_batch_size(self) -> int:
-        """Requests in one; 1."""
-        return int(self.properties.get("batch_size", 1))
-
-    def get_batches(self) -> list[Input]:
-        """The requests in it: itself."""
-        return [self]
-
-    def get_function_name(self) -> str | None:
-        """The function that is called."""
-        return self.function_name
-
-    def get_properties(self) -> dict[str, Any]:
-        """Options without `option.`, headers as the client sent them."""
-        return self.properties
-
-    def get_property(self, key: str) -> Any:
-        """A property whatever its capitals, or None."""
-        if key in self.properties:
-            return self.properties[key]
-        return next((value for each, value in self.properties.items() if each.lower() == key.lower()), None)
-
-    def contains_key(self, key: str) -> bool:
-        """There is content under this key."""
-        return key in self.content.get_keys()
-
-    def get_content(self) -> PairList:
-        """The content; a request's body has the key `data`."""
-        return self.content
-
-    def get_as_bytes(self, key: str | None = None) -> Any:
-        """The body, or the content under a key (KeyError where there is none); None in the warm-up call."""
-        if self.content.is_empty():
-            return None
-        if key is None:
-            data = self.content.get("data")
-            return self.content.value_at(0) if data is None else data
-        if not self.contains_key(key):
-            raise KeyError(f"no content has the key {key!r}: there are {self.content.get_keys()}")
-        return self.content.get(key)
-
-    def get_as_string(self, key: str | None = None) -> str | None:
-        """The same as UTF-8 text."""
-        data = self.get_as_bytes(key)
-        return None if data is None else bytes(data).decode("utf-8")
-
-    def get_as_json(self, key: str | None = None) -> Any:
-        """The same as JSON."""
-        text = self.get_as_string(key)
-        return None if text is None else json.loads(text)
-
-    def get_data(self, key: str | None = None) -> Any:
-        """By its content type: JSON, text, or bytes."""
-        kind = str(self.get_property("content-type") or "").lower()
-        if kind.startswith("application/json"):
-            return self.get_as_json(key)
-        return self.get_as_string(key) if kind.startswith("text/") else self.get_as_bytes(key)
+def words(error: Exception) -> str:
+    """An exception in one sentence of bounded length."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-class Output:
-    """A reply: code, properties (headers) and content. Every setter returns the output itself."""
-
-    def __init__(self, code: int = 200, message: str = "OK") -> None:
-        self.code = code
-        self.message = message
-        self.properties: dict[str, str] = {}
-        self.content = PairList()
-        self._finalizer: Callable[[], object] | None = None
-
-    def set_code(self, code: int) -> Output:
-        """The HTTP status."""
-        self.code = code
-        return self
-
-    def set_message(self, message: str) -> Output:
-        """A word beside the code."""
-        self.message = message
-        return self
-
-    def add_property(self, key: str, value: str) -> Output:
-        """A header, as `content-type`."""
-        self.properties[key] = value
-        return self
-
-    def get_properties(self) -> dict[str, str]:
-        """The headers."""
-        return self.properties
-
-    def get_property(self, key: str) -> str | None:
-        """A header whatever its capitals, or None."""
-        return next((value for each, value in self.properties.items() if each.lower() == key.lower()), None)
-
-    def add(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Output:
-        """Text as UTF-8, bytes as they are, anything else as JSON."""
-        if isinstance(value, bytes | bytearray):
-            data = bytes(value)
-        else:
-            data = value.encode("utf-8") if isinstance(value, str) else _json(value)
-        self.content.add(key if batch_index is None else f"batch_{batch_index}.{key or ''}", data)
-        return self
-
-    def add_as_json(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Output:
-        """As JSON, texts too."""
-        return self.add(_json(value), key, batch_index)
-
-    def error(self, error: str, code: int = 424, message: str = "invoke handler failure") -> Output:
-        """Make it a failure."""
-        self.code, self.message, self.content = code, message, PairList()
-        self.properties["content-type"] = "application/json"
-        return self.add({"error": error, "code": code, "message": message})
-
-    def finalize(self, function: Callable[..., object], *arguments: Any) -> Output:
-        """Call a function once the reply has been sent."""
-        self._finalizer = lambda: function(*arguments)
-        return self
-
-    def execute_finalize(self) -> None:
-        """Call it; what it raises is only logged."""
-        if self._finalizer is None:
-            return
-        try:
-            self._finalizer()
-        except Exception:
-            _log.exception("the function given to Output.finalize failed")
+def _output(given: Any) -> Output:
+    """What a handler may return: an Output, None, JSON, text or bytes."""
+    if isinstance(given, Output):
+        return given
+    if given is None:
+        return Output(204, "No content")
+    if isinstance(given, dict | list):
+        return Output().add_property("content-type", "application/json").add_as_json(given)
+    if isinstance(given, str):
+        return Output().add_property("content-type", "text/plain; charset=utf-8").add(given)
+    if isinstance(given, bytes | bytearray):
+        return Output().add_property("content-type", "application/octet-stream").add(given)
+    raise TypeError(f"handle() must return an Output, a dict, a list, a str, bytes or None: got {type(given).__name__}")
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain).encode("utf-8")
+def _code(output: Output) -> int:
+    if type(output.code) is not int or not 200 <= output.code <= 599:
+        raise ValueError(f"an Output's code must be from 200 to 599: got {output.code!r}")
+    return output.code
 
 
-def _plain(value: Any) -> Any:
-    """numpy's and torch's scalars and arrays have `tolist`; dates have `isoformat`."""
-    for name in ("tolist", "isoformat"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def _headers(output: Output) -> dict[str, str]:
+    headers = {str(name): str(value) for name, value in output.properties.items() if name.lower() not in _UNSENT}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"a property of an Output is no HTTP header: {name!r}: {value!r}")
+    return headers

@@ -1,66 +1,82 @@
-"""The bring-your-own engine: a user's model.py with `handle(inputs)`, LMI's handler contract. Not a text generator.
+"""The bring-your-own engine: a user's model.py in a process of its own, or in one a rank. Not the contract: handler.py.
 
-It answers raw requests, because the script decides what a request is. The first call has no content: scripts load their
-model then. Source: deepjavalibrary/djl-serving v0.23, djl_python_engine and its PyPredictor.
+With ranks (`engine=MPI`, `option.mpi_mode=true`) every one runs the script: rank 0 hands each call on before it
+answers itself, and only its answer is sent, as under mpirun in LMI. A follower ends where rank 0 does.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from heavylift_runtime.engines.content import Call
 from heavylift_runtime.engines.download import fetch
-from heavylift_runtime.engines.handler import Input, Output
 from heavylift_runtime.engines.requirements import satisfy
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Message
 
+if TYPE_CHECKING:
+    from heavylift_runtime.engines.handler import Handler
+
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-_LONGEST = 2000  # characters of an exception's text
-_UNSENT = ("content-length", "transfer-encoding", "connection")  # the server's own
 
 
 class Script:
-    """A loaded script; `answer` maps a `call` message to an `answer` or an `error`."""
+    """A loaded script."""
 
-    def __init__(self, handle: Callable[[Input], Any], properties: dict[str, Any]) -> None:
-        self._handle = handle
-        self._properties = properties
+    batches = True
+    """It takes several calls in one message."""
 
-    def warm_up(self) -> None:
-        """The call without content; raises LoadError where the script fails it."""
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def answer(self, message: Message) -> Any:
+        """What a `call` message gets: `answer`; or `begin`, chunks and `end`; or `error` (calls.py)."""
+        return self._answer(message) if "calls" in message.header else self._one(message)
+
+    def _one(self, message: Message) -> Message:
+        """The worker of one call at a time."""
+        call = {"properties": message.header["properties"], "size": len(message.body)}
+        first, *more = self._answer(Message({"type": "call", "calls": [call]}, message.body))
+        if first.type == "error":
+            return first
+        head = first.header["answers"][0] if first.type == "answer" else first.header
+        body = first.body + b"".join(each.body for each in more)
+        return Message({"type": "answer", "code": head["code"], "headers": head["headers"]}, body)
+
+    def _answer(self, message: Message) -> Iterator[Message]:
+        from heavylift_runtime.engines.handler import HandlerFault
+
         try:
-            output = self._handle(Input(self._properties))
-        except Exception as error:
-            traceback.print_exc()
-            raise LoadError(f"the script failed its empty first call: {_words(error)}") from error
-        if isinstance(output, Output) and output.code >= 300:
-            texts = b" ".join(output.content.get_values()).decode("utf-8", "replace")
-            raise LoadError(f"the script answered its empty first call with code {output.code}: {texts}")
-
-    def answer(self, message: Message) -> Message:
-        """One request."""
-        inputs = Input(_attributes(message.header["properties"]) | self._properties)
-        inputs.content.add("data", message.body)
+            answers = self._handler.answer(list(_calls(message)))
+        except HandlerFault as fault:
+            yield Message({"type": "error", "code": fault.code, "error": str(fault)})
+            return
+        first = answers[0]
+        if first.chunks is None:
+            heads = [{"code": each.code, "headers": each.headers, "size": len(each.body)} for each in answers]
+            yield Message({"type": "answer", "answers": heads}, b"".join(each.body for each in answers))
+            return
+        yield Message({"type": "begin", "code": first.code, "headers": first.headers})
         try:
-            output = _output(self._handle(inputs))
-            body = b"".join(output.content.get_values())
-            answer = Message({"type": "answer", "code": _code(output), "headers": _headers(output)}, body)
-        except Exception as error:  # whatever a script raises is its client's answer, and no reason to stop
-            traceback.print_exc()
-            return Message({"type": "error", "code": 424, "error": f"the script failed: {_words(error)}"})
-        output.execute_finalize()
-        return answer
+            for chunk in first.chunks:
+                yield Message({"type": "chunk"}, chunk)
+        except HandlerFault as fault:
+            yield Message({"type": "end", "error": str(fault), "code": fault.code})
+        else:
+            yield Message({"type": "end"})
+
+
+def _calls(message: Message) -> Iterator[Call]:
+    at = 0
+    for each in message.header["calls"]:
+        yield Call(each["properties"], message.body[at : at + each["size"]])
+        at += each["size"]
 
 
 def load(options: Options, folder: Path, scratch: Path, report: Callable[[str], None]) -> Script:
@@ -77,13 +93,25 @@ def load(options: Options, folder: Path, scratch: Path, report: Callable[[str], 
     report(f"importing {entry.name}")
     sys.path[:0] = [str(path) for path in (folder, packages, COMPAT) if path is not None]
     os.chdir(folder)  # as in LMI: scripts open files beside them
-    handle = getattr(_import(entry), options.handler, None)
-    if not callable(handle):
-        raise LoadError(f"{entry.name} has no function {options.handler!r}: define it, or set option.handler")
+    handler = _handler(entry, options.handler, properties)
     report("the script's empty first call")
-    script = Script(handle, properties)
-    script.warm_up()
-    return script
+    handler.warm_up()
+    return Script(handler)
+
+
+def _handler(entry: Path, name: str, properties: dict[str, Any]) -> Handler:
+    from djl_python.service_loader import load_model_service  # both are on the path only now
+    from heavylift_runtime.engines.handler import Handler, words
+
+    try:
+        service = load_model_service(str(entry.parent), entry.name)
+    except Exception as error:
+        traceback.print_exc()
+        raise LoadError(f"{entry.name} cannot be imported: {words(error)}") from error
+    try:
+        return Handler(service.handler(name), properties)
+    except AttributeError as error:
+        raise LoadError(str(error)) from error
 
 
 def _properties(options: Options, folder: Path) -> dict[str, Any]:
@@ -95,59 +123,3 @@ def _properties(options: Options, folder: Path) -> dict[str, Any]:
         "device_id": "-1",
         "tensor_parallel_degree": options.tensor_parallel_degree,
     }
-
-
-def _attributes(headers: dict[str, str]) -> dict[str, Any]:
-    """The request's headers, and SageMaker's custom attributes `k=v;k2=v2` one by one; options win over both."""
-    pairs = (each.partition("=") for each in headers.get("x-amzn-sagemaker-custom-attributes", "").split(";"))
-    return {name.strip(): value.strip() for name, equals, value in pairs if equals} | headers
-
-
-def _import(entry: Path) -> ModuleType:
-    """The script as a module of its file's name, so that what it pickles can be found again."""
-    if entry.stem in sys.modules or entry.stem in sys.stdlib_module_names or not entry.stem.isidentifier():
-        raise LoadError(f"{entry.name} has the name of another module: rename it, and set option.entryPoint")
-    spec = importlib.util.spec_from_file_location(entry.stem, entry)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[entry.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        traceback.print_exc()
-        raise LoadError(f"{entry.name} cannot be imported: {_words(error)}") from error
-    return module
-
-
-def _output(given: Any) -> Output:
-    """What a handler may return: an Output, None, JSON, text or bytes."""
-    if isinstance(given, Output):
-        return given
-    if given is None:
-        return Output(204, "No content")
-    if isinstance(given, dict | list):
-        return Output().add_property("content-type", "application/json").add_as_json(given)
-    if isinstance(given, str):
-        return Output().add_property("content-type", "text/plain; charset=utf-8").add(given)
-    if isinstance(given, bytes | bytearray):
-        return Output().add_property("content-type", "application/octet-stream").add(given)
-    raise TypeError(f"handle() must return an Output, a dict, a list, a str, bytes or None: got {type(given).__name__}")
-
-
-def _code(output: Output) -> int:
-    if type(output.code) is not int or not 200 <= output.code <= 599:
-        raise ValueError(f"an Output's code must be from 200 to 599: got {output.code!r}")
-    return output.code
-
-
-def _headers(output: Output) -> dict[str, str]:
-    headers = {str(name): str(value) for name, value in output.properties.items() if name.lower() not in _UNSENT}
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"a property of an Output is no HTTP header: {name!r}: {value!r}")
-    return headers
-
-
-def _words(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,34 @@
+"""Decorators that mark a script's functions by their part in answering a request. service_loader.py calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from djl_python.request_io import RequestInput, TextInput
+
+__all__ = ["MARK", "RequestInput", "TextInput", "init_handler", "input_formatter", "marked", "prediction_handler"]
+
+MARK = "_djl_python_part"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def init_handler(function: F) -> F:
+    """It loads the model: called once, with the properties of the empty first call."""
+    return marked(function, "init")
+
+
+def input_formatter(function: F) -> F:
+    """It makes of an Input what the model takes."""
+    return marked(function, "input")
+
+
+def prediction_handler(function: F) -> F:
+    """It makes of what the model takes what the model gives."""
+    return marked(function, "prediction")
+
+
+def marked(function: F, part: str) -> F:
+    """The function, which now says its part."""
+    setattr(function, MARK, part)
+    return function

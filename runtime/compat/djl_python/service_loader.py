@@ -1,0 +1,104 @@
+"""A script's file as a service: its module, and the one function that answers a request. Not the process it runs in.
+
+A script answers in one of three ways: `handle(inputs)`; functions marked by the decorators of input_parser.py and
+output_formatter.py; or SageMaker's `model_fn`, `input_fn`, `predict_fn`, `output_fn` (sagemaker-inference-toolkit).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from djl_python.encode_decode import decode, encode
+from djl_python.input_parser import MARK
+from djl_python.inputs import Input
+from djl_python.outputs import Output
+
+Handler = Callable[[Input], Any]
+_PARAMETERS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2}
+
+
+class ModelService:
+    """A loaded script."""
+
+    def __init__(self, module: ModuleType, model_dir: str) -> None:
+        self.module, self.model_dir = module, model_dir
+
+    def handler(self, name: str) -> Handler:
+        """The function that answers; AttributeError, with a sentence, where the script has none."""
+        handle = getattr(self.module, name, None)
+        if callable(handle):
+            found: Handler = handle
+            return found
+        parts = {getattr(each, MARK): each for each in vars(self.module).values() if hasattr(each, MARK)}
+        if "prediction" in parts:
+            return _decorated(parts)
+        functions = {name: getattr(self.module, name) for name in _PARAMETERS if hasattr(self.module, name)}
+        if "predict_fn" in functions:
+            return _sagemaker(functions, self.model_dir)
+        file = Path(self.module.__file__ or self.module.__name__).name
+        raise AttributeError(f"{file} has no function {name!r}: define it, or set option.handler")
+
+    def invoke_handler(self, function_name: str, inputs: Input) -> Any:
+        """What the function returns."""
+        return self.handler(function_name)(inputs)
+
+
+def load_model_service(model_dir: str, entry_point: str, device_id: int = -1) -> ModelService:
+    """The script of a folder, imported under its file's name, so that what it pickles can be found again."""
+    del device_id  # upstream's third argument; a script reads it from its properties
+    file = Path(model_dir, entry_point if entry_point.endswith(".py") else f"{entry_point}.py")
+    name = file.stem
+    if name in sys.modules or name in sys.stdlib_module_names or not name.isidentifier():
+        raise ImportError(f"{file.name} has the name of another module: rename it, and set option.entryPoint")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return ModelService(module, model_dir)
+
+
+def _decorated(parts: dict[str, Callable[..., Any]]) -> Handler:
+    def handle(inputs: Input) -> Any:
+        if inputs.is_empty():
+            return parts["init"](inputs.get_properties()) if "init" in parts else None
+        given = parts["input"](inputs) if "input" in parts else decode(inputs, inputs.get_property("content-type"))
+        made = parts["prediction"](given)
+        return parts["output"](made) if "output" in parts else made
+
+    return handle
+
+
+def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
+    """SageMaker's functions; each must take as many arguments as the toolkit gives it."""
+    for name, function in functions.items():
+        if (count := len(inspect.signature(function).parameters)) != _PARAMETERS[name]:
+            raise AttributeError(f"{name} must take {_PARAMETERS[name]} arguments: it takes {count}")
+    model: list[Any] = []
+
+    def handle(inputs: Input) -> Any:
+        if inputs.is_empty():
+            model[:] = [functions["model_fn"](model_dir) if "model_fn" in functions else None]
+            return None
+        kind = inputs.get_property("content-type") or "application/json"
+        accept = inputs.get_property("accept") or "application/json"
+        own = "input_fn" in functions
+        given = functions["input_fn"](inputs.get_as_bytes(), kind) if own else decode(inputs, kind)
+        made = functions["predict_fn"](given, *model)
+        if "output_fn" not in functions:
+            return encode(Output(), made, accept)
+        made = functions["output_fn"](made, accept)
+        body, kind = made if isinstance(made, tuple) else (made, accept.partition(",")[0])
+        return Output().add_property("content-type", kind).add(body)
+
+    return handle
