@@ -5,5 +5,6 @@ failure(path, code, sentence, defaults)             what went wrong before `read
 """
 
 from heavylift_runtime.server.schemas.exchange import Answer, Defaults, Exchange, Finished, Misread
+from heavylift_runtime.server.schemas.reading import failure, read
 
-__all__ = ["Answer", "Defaults", "Exchange", "Finished", "Misread"]
+__all__ = ["Answer", "Defaults", "Exchange", "Finished", "Misread", "failure", "read"]

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from heavylift_runtime.engines.engine import Piece, Request, Token
 from heavylift_runtime.server.prompts import Prompts
@@ -30,12 +30,12 @@ class Defaults:
     """The name that OpenAI's replies carry."""
     adapters: frozenset[str] = frozenset()
     """Names that OpenAI's `model` and the other schemas' `adapter_id` may ask for."""
-    lmi_compat: str = "none"
-    """none | 0.23 | latest: whose replies, defaults and errors a request with `inputs` gets (docs/serving.md)."""
+    lmi_compat: Literal["none", "0.23", "latest"] = "none"
+    """Whose replies, defaults and errors a request with `inputs` gets (docs/serving.md)."""
     tgi_compat: bool = False
     """`inputs` at /invocations are answered as TGI does."""
-    output_formatter: str = "jsonlines"
-    """jsonlines | sse: the frames of LMI's streams, where Accept does not say."""
+    output_formatter: Literal["jsonlines", "sse"] = "jsonlines"
+    """The frames of LMI's streams, where Accept does not say."""
     fastertransformer: bool = False
     """Parameters mean what they mean to FasterTransformer, also where no name of its own is among them."""
     prompts: Prompts = field(default_factory=Prompts)

@@ -1,0 +1,69 @@
+"""The JSON object in a request's body. Not its meaning: what its members must be is fields.py's and each schema's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from heavylift_runtime.server.refused import Refused
+
+
+def read_document(body: bytes, example: str) -> dict[str, Any]:
+    """The object; Refused (400) for what is no UTF-8, no JSON (NaN is none), or no object like `example`."""
+    try:
+        document = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise Refused(400, "the body is not JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Refused(400, f"the body must be a JSON object like {example}: got {kind(document)}")
+    return document
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "null"
+    return {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}[
+        type(value)
+    ]
+
+
+def shown(value: object) -> str:
+    """A JSON value in at most 60 characters."""
+    if isinstance(value, list | dict) and value:
+        return kind(value)
+    text = json.dumps(value[:100] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def is_unicode(text: str) -> bool:
+    """No half of a surrogate pair is in it, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def dump(document: object) -> bytes:
+    """JSON on one line, UTF-8; in ASCII where a sentence quotes half of a surrogate pair, which UTF-8 cannot hold.
+
+    Three characters that JSON allows are escaped all the same: Python's splitlines, and so httpx's, take them for the
+    end of a line.
+    """
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return text.translate(_LINE_ENDS).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
