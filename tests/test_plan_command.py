@@ -14,7 +14,9 @@ from botocore.validate import ParamValidator
 
 from heavylift.cli import main
 
-MODELS = Path(__file__).parents[1] / "models"
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"
+MEASURED = ROOT / "benchmarks" / "results" / "calibrate_tiny_t5.json"
 BUCKETS = [
     {"input_tokens": 20, "output_tokens": 16, "share": 0.6},
     {"input_tokens": 100, "output_tokens": 64, "share": 0.4},
@@ -155,6 +157,26 @@ def test_a_trace_is_simulated_on_every_valid_plan(model: Path, capsys: pytest.Ca
 
     code, text, _ = run(capsys, "plan", model, "--simulate", trace_file(model.parent))
     assert code == 0 and "parallel plans, the best first" in text and "next is" in text
+
+
+def test_a_fleet_and_a_simulation_count_with_measurements_and_say_so(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = fleet_file(model.parent, types={"ml.c6i.xlarge": {}})
+    trace = trace_file(model.parent)
+    answers: dict[str, list[Any]] = {"--fleet": [], "--simulate": []}
+
+    for question, file in (("--fleet", fleet), ("--simulate", trace)):
+        for known in ((), ("--measured", MEASURED)):
+            code, text, said = run(capsys, "plan", model, question, file, "--json", *known)
+            assert code == 0, said
+            answers[question].append(json.loads(text))
+
+    assumed, measured = answers["--simulate"]
+    assert "uncalibrated" in assumed["times_from"] and "measured: native local on cpu" in measured["times_from"]
+    assert assumed["plans"][0]["latency_s"] != measured["plans"][0]["latency_s"]
+    assumed, measured = answers["--fleet"]
+    assert assumed["problem"] != measured["problem"]
 
 
 def test_bad_lines_of_a_trace_are_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
