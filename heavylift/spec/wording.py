@@ -95,10 +95,13 @@ def _chosen(schema: Schema, data: Any, root: Schema) -> Schema:
     if (tags := schema.get("discriminator")) and isinstance(data, dict):
         named = tags["mapping"].get(str(data.get(tags["propertyName"])))
         return _resolved({"$ref": named}, root) if named is not None else schema
-    members = [member for member in schema.get("anyOf", []) if member.get("type") != "null"]
+    members = [member for member in schema.get("anyOf") or [] if member.get("type") != "null"]
     mappings = [member for member in members if "properties" in _resolved(member, root)]
     members = mappings if isinstance(data, dict) and len(mappings) == 1 else members
-    return _resolved({**schema, **members[0], "anyOf": None}, root) if len(members) == 1 else schema
+    if len(members) != 1:
+        return schema
+    member = {**schema, **members[0], "anyOf": None}
+    return _chosen(member, data, root) if "discriminator" in member else _resolved(member, root)
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
@@ -112,7 +115,8 @@ def _unknown(path: Path, parent: Schema, root: Schema) -> str:
     sentence = f"unknown key '{key}'"
     if near := difflib.get_close_matches(key.lower().replace("-", "_"), keys, n=1):
         return f"{sentence}; did you mean '{near[0]}'?"
-    if homes := [home for home in _homes(key, root) if home != path]:
+    homes = sorted((home for home in _homes(key, root) if home != path), key=len)
+    if homes and (len(homes) == 1 or len(homes[0]) < len(homes[1])):
         return f"{sentence} here; it belongs to '{dotted(homes[0])}'"
     return f"{sentence}; allowed here: {', '.join(keys)}"
 

@@ -18,7 +18,7 @@ from heavylift.errors import InputError
 from heavylift.plan.fleet.problem import MOST_POOLS, Bucket, Offer, Problem
 from heavylift.spec.document import Document
 from heavylift.spec.fault import Fault
-from heavylift.spec.model import Strictly
+from heavylift.spec.fields import Strictly
 from heavylift.spec.wording import field_faults
 
 FORMAT: Literal["heavylift.fleet/1"] = "heavylift.fleet/1"
