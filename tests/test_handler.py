@@ -1,0 +1,314 @@
+"""LMI's handler contract in one process: batches, streams, asynchronous and decorated handlers, SageMaker's functions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from djl_python import Input, Output
+from djl_python.input_parser import init_handler, input_formatter, prediction_handler
+from djl_python.output_formatter import output_formatter
+from djl_python.service_loader import ModelService
+from djl_python.test_model import TestHandler, create_json_request
+from heavylift_runtime.engines.content import Call, contents_of
+from heavylift_runtime.engines.handler import Handler, HandlerFault
+from heavylift_runtime.engines.script import COMPAT, Script
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.wire import Message
+
+BATCHED = """
+from djl_python import Input, Output
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    outputs = Output()
+    for index, each in enumerate(inputs.get_batches()):
+        outputs.add({"twice": 2 * each.get_as_json()["n"]}, batch_index=index)
+    return outputs
+"""
+
+
+def call(body: bytes = b"{}", **properties: str) -> Call:
+    return Call({name.replace("_", "-"): value for name, value in properties.items()}, body)
+
+
+def module(**functions: Any) -> ModuleType:
+    made = ModuleType("made")
+    vars(made).update(functions)
+    return made
+
+
+def test_a_batch_is_one_call_and_its_answers_keep_their_order() -> None:
+    seen = []
+
+    def handle(inputs: Input) -> Output:
+        parts = inputs.get_batches()
+        seen.append(
+            (inputs.get_property("batch_size"), inputs.get_property("tea"), [p.get_property("tea") for p in parts])
+        )
+        outputs = Output()
+        for index in reversed(range(len(parts))):
+            outputs.add(parts[index].get_as_bytes() or b"", batch_index=index)
+        return outputs
+
+    answers = Handler(handle, {}).answer([call(b"a", tea="green"), call(b"b", tea="black"), call(b"c")])
+
+    assert [answer.body for answer in answers] == [b"a", b"b", b"c"]
+    assert seen == [["green", "green", "black", "green"]]
+
+
+def test_a_batch_answered_by_the_requests_own_keys_is_sound() -> None:
+    def handle(inputs: Input) -> Output:
+        outputs = Output()
+        for key, value in inputs.get_content():
+            outputs.add(value, key=key)
+        return outputs
+
+    assert [answer.body for answer in Handler(handle, {}).answer([call(b"a"), call(b"b")])] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        Output().add("only one", batch_index=0),
+        Output().add("a", batch_index=0).add("b", batch_index=2),
+        Output().add("a", batch_index=0).add("a", batch_index=0),
+        Output().add("a").add("b"),
+    ],
+)
+def test_a_batch_without_an_answer_for_each_request_fails_all_of_them(outputs: Output) -> None:
+    with pytest.raises(
+        HandlerFault, match="Batch output size mismatch: a batch of 2 needs one content for each"
+    ) as fault:
+        Handler(lambda inputs: outputs, {}).answer([call(), call()])
+
+    assert fault.value.code == 424
+
+
+def test_an_error_is_the_answer_of_the_whole_batch() -> None:
+    answers = Handler(lambda inputs: Output().error("no tea", 418), {}).answer([call(), call()])
+
+    assert [answer.code for answer in answers] == [418, 418]
+
+
+@pytest.mark.parametrize("error", [MemoryError("too much"), type("OutOfMemoryError", (RuntimeError,), {})("too much")])
+def test_memory_that_ran_out_is_507(error: Exception) -> None:
+    def handle(inputs: Input) -> None:
+        raise error
+
+    with pytest.raises(HandlerFault, match="too much") as fault:
+        Handler(handle, {}).answer([call()])
+
+    assert fault.value.code == 507
+
+
+def test_a_stream_is_sent_item_by_item_and_finalized_at_its_end() -> None:
+    finalized = []
+
+    def words() -> Iterator[str]:
+        yield "a"
+        yield "b"
+
+    output = Output().add_property("content-type", "application/jsonlines").add_stream_content(words())
+    (answer,) = Handler(lambda inputs: output.finalize(finalized.append, "done"), {}).answer([call()])
+    assert answer.chunks is not None and finalized == []
+    chunks = list(answer.chunks)
+
+    assert chunks == [b'{"outputs": "a"}\n', b'{"outputs": "b"}\n']
+    assert finalized == ["done"]
+
+
+def test_a_stream_that_fails_says_so_after_what_it_has_sent() -> None:
+    def words() -> Iterator[str]:
+        yield "a"
+        raise ValueError("the tea is cold")
+
+    (answer,) = Handler(lambda inputs: Output().add_stream_content(words()), {}).answer([call()])
+    assert answer.chunks is not None
+
+    assert next(answer.chunks) == b'{"outputs": "a"}\n'
+    with pytest.raises(HandlerFault, match="in the middle of its stream: ValueError: the tea is cold"):
+        next(answer.chunks)
+
+
+def test_a_stream_whose_client_went_away_is_closed() -> None:
+    closed = []
+
+    def words() -> Iterator[str]:
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    (answer,) = Handler(lambda inputs: Output().add_stream_content(words()), {}).answer([call()])
+    assert answer.chunks is not None
+    next(answer.chunks)
+    answer.chunks.close()  # type: ignore[attr-defined]
+
+    assert closed == [True]
+
+
+def test_an_asynchronous_handler_answers_and_streams_frames() -> None:
+    async def words() -> AsyncIterator[bytes]:
+        for text, last in (("a", False), ("b", True), ("never", False)):
+            await asyncio.sleep(0)
+            yield Output.binary_encode({"data": text, "last": last})
+
+    async def handle(inputs: Input) -> Output:
+        await asyncio.sleep(0)
+        return Output().add("plain") if inputs.get_as_string() == "plain" else Output().add_stream_content(words())
+
+    handler = Handler(handle, {})
+    (plain,), (stream,) = handler.answer([call(b"plain")]), handler.answer([call(b"stream")])
+
+    assert plain.body == b"plain"
+    assert stream.chunks is not None and list(stream.chunks) == [b"a", b"b"]
+
+
+def test_a_frame_with_an_error_ends_the_stream_with_its_code() -> None:
+    async def words() -> AsyncIterator[bytes]:
+        yield Output.binary_encode({"data": "", "error": "no tea", "code": 503})
+
+    (answer,) = Handler(lambda inputs: Output().add_stream_content(words()), {}).answer([call()])
+    assert answer.chunks is not None
+
+    with pytest.raises(HandlerFault, match="no tea") as fault:
+        list(answer.chunks)
+    assert fault.value.code == 503
+
+
+def test_several_requests_cannot_share_a_stream() -> None:
+    with pytest.raises(HandlerFault, match="cannot be answered by one stream: set batch_size=1"):
+        Handler(lambda inputs: Output().add_stream_content([]), {}).answer([call(), call()])
+
+
+def test_a_warm_up_that_answers_with_an_error_is_a_failed_load() -> None:
+    with pytest.raises(LoadError, match="answered its empty first call with code 507: "):
+        Handler(lambda inputs: Output().error("no memory", 507), {}).warm_up()
+
+
+def test_decorated_functions_are_called_in_their_order() -> None:
+    loaded = []
+
+    @init_handler
+    def load(properties: dict[str, Any]) -> None:
+        loaded.append(properties["model_id"])
+
+    @input_formatter
+    def read(inputs: Input) -> int:
+        return int(inputs.get_as_json()["n"])
+
+    @prediction_handler
+    def predict(number: int) -> int:
+        return 2 * number
+
+    @output_formatter
+    def write(number: int) -> dict[str, int]:
+        return {"twice": number}
+
+    script = module(a=write, b=predict, c=read, d=load)
+    handler = Handler(ModelService(script, ".").handler("handle"), {"model_id": "m"})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b'{"n": 21}')])
+
+    assert loaded == ["m"]
+    assert answer.body == b'{"twice": 42}'
+
+
+def test_sagemakers_functions_are_a_handler() -> None:
+    script = module(
+        model_fn=lambda model_dir: 10,
+        input_fn=lambda body, content_type: int(body),
+        predict_fn=lambda number, model: number * model,
+        output_fn=lambda number, accept: (f"{number} ({accept})", "text/plain"),
+    )
+
+    handler = Handler(ModelService(script, "/models").handler("handle"), {})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b"4", accept="text/plain")])
+
+    assert (answer.body, answer.headers) == (b"40 (text/plain)", {"content-type": "text/plain"})
+
+
+def test_sagemakers_predict_fn_alone_takes_and_gives_json() -> None:
+    handler = Handler(ModelService(module(predict_fn=lambda data, model: [model, data]), ".").handler("handle"), {})
+    handler.warm_up()
+
+    assert handler.answer([call(b'{"a": 1}')])[0].body == b'[null, {"a": 1}]'
+
+
+def test_a_function_of_sagemakers_with_other_arguments_is_refused() -> None:
+    with pytest.raises(AttributeError, match="predict_fn must take 2 arguments: it takes 1"):
+        ModelService(module(predict_fn=lambda data: data), ".").handler("handle")
+
+
+def test_the_fields_of_a_form_are_contents_of_their_own() -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\nh\xc3\xa9\r\n--x\r\n'
+    body += b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n\x00\r\n\x01\r\n--x--\r\n'
+
+    assert list(contents_of(call(body, content_type="multipart/form-data; boundary=x"))) == [
+        ("text", "hé".encode()),
+        ("file", b"\x00\r\n\x01"),
+    ]
+    assert list(contents_of(call(b"a=1&b=2", content_type="application/x-www-form-urlencoded"))) == [
+        ("data", b"a=1&b=2"),
+        ("a", b"1"),
+        ("b", b"2"),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"--x\r\n", b"--x\r\nno name\r\n--x--"])
+def test_a_broken_form_is_an_error_and_no_end(body: bytes) -> None:
+    with pytest.raises(HandlerFault, match="form"):
+        Handler(lambda inputs: None, {}).answer([call(body, content_type="multipart/form-data; boundary=x")])
+
+
+def test_the_engine_speaks_the_words_of_the_channel() -> None:
+    calls = {"type": "call", "calls": [{"properties": {}, "size": 1}, {"properties": {}, "size": 2}]}
+
+    def handle(inputs: Input) -> Output:
+        outputs = Output()
+        for index, each in enumerate(inputs.get_batches()):
+            outputs.add(each.get_as_bytes() * 2, batch_index=index)
+        return outputs
+
+    (answer,) = Script(Handler(handle, {})).answer(Message(calls, b"abb"))
+    assert [each["size"] for each in answer.header["answers"]] == [2, 4]
+    assert answer.body == b"aabbbb"
+
+    one = Message({"type": "call", "calls": [{"properties": {}, "size": 0}]})
+    stream = Script(Handler(lambda inputs: Output().add_stream_content([1]), {})).answer(one)
+    assert [each.type for each in stream] == ["begin", "chunk", "end"]
+
+
+def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path) -> None:
+    (tmp_path / "batched_model.py").write_text(BATCHED)
+    (tmp_path / "serving.properties").write_text("engine=Python\noption.model_id=m\nbatch_size=2\n")
+
+    handler = TestHandler("batched_model.py", str(tmp_path))
+    replies = handler.inference_batch([create_json_request({"n": 1}), create_json_request({"n": 2})])
+
+    assert handler.serving_properties == {"model_id": "m", "model_dir": str(tmp_path)}
+    assert replies == [("batch_0.", b'{"twice": 2}'), ("batch_1.", b'{"twice": 4}')]
+
+
+@pytest.mark.slow
+def test_the_command_for_a_users_test_prints_the_reply(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(BATCHED)
+    (tmp_path / "question.json").write_text('{"n": 4}')
+    command = [sys.executable, "-m", "djl_python.test_model", "--model-dir", str(tmp_path), "--input", "question.json"]
+    environ = os.environ | {"PYTHONPATH": str(COMPAT)}
+
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+
+    assert done.stdout == '{"twice": 8}'
