@@ -20,7 +20,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.sagemaker.models import sagemaker_backends
 
 from heavylift.benchmark.answer import Answer, body, physical_id, send
-from heavylift.benchmark.gate import decide
+from heavylift.benchmark.outcome import decide
 from heavylift.benchmark.handler import Held, handler
 from heavylift.benchmark.lease import Lease
 from heavylift.benchmark.merge import in_sequence, side_by_side
@@ -439,7 +439,7 @@ def test_a_benchmark_that_the_lambdas_time_cuts_short_is_void(aws: Account) -> N
         ),
         ({"Benchmark": json.dumps(benchmark_document(workload="five-tasks"))}, "known: four-tasks"),
         ({"GateDigest": None}, "the gate's properties lack GateDigest"),
-        ({"EndpointName": "absent"}, "Could not find endpoint"),
+        ({"EndpointName": "absent"}, "there is no endpoint absent"),
     ],
 )
 def test_every_fault_is_answered_never_silent(aws: Account, properties: dict[str, Any], sentence: str) -> None:

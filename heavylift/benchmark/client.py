@@ -55,8 +55,9 @@ class SageMakerClient:
     """InvokeEndpoint and InvokeEndpointWithResponseStream, with SageMaker's own errors told apart from the
     container's."""
 
-    def __init__(self, endpoint: str, *, concurrency: int) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str, *, concurrency: int, variant: str | None = None) -> None:
+        """`variant`: that one only, whatever its weight is."""
+        self._to = {"EndpointName": endpoint} | ({} if variant is None else {"TargetVariant": variant})
         self._runtime = boto3.client(
             "sagemaker-runtime",
             config=Config(
@@ -71,7 +72,7 @@ class SageMakerClient:
     def invoke(self, body: bytes) -> bytes:
         with self._failures():
             reply = self._runtime.invoke_endpoint(
-                EndpointName=self._endpoint, ContentType="application/json", Accept="application/json", Body=body
+                **self._to, ContentType="application/json", Accept="application/json", Body=body
             )
             content: bytes = reply["Body"].read()
         return content
@@ -79,7 +80,7 @@ class SageMakerClient:
     def stream(self, body: bytes) -> Iterator[bytes]:
         with self._failures():
             reply = self._runtime.invoke_endpoint_with_response_stream(
-                EndpointName=self._endpoint, ContentType="application/json", Body=body
+                **self._to, ContentType="application/json", Body=body
             )
             parts = reply["Body"]
             try:

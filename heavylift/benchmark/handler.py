@@ -18,14 +18,18 @@ from typing import Any
 import boto3
 
 from heavylift.benchmark.answer import Answer, send
-from heavylift.benchmark.gate import Gate, GateClosed, Leg
+from heavylift.benchmark.gate import STAGED, Gate, Leg, undone
 from heavylift.benchmark.lease import Given, Lease
+from heavylift.benchmark.loop import TakenBack
+from heavylift.benchmark.outcome import NONE
 from heavylift.benchmark.shape import FormatError
+from heavylift.benchmark.stack import taken_back, wanted_no_more
+from heavylift.benchmark.stage import GateClosed
 from heavylift.benchmark.violation import publish
 
 logger = logging.getLogger(__name__)
 
-LONGEST = 900.0  # seconds that a Lambda may take (AWS Lambda developer guide, "Lambda quotas")
+CLOUDFORMATION_WAITS = 3600.0  # seconds at most (AWS CloudFormation template reference, CustomResource)
 PAUSE = 5.0
 
 
@@ -44,6 +48,8 @@ def handler(event: Mapping[str, Any], context: Any, *, pause: Callable[[float], 
         answer = decide(request, context, None if leg is None else Leg(**leg), pause)
     except Held:
         raise
+    except TakenBack as error:
+        answer = Answer("SUCCESS", f"no benchmark any more: {error}")
     except (GateClosed, FormatError) as error:
         answer = Answer("FAILED", str(error))
     except Exception as error:
@@ -55,31 +61,52 @@ def handler(event: Mapping[str, Any], context: Any, *, pause: Callable[[float], 
 
 def decide(event: Mapping[str, Any], context: Any, leg: Leg | None, pause: Callable[[float], None]) -> Answer | None:
     """The answer to one request of CloudFormation; None where another Lambda will give it."""
+    properties, stack = event["ResourceProperties"], event["StackId"]
     if event["RequestType"] == "Delete":
-        return Answer("SUCCESS", "a gate has nothing to delete")
-    if status := rolling_back(event["StackId"]):
+        clean(event, context, pause)
+        return Answer("SUCCESS", "what the gate made is deleted")
+    if status := taken_back(stack):
+        clean(event, context, pause)
         if event["RequestType"] == "Update":  # back to the config that passed: an alarm must not outlive its cause
-            publish(str(event["ResourceProperties"].get("EndpointName")), "PASS")
+            publish(str(properties.get("EndpointName")), "PASS")
         return Answer("SUCCESS", f"no benchmark while the stack is {status}")
     if not (bucket := os.environ.get("REPORTS_BUCKET", "")):
         raise GateClosed("the Lambda's environment has no REPORTS_BUCKET; it must name the bucket for the reports")
-    gate = Gate.from_properties(event["ResourceProperties"])
+    gate = Gate.from_properties(properties)
+    before = properties.get("Before")
+    if before not in (None, NONE):
+        return gate.promoted(str(before), str(properties.get("BeforeReport")))
     model, request = gate.benchmark.subject.model, event["RequestId"]
     given = Given(bucket, model, request)
-    lease = Lease(bucket, model, request, part=1 if leg is None else leg.number)
+    lease = Lease(bucket, model, request, part=1 if leg is None else leg.part)
     while (answer := given.read()) is None and not lease.take(left := seconds_left(context)):
         if left < 3 * PAUSE:
             raise Held(f"another delivery of {request} is still at work")
         pause(PAUSE)
     if answer is not None:
         return answer
-    outcome = gate.run(bucket=bucket, seconds_left=seconds_left(context), leg=leg)
+    outcome = (gate if before is None else gate.in_place()).run(
+        bucket=bucket,
+        seconds_left=seconds_left(context),
+        leg=leg,
+        taken_back=lambda: wanted_no_more(stack),
+        pause=pause,
+    )
     if isinstance(outcome, Leg):
-        lease.extend(gate.benchmark.max_seconds + LONGEST)
+        lease.extend(CLOUDFORMATION_WAITS)
         go_on(event, outcome, context)
         return None
     given.write(outcome)
     return outcome
+
+
+def clean(event: Mapping[str, Any], context: Any, pause: Callable[[float], None]) -> None:
+    """Undo what this gate, or the one that is rolled back, made to measure before the endpoint."""
+    for key in ("ResourceProperties", "OldResourceProperties"):
+        properties = event.get(key, {})
+        if properties.get("Strategy") in STAGED and "Before" not in properties:
+            stage = STAGED[properties["Strategy"]](properties["EndpointName"], properties["EndpointConfigName"])
+            undone(stage, time.monotonic() + seconds_left(context) - 3 * PAUSE, pause)
 
 
 def go_on(event: Mapping[str, Any], leg: Leg, context: Any) -> None:
@@ -91,9 +118,3 @@ def go_on(event: Mapping[str, Any], leg: Leg, context: Any) -> None:
 def seconds_left(context: Any) -> float:
     """What Lambda leaves this call."""
     return float(context.get_remaining_time_in_millis()) / 1000
-
-
-def rolling_back(stack: str) -> str | None:
-    """The stack's status if it is one of a rollback."""
-    status: str = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
-    return status if "ROLLBACK" in status else None

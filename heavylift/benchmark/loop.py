@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from heavylift.benchmark.client import Client
+from heavylift.benchmark.client import READ_TIMEOUT, Client
 from heavylift.benchmark.failure import InvocationFailed
 from heavylift.benchmark.reply import read_reply, streamed_row, unanswered
 from heavylift.benchmark.samples import Row, Sample
@@ -20,13 +20,20 @@ from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.stream import Streamed, read_stream
 
 Heard = Callable[[Sample], None]
+ASK_S = 5.0  # seconds between two questions whether the run is still wanted
+
+
+class TakenBack(Exception):
+    """Nobody waits for this run any more; the message says why."""
 
 
 class Loop:
     """Clients on threads. One at a time takes the next request and waits for its time; then it sends, and the next one
     takes its turn. A closed load has so many clients; an open load hires one whenever nobody is left to take a turn.
 
-    `heard` is called with each sample, one at a time, on a client's thread.
+    `heard` is called with each sample, one at a time, on a client's thread. `taken_back` is asked every few seconds;
+    the first reason that it gives ends the run. A request that is still under way `patience` seconds after the last
+    moment at which one may be sent is recorded as a timeout, whatever its endpoint does: a stream may drip for ever.
     """
 
     def __init__(
@@ -36,14 +43,18 @@ class Loop:
         client: Client,
         *,
         heard: Heard,
+        taken_back: Callable[[], str | None] = lambda: None,
+        patience: float = READ_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._benchmark, self._schedule, self._client, self._heard = benchmark, schedule, client, heard
+        self._taken_back, self._patience = taken_back, patience
         self._clock, self._start = clock, clock()
         self._turn, self._lock, self._end = threading.Lock(), threading.Lock(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._sending = 0
         self._samples: list[Sample] = []
+        self._under_way: dict[int, tuple[Request, float, float]] = {}  # by index: what, its intended and actual send
         self._broken: BaseException | None = None
 
     def now(self) -> float:
@@ -52,16 +63,14 @@ class Loop:
 
     def drive(self) -> tuple[Sample, ...]:
         """Run to the end; samples in order of intended send. Raises what broke a client's thread, if anything did."""
-        for request in self._schedule.probes:
-            if self.now() >= self._schedule.seconds:
-                break
-            self._send(request, self.now())
         load = self._benchmark.load
         try:
+            self._thread(self._probe)
+            self._wait()
+            self._threads.clear()
             for _ in range(1 if load.mode == "open" else load.concurrency):
-                self._hire()
-            for thread in self._threads:  # it grows while it is walked through
-                thread.join()
+                self._thread(self._be_a_client)
+            self._wait()
         except BaseException as interrupt:  # Ctrl-C: nobody sends any more, and nobody waits for what is under way
             self._broken = interrupt
             self._end.set()
@@ -69,10 +78,38 @@ class Loop:
             raise self._broken
         return tuple(sorted(self._samples, key=lambda sample: (sample.intended_s, sample.index)))
 
-    def _hire(self) -> None:
-        thread = threading.Thread(target=self._be_a_client, daemon=True)
+    def _wait(self) -> None:
+        """Until every client is done. Raises TakenBack; gives up what is under way when patience is at its end."""
+        last, asked = self._schedule.seconds + self._patience, self.now()
+        for thread in self._threads:  # it grows while it is walked through
+            while thread.is_alive() and self.now() < last:
+                thread.join(min(ASK_S, max(0.001, last - self.now())))
+                if self.now() - asked >= ASK_S:
+                    asked = self.now()
+                    if (reason := self._taken_back()) is not None:
+                        raise TakenBack(reason)
+        with self._lock:
+            given_up = list(self._under_way.values())
+        for request, intended, sent in given_up:
+            message = f"no end of the reply {self._patience:g} s after the run's last send"
+            failure = InvocationFailed("timeout", message)
+            self._record(request, (intended, sent, self.now()), unanswered(request.batch), failure, None, None)
+
+    def _thread(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _probe(self) -> None:
+        """One request at a time, before the load."""
+        try:
+            for request in self._schedule.probes:
+                if self.now() >= self._schedule.seconds:
+                    break
+                self._send(request, self.now())
+        except BaseException as error:
+            self._broken = error
+            self._end.set()
 
     def _be_a_client(self) -> None:
         free = 0.0 if self._benchmark.load.mode == "closed" and not self._samples else self.now()
@@ -92,7 +129,7 @@ class Loop:
             if request is None or request.intended_s is None:
                 return request
             if alone and len(self._threads) < self._benchmark.load.concurrency:
-                self._hire()
+                self._thread(self._be_a_client)
             if (wait := request.intended_s - self.now()) > 0 and self._end.wait(wait):
                 return None
             with self._lock:
@@ -103,6 +140,8 @@ class Loop:
         """Send one request and record it; gives the time at which its reply had come."""
         rows, failure, streamed, parts = unanswered(request.batch), None, None, list[tuple[float, bytes]]()
         sent = self.now()
+        with self._lock:
+            self._under_way[request.index] = request, intended, sent
         try:
             if self._benchmark.stream:
                 for part in self._client.stream(request.body):
@@ -143,6 +182,8 @@ class Loop:
             else None,
         )  # fmt: skip
         with self._lock:
+            if self._under_way.pop(request.index, None) is None:
+                return  # it was given up meanwhile
             self._sending -= request.intended_s is not None
             self._samples.append(sample)
             self._schedule.tell(sample)

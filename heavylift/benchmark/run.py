@@ -32,11 +32,13 @@ def measure(
     time_limit: float | None = None,
     observe: Callable[[], str | None] = lambda: None,
     heard: Callable[[Sample], None] = lambda sample: None,
+    taken_back: Callable[[], str | None] = lambda: None,
 ) -> Recording:
     """Run a benchmark against an endpoint.
 
     `time_limit` (seconds) shortens the benchmark's max_seconds; `observe` is asked after the last request which
-    EndpointConfig the endpoint has. Raises FormatError for a workload that does not exist.
+    EndpointConfig the endpoint has, and `taken_back`, all the while, whether nobody waits for this run any more (the
+    reason, or None). Raises FormatError for a workload that does not exist, TakenBack.
     """
     workload = Workload.load(benchmark.workload, benchmark.seed)
     seconds = benchmark.max_seconds if time_limit is None else min(time_limit, benchmark.max_seconds)
@@ -47,7 +49,7 @@ def measure(
     schedule = Schedule(benchmark, workload, seconds=seconds, decide=decide)
     started_at = datetime.now(UTC)
     wall, busy = time.monotonic(), time.process_time()
-    samples = Loop(benchmark, schedule, client, heard=heard).drive()
+    samples = Loop(benchmark, schedule, client, heard=heard, taken_back=taken_back).drive()
     share = (time.process_time() - busy) / max(1e-9, time.monotonic() - wall)
     about = Run(
         run=run,
