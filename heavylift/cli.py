@@ -21,6 +21,7 @@ from heavylift.errors import HeavyliftError
 Argument = tuple[str, dict[str, Any]]
 
 FILE: Argument = ("file", {"type": Path, "help": "the model file, models/<name>.yaml", "metavar": "FILE"})
+ENV: Argument = ("--env", {"help": "one of the file's environments, laid over it", "metavar": "NAME"})
 LOCAL: Argument = ("--local", {"action": "store_true", "help": "the embedded AWS on this machine, not an account"})
 LOCAL_HERE: Argument = ("--local", {"action": "store_true", "help": "measure on this machine, not from recordings"})
 JSON: Argument = ("--json", {"action": "store_true", "help": "one JSON document on stdout"})
@@ -30,10 +31,10 @@ RUN: Argument = ("run", {"type": Path, "metavar": "RUN", "help": "a run's folder
 
 COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     # name: (function, help, arguments)
-    "validate": ("models:validate", "check a model file; every fault at once", [FILE]),
+    "validate": ("models:validate", "check a model file; every fault at once", [FILE, ENV]),
     "schema": ("models:schema", "print the model file's JSON Schema", []),
     "plan": ("planning:plan", "answer every `auto`, with the arithmetic, and write the lock", [
-        FILE, JSON, ("--explain", {"metavar": "FIELD", "help": "one field with its whole arithmetic"}),
+        FILE, ENV, JSON, ("--explain", {"metavar": "FIELD", "help": "one field with its whole arithmetic"}),
         ("--fleet", {"type": Path, "metavar": "F", "help": "the cheapest mix of instance types for a fleet file"}),
         ("--simulate", {"type": Path, "metavar": "T", "help": "every parallel plan, simulated on a trace"}),
         ("--engine", {"metavar": "NAME", "help": "with --fleet or --simulate: another engine of the registry"}),
@@ -44,22 +45,22 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--html", {"type": Path, "metavar": "F", "help": "write the plan as a page"}),
         ("--png", {"type": Path, "metavar": "F", "help": "write the plan's pictures"})]),
     "ls": ("models:ls", "list the models of this checkout", [JSON]),
-    "synth": ("cloud:synth", "write the CloudFormation templates", [FILE]),
-    "diff": ("cloud:diff", "what a deployment would change", [FILE, LOCAL]),
+    "synth": ("cloud:synth", "write the CloudFormation templates", [FILE, ENV]),
+    "diff": ("cloud:diff", "what a deployment would change", [FILE, ENV, LOCAL]),
     "weights": ("cloud:weights_push", "`weights push FILE`: copy the weights to S3", [
-        ("action", {"choices": ["push"]}), FILE, LOCAL]),
-    "deploy": ("cloud:deploy", "foundation, weights, endpoint, gate", [FILE, LOCAL]),
+        ("action", {"choices": ["push"]}), FILE, ENV, LOCAL]),
+    "deploy": ("cloud:deploy", "foundation, weights, endpoint, gate", [FILE, ENV, LOCAL]),
     "destroy": ("cloud:destroy", "remove a model's stack; --purge: and its weights, reports and the foundation", [
-        FILE, LOCAL, ("--purge", {"action": "store_true"})]),
-    "up": ("cloud:up", "start the embedded AWS and deploy to it", [FILE, LOCAL, PORT]),
+        FILE, ENV, LOCAL, ("--purge", {"action": "store_true"})]),
+    "up": ("cloud:up", "start the embedded AWS and deploy to it", [FILE, ENV, LOCAL, PORT]),
     "down": ("cloud:down", "stop the embedded AWS and all that runs in it", []),
     "status": ("cloud:status", "what is up", [
         ("--account", {"action": "store_true", "help": "in the account of the environment"}), JSON]),
     "invoke": ("traffic:invoke", "send inputs to an endpoint", [
-        FILE, ("inputs", {"nargs": "*", "help": "texts (default: the lines of stdin)"}), LOCAL, JSON,
+        FILE, ENV, ("inputs", {"nargs": "*", "help": "texts (default: the lines of stdin)"}), LOCAL, JSON,
         ("--max-new-tokens", {"type": int})]),
     "bench": ("traffic:bench", "run the model file's benchmark from this machine", [
-        FILE, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"}),
+        FILE, ENV, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"}),
         ("--into", {"type": Path, "metavar": "FOLDER", "help": "where the run's folder goes"}),
         ("--find-capacity", {"action": "store_true", "help": "the highest Poisson rate that meets the targets"}),
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for --find-capacity (600)"}),
@@ -68,7 +69,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "judge": ("traffic:judge", "judge recorded samples again", [
         ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
     "tune": ("tuning:tune", "which serving options answer the most good requests a second, by measurement", [
-        FILE, LOCAL_HERE, JSON,
+        FILE, ENV, LOCAL_HERE, JSON,
         ("--candidates", {"type": int, "default": 12, "metavar": "N", "help": "how many are tried (12)"}),
         ("--concurrency", {"type": int, "metavar": "N", "help": "clients (default: the file's own load)"}),
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for the search (600)"})]),
@@ -82,7 +83,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--force", {"action": "store_true", "help": "compare unlike workloads, too"}),
         ("--html", {"type": Path, "metavar": "F", "help": "write the comparison as a page, too"})]),
     "calibrate": ("calibrate:calibrate", "fit the plan's times to measurements of the native engine", [
-        FILE, LOCAL_HERE, JSON,
+        FILE, ENV, LOCAL_HERE, JSON,
         ("--output", {"type": Path, "metavar": "FILE", "help": "default: .heavylift/measured/<name>.json"})]),
     "partition": ("partition:partition", "split a checkpoint ahead of time, a file for each rank", [
         ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),

@@ -40,8 +40,12 @@ class Project:
         return self.home / "cdk.out"
 
     def models(self) -> list[Path]:
-        """Every model file, sorted."""
-        return sorted((self.root / "models").glob("*.yaml"))
+        """Every model file, sorted; `base.yaml` and `*.base.yaml` are what model files extend, and no models."""
+        return [
+            file
+            for file in sorted((self.root / "models").glob("*.yaml"))
+            if file.name != "base.yaml" and not file.name.endswith(".base.yaml")
+        ]
 
     @contextmanager
     def only_one(self, command: str) -> Iterator[None]:

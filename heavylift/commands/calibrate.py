@@ -29,7 +29,7 @@ BUSY = 1.25
 def calibrate(chosen: argparse.Namespace) -> int:
     """Measure here with --local, else read the benchmark's recordings; fit, write, show."""
     project = Project.find(chosen.file.resolve().parent)
-    prepared = prepare(chosen.file, Console().progress("checksums"))
+    prepared = prepare(chosen.file, Console().progress("checksums"), env=chosen.env)
     if prepared.plan.engine != "native":
         raise InputError(f"'calibrate' fits engine native; {chosen.file} has engine {prepared.plan.engine}")
     if chosen.local:
@@ -44,7 +44,7 @@ def calibrate(chosen: argparse.Namespace) -> int:
 
 
 def _here(prepared: Prepared, file: Path) -> Study:
-    folder = ModelSpec.from_yaml(file).model.path
+    folder = ModelSpec.from_yaml(file, prepared.env).model.path
     if folder is None:
         source = prepared.plan.model.source
         raise InputError(f"--local measures weights of a local folder; {file} names {source}: give model.path")

@@ -65,7 +65,7 @@ def _deployment(chosen: argparse.Namespace, steps: int) -> Iterator[Deployment]:
     project, console = Project.find(file.parent), Console(total=steps)
     with project.only_one(chosen.command):
         with console.step(f"plan {chosen.file}"):
-            prepared = prepare(file, console.progress("checksums"))
+            prepared = prepare(file, console.progress("checksums"), env=chosen.env)
             if chosen.command in ("up", "deploy"):  # the others change no endpoint
                 for line in show(prepared.plan).splitlines():
                     console.detail(line)

@@ -14,14 +14,23 @@ from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
 from heavylift.plan.show import sized
 from heavylift.project import Project
-from heavylift.spec import ModelSpec
+from heavylift.spec import ModelSpec, environments
 from heavylift.spec import schema as model_schema
 
 
 def validate(chosen: argparse.Namespace) -> int:
-    """Read a model file; its faults are the error."""
-    ModelSpec.from_yaml(chosen.file)
-    print(f"{chosen.file} is valid")
+    """Read a model file in the environment that is named, else plain and in each of its own. Raises its faults."""
+    faults: dict[str, None] = {}
+    named = [chosen.env] if chosen.env is not None else [None, *environments(chosen.file)]
+    for env in named:
+        try:
+            ModelSpec.from_yaml(chosen.file, env)
+        except InputError as error:
+            faults |= dict.fromkeys(error.faults)
+    if faults:
+        raise InputError(faults)
+    within = ", ".join(env for env in named if env is not None)
+    print(f"{chosen.file} is valid{f', also in {within}' if within else ''}")
     return 0
 
 

@@ -46,7 +46,7 @@ def plan(chosen: argparse.Namespace) -> int:
         print(made.plan.to_json(), end="")
     else:
         _print(chosen, show.sections(made.plan), None)
-        print(f"lock    {lock_path(chosen.file)}", file=sys.stderr)
+        print(f"lock    {lock_path(chosen.file, chosen.env)}", file=sys.stderr)
     for sentence in stale_prices(made.plan, datetime.datetime.now(datetime.UTC).date()):
         print(sentence, file=sys.stderr)
     return 0
@@ -56,7 +56,7 @@ def _prepared(chosen: argparse.Namespace, *, wide: bool = True) -> Prepared:
     """`wide`: with the alternatives of engines that this version cannot run."""
     console = Console()
     with console.working(f"plan {chosen.file}"):
-        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=wide)
+        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=wide, env=chosen.env)
 
 
 def _calibrations(chosen: argparse.Namespace) -> list[Calibration]:
@@ -86,7 +86,7 @@ def _recommendation(chosen: argparse.Namespace, made: Prepared) -> dict[str, Any
     lacking = [f"--{name}" for name in ("bucket", "role") if getattr(chosen, name) is None]
     if lacking:
         raise InputError(f"--recommend-json also needs {' and '.join(lacking)}: it works in an account's S3")
-    spec, bucket = ModelSpec.from_yaml(chosen.file), chosen.bucket
+    spec, bucket = ModelSpec.from_yaml(chosen.file, chosen.env), chosen.bucket
     return job(
         made.plan,
         model_uri=spec.model.s3 or f"s3://{bucket}/{made.plan.weights_prefix}",
@@ -176,13 +176,13 @@ def _learned(chosen: argparse.Namespace) -> tuple[ModelSpec, Lock]:
     """The model file and its lock; with --engine also where this version has no engine that could serve it."""
     if chosen.engine is None:
         made = _prepared(chosen, wide=False)
-        return ModelSpec.from_yaml(chosen.file), made.lock
-    spec = ModelSpec.from_yaml(chosen.file)
-    lock = lock_path(chosen.file)
+        return ModelSpec.from_yaml(chosen.file, chosen.env), made.lock
+    spec = ModelSpec.from_yaml(chosen.file, chosen.env)
+    lock = lock_path(chosen.file, chosen.env)
     if lock.is_file():
         from heavylift.plan.lock import read_fresh
 
-        return spec, read_fresh(spec, chosen.file)
+        return spec, read_fresh(spec, chosen.file, chosen.env)
     from heavylift.weights.inspect import inspect
 
     return spec, inspect(spec, chosen.file.parent)

@@ -38,7 +38,7 @@ from heavylift.tune.show import line, shown, write_capacity
 
 def invoke(chosen: argparse.Namespace) -> int:
     """Send texts to the endpoint of a model file and print its outputs, one a line."""
-    spec = ModelSpec.from_yaml(chosen.file)
+    spec = ModelSpec.from_yaml(chosen.file, chosen.env)
     inputs = chosen.inputs or [line.rstrip("\n") for line in sys.stdin]
     if not inputs:
         raise InputError("there is nothing to send: give texts as arguments, or lines on standard input")
@@ -95,7 +95,7 @@ def bench(chosen: argparse.Namespace) -> int:
 def benchmark_of(chosen: argparse.Namespace, project: Project, console: Console) -> tuple[Plan, Benchmark]:
     """The plan and the benchmark of a model file, with this process aimed at where its endpoint is."""
     with console.working("plan"):
-        plan = prepare(chosen.file, console.progress("checksums")).plan
+        plan = prepare(chosen.file, console.progress("checksums"), env=chosen.env).plan
     if plan.benchmark is None:
         raise InputError(f"{chosen.file} has no 'benchmark': say what to measure, and the targets")
     if chosen.local:

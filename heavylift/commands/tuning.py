@@ -31,8 +31,8 @@ FIRST_REQUESTS, FINAL_REQUESTS, FINAL_TURNS = 16, 64, 2
 
 def tune(chosen: argparse.Namespace) -> int:
     """Successive halving over candidates, then the winner and the file's own in turns, compared with their noise."""
-    spec, console = ModelSpec.from_yaml(chosen.file), Console()
-    made = prepare(chosen.file.resolve(), console.progress("checksums"))
+    spec, console = ModelSpec.from_yaml(chosen.file, chosen.env), Console()
+    made = prepare(chosen.file.resolve(), console.progress("checksums"), env=chosen.env)
     if faults := _faults(chosen, spec, made.plan.engine, made.plan.benchmark is None):
         raise InputError(faults)
     benchmark = Benchmark.from_json(made.plan.benchmark_json())

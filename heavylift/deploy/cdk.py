@@ -55,9 +55,10 @@ def run(
             raise
 
 
-def synth(project: Project, model: Path | None, *, line: Callable[[str], None]) -> int:
-    """Write the cloud assembly of one model file (or of all) to project.assembly."""
+def synth(project: Project, model: Path | None, env: str | None = None, *, line: Callable[[str], None]) -> int:
+    """Write the cloud assembly of one model file (or of all), in an environment of it, to project.assembly."""
     chosen = [] if model is None else ["--context", f"model={model}"]
+    chosen += [] if env is None else ["--context", f"env={env}"]
 
     def telling(text: str) -> None:
         if not text.startswith(HINTS):

@@ -50,7 +50,8 @@ class Deployment:
 
     def synth(self) -> None:
         """Run app.py for this model file."""
-        self._check(cdk.synth(self.project, self.prepared.file, line=self.console.detail), "cdk synth", None)
+        made = self.prepared
+        self._check(cdk.synth(self.project, made.file, made.env, line=self.console.detail), "cdk synth", None)
 
     def foundation(self) -> stacks.Stack:
         """Deploy what outlives the model; gives the stack with its outputs."""

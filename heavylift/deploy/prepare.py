@@ -19,20 +19,26 @@ from heavylift.weights.store import Store
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model file (absolute path) with its lock, its plan, and the place of its weights."""
+    """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place."""
 
     file: Path
     lock: Lock
     plan: Plan
     weights: Store
+    env: str | None = None
 
 
 def prepare(
-    file: Path, progress: Progress, calibrations: Sequence[Calibration] = (), *, wide: bool = False
+    file: Path,
+    progress: Progress,
+    calibrations: Sequence[Calibration] = (),
+    *,
+    wide: bool = False,
+    env: str | None = None,
 ) -> Prepared:
     """Raises InputError with every fault. The lock is written only when the plan fits. `calibrations`, `wide`: as
     Plan.fit has them; a deployment has neither."""
-    spec = ModelSpec.from_yaml(file)
+    spec = ModelSpec.from_yaml(file, env)
     client = None
     if spec.model.s3 is not None:
         import boto3  # a plan of a local folder needs no AWS
@@ -40,7 +46,7 @@ def prepare(
         client = boto3.client("s3")
     lock = inspect(spec, file.parent, client, progress)
     plan = Plan.fit(spec, lock, calibrations, wide=wide)
-    path = lock_path(file)
+    path = lock_path(file, env)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
         lock.write(path)
-    return Prepared(file, lock, plan, store_of(spec, file.parent, client))
+    return Prepared(file, lock, plan, store_of(spec, file.parent, client), env)

@@ -162,15 +162,15 @@ class Lock:
         return None
 
 
-def lock_path(model_file: Path) -> Path:
-    """`models/x.yaml` → `models/x.lock`"""
-    return model_file.with_suffix(".lock")
+def lock_path(model_file: Path, env: str | None = None) -> Path:
+    """`models/x.yaml` → `models/x.lock`, or `models/x.prod.lock` of the environment prod"""
+    return model_file.with_suffix(".lock" if env is None else f".{env}.lock")
 
 
-def read_fresh(spec: ModelSpec, model_file: Path) -> Lock:
+def read_fresh(spec: ModelSpec, model_file: Path, env: str | None = None) -> Lock:
     """The lock beside a model file. Raises InputError, with the command that mends it, when it is missing or stale."""
-    command = f"heavylift plan {model_file}"
-    lock = Lock.read(lock_path(model_file), command)
+    command, path = f"heavylift plan {model_file}{'' if env is None else f' --env {env}'}", lock_path(model_file, env)
+    lock = Lock.read(path, command)
     if (reason := lock.stale(spec)) is not None:
-        raise InputError(f"{lock_path(model_file)} is stale: {reason}; write it anew with `{command}`")
+        raise InputError(f"{path} is stale: {reason}; write it anew with `{command}`")
     return lock

@@ -201,5 +201,5 @@ def _known(layers: Layers, file: File, env: str) -> None:
         return
     near = difflib.get_close_matches(env, names, n=1)
     hint = f"did you mean {shown(near[0])}?" if near else f"it has {', '.join(names) or 'none'}"
-    fault = Fault((ENVIRONMENTS,), f"there is no environment {shown(env)}; {hint}")
+    fault = Fault((ENVIRONMENTS,), f"there is no environment {shown(env)}; {hint}", at_key=True)
     raise InputError(layers.located([fault] if env not in names else []))
