@@ -20,10 +20,10 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.sagemaker.models import sagemaker_backends
 
 from heavylift.benchmark.answer import Answer, body, physical_id, send
-from heavylift.benchmark.outcome import decide
 from heavylift.benchmark.handler import Held, handler
 from heavylift.benchmark.lease import Lease
 from heavylift.benchmark.merge import in_sequence, side_by_side
+from heavylift.benchmark.outcome import decide
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark

@@ -27,10 +27,11 @@ class SloAlarm(Construct):
             namespace=NAMESPACE,
             metric_name=METRIC,
             dimensions_map={DIMENSION: endpoint_name},
-            # A rollback's 0 may follow the 1 of the missed benchmark within a minute, and must win, or it would keep
-            # ringing. A 1 never follows a 0 within one: no endpoint is updated and benchmarked so fast.
+            # Within one period the order is lost. A rollback's 0 comes seconds after the 1 of the missed benchmark, and
+            # must win, or the alarm would ring on. A 1 must not hide behind the 0 of the deployment before: that was
+            # another change set and another benchmark, which take longer than the 10 seconds, but maybe no minute.
             statistic=cloudwatch.Stats.MINIMUM,
-            period=Duration.minutes(1),
+            period=Duration.seconds(10),
         )
         self._alarm = cloudwatch.Alarm(
             self,

@@ -25,6 +25,7 @@ def publish(endpoint: str, verdict: str) -> None:
         "Dimensions": [{"Name": DIMENSION, "Value": endpoint}],
         "Value": VALUES[verdict],
         "Unit": "None",
+        "StorageResolution": 1,  # the alarm looks at ten seconds at a time
     }
     try:
         boto3.client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[datum])

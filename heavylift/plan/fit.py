@@ -68,7 +68,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         weights_digest=lock.model.weights.digest,
         config_digest=config_digest,
         benchmark=_benchmark(spec, lock),
-        gate=form.Gate(spec.gate.on_fail, spec.gate.on_inconclusive),
+        gate=form.Gate(**spec.gate.model_dump()),
         gate_digest=None,
         decisions=(*demand.decisions, *chosen, *in_time, *timed, _tokens(spec, demand)),
         performance=expected,

@@ -167,10 +167,11 @@ class Benchmark(Part):
 
 @dataclass(frozen=True)
 class Gate(Part):
-    """What a missed target does; and whether a run that is too small to tell is missed, too."""
+    """What a missed target does; whether a run that is too small to tell is missed, too; where the benchmark runs."""
 
     on_fail: Literal["rollback", "hold", "warn"]
     on_inconclusive: Literal["fail", "pass"]
+    strategy: Literal["after_create", "staging", "dark_variant"] = "after_create"
 
 
 @dataclass(frozen=True)
