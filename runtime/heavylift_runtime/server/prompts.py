@@ -17,7 +17,7 @@ class Prompts:
         """The prompt for a text."""
         return text
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def chat(self, messages: Sequence[Mapping[str, Any]], generation: bool, variables: Mapping[str, Any]) -> str:
         """The prompt for a conversation; Refused (400) where the model has no template for it."""
         if len(messages) == 1 and messages[0]["role"] == "user":
             return self.fill(messages[0]["content"])

@@ -13,14 +13,12 @@ from typing import Any
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.schemas.choices import MAX_ROWS
-from heavylift_runtime.server.schemas.document import is_unicode, kind, read_document
+from heavylift_runtime.server.schemas.document import is_unicode, kind
 from heavylift_runtime.server.schemas.exchange import JSON, JSON_LINES, SSE, Answer, Defaults, Finished
 from heavylift_runtime.server.schemas.fields import MOST_FAULTS, Fields
 from heavylift_runtime.server.schemas.frames import line, server_sent
 from heavylift_runtime.server.schemas.lmi_shapes import SHAPES, Asked, Shape
 from heavylift_runtime.server.schemas.parameters import read_parameters
-
-_EXAMPLE = '{"inputs": "…"}'
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,6 @@ def read_text(body: bytes) -> dict[str, Any]:
         return {"inputs": body.decode()}
     except UnicodeDecodeError as error:
         raise Refused(400, f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """The document of a JSON body."""
-    return read_document(body, _EXAMPLE)
 
 
 def read(headers: Mapping[str, str], document: Mapping[str, Any], defaults: Defaults) -> LmiExchange:

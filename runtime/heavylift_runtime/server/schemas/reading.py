@@ -6,14 +6,28 @@ OpenAI's completions, all else LMI's or, with option.tgi_compat, TGI's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from heavylift_runtime.server.refused import Refused
-from heavylift_runtime.server.schemas import lmi
+from heavylift_runtime.server.schemas import lmi, openai, openai_chat, openai_completions, tgi
+from heavylift_runtime.server.schemas.document import read_document
 from heavylift_runtime.server.schemas.exchange import Answer, Defaults, Exchange, Misread
 from heavylift_runtime.server.schemas.lmi_shapes import SHAPES
 
 INVOCATIONS = "/invocations"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+PATHS = (INVOCATIONS, CHAT, COMPLETIONS, tgi.WHOLE, tgi.STREAM, "/")
+
+
+@dataclass(frozen=True)
+class _Schema:
+    """How one schema reads a document, and says what went wrong."""
+
+    example: str
+    read: Callable[[Mapping[str, str], Mapping[str, Any]], Exchange]
+    failure: Callable[[int, str], Answer]
 
 
 def read(path: str, headers: Mapping[str, str], body: bytes, defaults: Defaults) -> Exchange:
@@ -21,23 +35,53 @@ def read(path: str, headers: Mapping[str, str], body: bytes, defaults: Defaults)
 
     `headers` have names in lower case. Never another exception, whatever the bytes.
     """
+    schema = _of_path(path, defaults)
     try:
-        return lmi.read(headers, _document(headers, body, defaults), defaults)
+        document = _document(headers, body, schema.example, defaults)
+        if path == INVOCATIONS:
+            schema = _of_document(document, schema, defaults)
+        return schema.read(headers, document)
     except Refused as refused:
-        answer = failure(path, refused.code, refused.sentence, defaults)
+        answer = schema.failure(refused.code, refused.sentence)
         raise Misread(refused.code, refused.sentence, answer) from refused
 
 
 def failure(path: str, code: int, sentence: str, defaults: Defaults) -> Answer:
     """The error of a request that was not read: too large, too slow, the queue is full, the model is loading."""
-    return SHAPES[defaults.lmi_compat].failure(code, sentence)
+    return _of_path(path, defaults).failure(code, sentence)
 
 
-def _document(headers: Mapping[str, str], body: bytes, defaults: Defaults) -> dict[str, object]:
+def _of_path(path: str, defaults: Defaults) -> _Schema:
+    if path.startswith("/v1/"):
+        return _chat(defaults) if path == CHAT else _completions(defaults)
+    if path in ("/", tgi.WHOLE, tgi.STREAM) or defaults.tgi_compat:
+        return _Schema('{"inputs": "…"}', lambda _, document: tgi.read(path, document, defaults), tgi.failure)
+    shape = SHAPES[defaults.lmi_compat]
+    return _Schema('{"inputs": "…"}', lambda headers, document: lmi.read(headers, document, defaults), shape.failure)
+
+
+def _of_document(document: Mapping[str, Any], usual: _Schema, defaults: Defaults) -> _Schema:
+    """The schema of a request at /invocations; Refused where it could be two."""
+    found = [name for name in ("messages", "prompt", "inputs") if name in document]
+    if len(found) > 1:
+        raise Refused(400, f"the body has {' and '.join(map(repr, found))}: give 'messages', 'prompt' or 'inputs'")
+    return {"messages": _chat, "prompt": _completions}.get("".join(found), lambda _: usual)(defaults)
+
+
+def _chat(defaults: Defaults) -> _Schema:
+    example = '{"messages": [{"role": "user", "content": "…"}]}'
+    return _Schema(example, lambda _, document: openai_chat.read(document, defaults), openai.failure)
+
+
+def _completions(defaults: Defaults) -> _Schema:
+    return _Schema('{"prompt": "…"}', lambda _, document: openai_completions.read(document, defaults), openai.failure)
+
+
+def _document(headers: Mapping[str, str], body: bytes, example: str, defaults: Defaults) -> dict[str, Any]:
     given = headers.get("content-type", "application/json")
     plain = given.partition(";")[0].strip().lower()
     if plain == "text/plain" and defaults.lmi_compat != "none":
         return lmi.read_text(body)
     if plain != "application/json":
         raise Refused(415, f"Content-Type must be application/json: got {given[:80]!r}")
-    return lmi.parse(body)
+    return read_document(body, example)
