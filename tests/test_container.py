@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_a_dockerfile_needs_no_newer_docker_than_the_users(dockerfile: Path) -> 
     text = dockerfile.read_text()
 
     assert "# syntax" not in text and "<<" not in text and "--link" not in text
+
+
+def test_the_dockerfiles_are_hadolint_clean() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "hadolint", *DOCKERFILES], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:

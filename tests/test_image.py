@@ -1,0 +1,104 @@
+"""The CPU image, really built and run as SageMaker runs it: `docker run IMAGE serve`, port 8080, /opt/ml/model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heavylift_runtime.options import PROPERTIES
+from tests.conftest import ROOT
+from tests.docker_engine import BASE, Engine, engine, why_not
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
+IMAGE = "heavylift-runtime:test"
+CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--memory=4g", "--pids-limit=256", "--shm-size=64m")
+"""More than SageMaker takes away: what runs so runs there."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """IMAGE, from the repository's own Dockerfile, without any network in the build."""
+    context = tmp_path_factory.mktemp("context")
+    for folder in ("container", "runtime"):
+        shutil.copytree(ROOT / folder, context / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(context / "container" / "wheelhouse")]
+    requirements = str(context / "container" / "requirements.txt")
+    subprocess.run([*wheel, "--requirement", requirements], check=True, capture_output=True)
+    arguments = {"BASE_IMAGE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/tmp/wheelhouse"}
+    with engine() as started:
+        started.import_base()
+        started.docker(
+            "build", "--quiet", "--network=none", f"--tag={IMAGE}", f"--file={context}/container/Dockerfile.cpu",
+            *(f"--build-arg={name}={value}" for name, value in arguments.items()), str(context), timeout=800,
+        )  # fmt: skip
+        yield started
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_t5: Path) -> Path:
+    """/opt/ml/model with tiny-t5 over two ranks."""
+    folder = shutil.copytree(tiny_t5, tmp_path / "model")
+    (folder / PROPERTIES).write_text("engine=native\noption.tensor_parallel_degree=2\noption.dtype=fp32\n")
+    return folder
+
+
+def run(built: Engine, model: Path, *options: str) -> str:
+    """The container's id."""
+    return built.docker("run", "--detach", *CONFINED, f"--volume={model}:/opt/ml/model:ro", *options, IMAGE, "serve")
+
+
+def wait(built: Engine, container: str, url: str) -> None:
+    deadline = time.monotonic() + 120
+    while built.http(url)[0] != 200:
+        running = built.docker("inspect", "--format={{.State.Running}}", container) == "true"
+        assert running and time.monotonic() < deadline, built.logs(container)
+        time.sleep(0.2)
+
+
+def test_it_serves_a_read_only_model_without_rights_and_without_a_network(built: Engine, model: Path) -> None:
+    container = run(built, model, "--user=1000", "--publish=8080:8080")
+    wait(built, container, "http://127.0.0.1:8080/ping")
+
+    body = json.dumps({"inputs": "write as a Roman numeral: 1994", "parameters": {"max_new_tokens": 32}})
+    status, answer = built.http("--header", "Content-Type: application/json", "--data", body,
+                                "http://127.0.0.1:8080/invocations")  # fmt: skip
+    reach = 'import socket; socket.create_connection(("192.0.2.1", 9), 2)'
+    outside = built.docker("exec", container, "sh", "-c", f"python -c '{reach}' 2>&1 || true")
+    built.docker("stop", "--time=30", container)
+
+    assert status == 200 and json.loads(answer)["outputs"] == ["MCMXCIV"]
+    assert "Error" in outside
+    assert built.docker("inspect", "--format={{.State.ExitCode}}", container) == "0"
+
+
+def test_it_binds_the_port_that_sagemaker_names_and_says_its_configuration(built: Engine, model: Path) -> None:
+    container = run(built, model, "--env=SAGEMAKER_BIND_TO_PORT=8181", "--publish=8181:8181")
+    wait(built, container, "http://127.0.0.1:8181/ping")
+
+    labels = json.loads(built.docker("inspect", "--format={{json .Config.Labels}}", IMAGE))
+    said = built.logs(container)
+    built.docker("rm", "--force", container)
+
+    assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert "tensor_parallel_degree=2" in said
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_container_with_a_sentence(built: Engine, model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+    container = run(built, model)
+    code = built.docker("wait", container, timeout=120)
+
+    assert code == "1" and "model.safetensors" in built.logs(container)
