@@ -39,7 +39,7 @@ class ServingStack(Stack):
             weights=foundation.weights,
             log_group=foundation.log_group,
         )
-        endpoint = ModelEndpoint(
+        endpoint = ModelEndpoint.of_plan(
             self, "Endpoint", plan=plan, weights=foundation.weights, role=foundation.role, image=image
         )
         endpoint.node.add_dependency(ready)

@@ -17,7 +17,7 @@ def endpoint() -> ModelEndpoint:
     bucket = s3.Bucket(stack, "Bucket")
     role = iam.Role(stack, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"))
     bucket.grant_read(role)
-    made = ModelEndpoint(stack, "Endpoint", plan=plan(), weights=bucket, role=role, image=IMAGE)
+    made = ModelEndpoint.of_plan(stack, "Endpoint", plan=plan(), weights=bucket, role=role, image=IMAGE)
     made.grant_invoke(iam.User(stack, "User"))
     return made
 

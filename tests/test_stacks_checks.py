@@ -11,6 +11,7 @@ import pytest
 from botocore.validate import ParamValidator
 from cfnlint.api import lint_file
 
+from heavylift.errors import InputError
 from heavylift.plan.plan import Variant
 from tests.cdk import App, Synthesized, plan, resolve, synthesize
 
@@ -87,7 +88,7 @@ def test_sagemakers_own_model_would_refuse_a_timeout_below_its_limit(synthesized
 
 
 def test_a_timeout_above_sagemakers_limit_ends_the_synthesis(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="3601 is greater than the maximum of 3600"):
+    with pytest.raises(InputError, match="'model_data_download_timeout_in_seconds' must be 60 to 3600: got 3601"):
         synthesize(tmp_path, plan(variant=Variant(3601, 60, None, None)))
 
 

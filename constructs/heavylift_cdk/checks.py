@@ -5,7 +5,10 @@ Not the checking: tests/test_stacks_checks.py runs the AwsSolutions pack, and an
 
 from __future__ import annotations
 
+from typing import Any
+
 from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
@@ -18,6 +21,33 @@ def acknowledge(construct: IConstruct, finding: str, reason: str) -> None:
 def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, keys: str, reason: str) -> None:
     """Keep the finding that `construct`'s policy speaks of many objects, `keys`, of `bucket`."""
     acknowledge(construct, f"IAM5[Resource::{_shown_arn(construct, bucket)}/{keys}]", reason)
+
+
+def acknowledge_statement(construct: IConstruct, statement: iam.PolicyStatement) -> None:
+    """Keep the findings that a statement speaks of many objects below one prefix, or of `*` where EC2 has no more."""
+    reasons = {
+        "s3": "the objects of one prefix are one model, or one endpoint's own",
+        "ec2": "these actions, which attach a container to its VPC, know no resource",
+    }
+    service = statement.actions[0].split(":")[0]
+    for resource in statement.resources:
+        shown = _shown(Stack.of(construct).resolve(resource))
+        if "*" in shown:
+            acknowledge(construct, f"IAM5[Resource::{shown}]", reasons[service])
+
+
+def _shown(resolved: Any) -> str:
+    """A resolved value in the words of a finding."""
+    match resolved:
+        case {"Ref": name}:
+            return f"<{name}>"
+        case {"Fn::GetAtt": [name, attribute]}:
+            return f"<{name}.{attribute}>"
+        case {"Fn::ImportValue": name}:
+            return str(name)
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(_shown(part) for part in parts)
+    return str(resolved)
 
 
 def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:

@@ -1,137 +1,203 @@
-"""ModelEndpoint: SageMaker's Model, EndpointConfig and Endpoint, as a plan says.
+"""ModelEndpoint: SageMaker's Models, EndpointConfig and Endpoint, with the rights that they need and no others.
 
-Not the bucket, the key and the role: those outlive a model and come from the foundation stack.
+Not the weights' bucket, nor scaling, alarms and the gate: constructs of their own. `of_plan` says one model as a plan.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from aws_cdk import ArnFormat, Stack
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from heavylift.plan.plan import Plan
-from heavylift_cdk.runtime_image import BoundImage, RuntimeImage
+from heavylift_cdk.access import Access
+from heavylift_cdk.bounds import between, named, refuse
+from heavylift_cdk.capacity import Pools, Serverless
+from heavylift_cdk.execution_role import ExecutionRole
+from heavylift_cdk.metrics import EndpointMetrics
+from heavylift_cdk.network import Network
+from heavylift_cdk.planned import container_of, variant_of
+from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
+from heavylift_cdk.rollout import Rollout
+from heavylift_cdk.runtime_image import RuntimeImage
+from heavylift_cdk.served_model import served_model
+from heavylift_cdk.variant import ONLY, Variant
 
-VARIANT = "AllTraffic"
 
+class ModelEndpoint(Construct, EndpointMetrics):
+    """Variants behind one endpoint.
 
-class ModelEndpoint(Construct):
-    """One model behind one endpoint.
+    Every property of Model and EndpointConfig is create-only in CloudFormation, so these have no physical names and are
+    replaced by any change; the endpoint keeps its name and is updated in place, as `rollout` says.
 
-    Every property of Model and EndpointConfig is create-only in CloudFormation, so these two have no physical names and
-    are replaced by any change; the endpoint keeps its name, the plan's, and is updated in place.
+    `role` is made where none is given; a given one gets what the containers need in a policy of this construct. Raises
+    InputError with everything that SageMaker would refuse.
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, plan: Plan, weights: s3.IBucket, role: iam.IRole, image: RuntimeImage
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        variants: Sequence[Variant],
+        shadow: Variant | None = None,
+        endpoint_name: str | None = None,
+        role: iam.IRole | None = None,
+        network: Network | None = None,
+        network_isolation: bool = False,
+        volume_key: kms.IKey | None = None,
+        data_capture: DataCapture | None = None,
+        asynchronous: Asynchronous | None = None,
+        metrics: Metrics | None = None,
+        rollout: Rollout | None = None,
     ) -> None:
         super().__init__(scope, id)
-        bound = image.bind(self)
-        model = sagemaker.CfnModel(
+        self.variants, self.shadow, self.rollout = tuple(variants), shadow, rollout
+        every = self.variants if shadow is None else (*self.variants, shadow)
+        parts = [part for part in (network, data_capture, asynchronous, metrics) if part is not None]
+        refuse(_faults(every, shadow, endpoint_name, parts, rollout))
+        self.role = ExecutionRole(self, "Role") if role is None else role
+        self.network, self.network_isolation = network, network_isolation
+        self.pulls_assets = role is not None  # as the foundation's does
+        access = Access(self, self.role)
+        for part in (network, data_capture, asynchronous):
+            access.add([] if part is None else part.statements())
+        rendered = [variant.render(self._models(variant, access)) for variant in every]
+        components = not all(variant.containers for variant in every)
+        self.config = sagemaker.CfnEndpointConfig(
             self,
-            "Model",
-            execution_role_arn=role.role_arn,
-            enable_network_isolation=plan.enable_network_isolation,
-            primary_container=_container(plan, weights, bound),
+            "Config",
+            production_variants=rendered[: len(self.variants)],
+            shadow_production_variants=rendered[len(self.variants) :] or None,
+            kms_key_id=None if volume_key is None else volume_key.key_arn,
+            data_capture_config=None if data_capture is None else data_capture.render(),
+            async_inference_config=None if asynchronous is None else asynchronous.render(),
+            metrics_config=None if metrics is None else metrics.render(),
+            # Those of the Models; an endpoint of inference components has none when it is made.
+            execution_role_arn=self.role.role_arn if components else None,
+            enable_network_isolation=network_isolation if components else None,
+            vpc_config=None if network is None or not components else sagemaker.CfnEndpointConfig.VpcConfigProperty(
+                subnets=list(network.subnets), security_group_ids=list(network.security_groups)
+            ),
+        )  # fmt: skip
+        if components:
+            access.before(self.config)
+        self.endpoint = sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=endpoint_name,
+            endpoint_config_name=self.config.attr_endpoint_config_name,
+            deployment_config=None if rollout is None else rollout.render(),
+            retain_all_variant_properties=True if rollout is not None and rollout.retain else None,
         )
-        # SageMaker refuses a model whose role may not read its data and pull its image: the role's policies go first.
-        model.node.add_dependency(role)
-        if bound.repository_arn is not None:
-            model.node.add_dependency(self._allow_pull(role, bound.repository_arn))
-        config = sagemaker.CfnEndpointConfig(self, "Config", production_variants=[_variant(plan, model)])
-        self._endpoint = sagemaker.CfnEndpoint(
-            self, "Endpoint", endpoint_name=plan.name, endpoint_config_name=config.attr_endpoint_config_name
+        self.stable_name = self.name if endpoint_name is None else endpoint_name
+        self.config_name = self.config.attr_endpoint_config_name
+
+    @classmethod
+    def of_plan(
+        cls,
+        scope: Construct,
+        id: str,
+        *,
+        plan: Plan,
+        weights: s3.IBucket,
+        role: iam.IRole,
+        image: RuntimeImage,
+        **options: Any,
+    ) -> ModelEndpoint:
+        """The plan's one variant; `options` are the constructor's. The role may read the weights already."""
+        variant = variant_of(plan, container_of(plan, weights, image))
+        isolated = plan.enable_network_isolation
+        return cls(
+            scope, id, variants=[variant], endpoint_name=plan.name, role=role, network_isolation=isolated, **options
         )
-        self._name = plan.name
-        self.config_name = config.attr_endpoint_config_name
 
     @property
     def name(self) -> str:
         """The endpoint's name, as CloudFormation returns it: a reference, so its user waits for the endpoint."""
-        return self._endpoint.attr_endpoint_name
+        return self.endpoint.attr_endpoint_name
 
     @property
     def arn(self) -> str:
-        """The endpoint's ARN, from its name alone, so that a policy need not wait for the endpoint."""
+        """The endpoint's ARN; from a given name alone, so that a policy need not wait for the endpoint."""
         return Stack.of(self).format_arn(
             service="sagemaker",
             resource="endpoint",
-            resource_name=self._name,
+            resource_name=self.stable_name,
             arn_format=ArnFormat.SLASH_RESOURCE_NAME,
         )
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` invoke this endpoint, streaming or not."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
-            resource_arns=[self.arn],
+        return self._grant(grantee, "sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
+
+    def grant_invoke_async(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send asynchronous requests; the objects that they name are its own affair."""
+        return self._grant(grantee, "sagemaker:InvokeEndpointAsync")
+
+    def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` see the endpoint's status and configuration."""
+        return self._grant(grantee, "sagemaker:DescribeEndpoint")
+
+    def _grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[self.arn])
+
+    def _models(self, variant: Variant, access: Access) -> tuple[str, ...]:
+        """The names of the variant's own Model and of its pools'."""
+        own = "" if variant.name == ONLY else variant.name
+        sets = {f"Model{own}": variant.containers}
+        if isinstance(variant.capacity, Pools):
+            sets |= {f"Model{own}Pool{pool.priority}": pool.containers for pool in variant.capacity.pools}
+        return tuple(
+            served_model(
+                self,
+                id,
+                containers=containers,
+                role=self.role,
+                access=access,
+                network=self.network,
+                isolated=self.network_isolation,
+                pulls_assets=self.pulls_assets,
+            ).attr_model_name
+            for id, containers in sets.items()
+            if containers
         )
 
-    def metric(self, name: str, *, namespace: str = "AWS/SageMaker", **options: Any) -> cloudwatch.Metric:
-        """One of SageMaker's metrics of this endpoint; `options` are aws_cloudwatch.Metric's."""
-        dimensions = {"EndpointName": self._name, "VariantName": VARIANT}
-        return cloudwatch.Metric(namespace=namespace, metric_name=name, dimensions_map=dimensions, **options)
 
-    def metric_invocations(self) -> cloudwatch.Metric:
-        """Requests, a count."""
-        return self.metric("Invocations", statistic=cloudwatch.Stats.SUM)
-
-    def metric_server_errors(self) -> cloudwatch.Metric:
-        """Requests that ended with a 5XX status, a count."""
-        return self.metric("Invocation5XXErrors", statistic=cloudwatch.Stats.SUM)
-
-    def metric_model_latency(self, *, percentile: float) -> cloudwatch.Metric:
-        """The container's own time for a request, in microseconds."""
-        return self.metric("ModelLatency", statistic=cloudwatch.Stats.percentile(percentile))
-
-    def metric_gpu_memory(self) -> cloudwatch.Metric:
-        """GPU memory in use, in percent, summed over the devices: 8 full ones are 800."""
-        return self.metric(
-            "GPUMemoryUtilization", namespace="/aws/sagemaker/Endpoints", statistic=cloudwatch.Stats.MAXIMUM
-        )
-
-    def _allow_pull(self, role: iam.IRole, repository_arn: str) -> iam.Policy:
-        actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        statement = iam.PolicyStatement(actions=actions, resources=[repository_arn])
-        return iam.Policy(self, "PullImage", roles=[role], statements=[statement])
+class _Part(Protocol):
+    def faults(self) -> Iterator[str]: ...
 
 
-def _container(plan: Plan, weights: s3.IBucket, image: BoundImage) -> sagemaker.CfnModel.ContainerDefinitionProperty:
-    """By default the model's folder is the rendered options, and the ranks read the weights from S3 themselves.
-
-    With network isolation the container cannot reach S3: SageMaker downloads the weights into that folder, and the
-    plan's environment carries the options.
-    """
-    isolated = plan.enable_network_isolation
-    prefix = plan.weights_prefix if isolated else plan.config_prefix
-    where = {} if isolated else {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.weights_prefix)}
-    return sagemaker.CfnModel.ContainerDefinitionProperty(
-        image=image.uri,
-        environment={**plan.environment, **where},
-        model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
-            s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
-                s3_uri=weights.s3_url_for_object(prefix), s3_data_type="S3Prefix", compression_type="None"
-            )
-        ),
-    )
-
-
-def _variant(plan: Plan, model: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    variant = plan.variant
-    return sagemaker.CfnEndpointConfig.ProductionVariantProperty(
-        variant_name=VARIANT,
-        model_name=model.attr_model_name,
-        instance_type=plan.instance.type,
-        initial_instance_count=plan.instance.count,
-        initial_variant_weight=1,
-        model_data_download_timeout_in_seconds=variant.model_data_download_timeout_in_seconds,
-        container_startup_health_check_timeout_in_seconds=variant.container_startup_health_check_timeout_in_seconds,
-        volume_size_in_gb=variant.volume_size_in_gb,
-        inference_ami_version=variant.inference_ami_version,
-    )
+def _faults(
+    every: Sequence[Variant],
+    shadow: Variant | None,
+    endpoint_name: str | None,
+    parts: Sequence[_Part],
+    rollout: Rollout | None,
+) -> Iterator[str]:
+    """What SageMaker would refuse of the whole."""
+    yield from named("endpoint_name", endpoint_name)
+    production = [variant for variant in every if variant is not shadow]
+    yield from between("variants", len(production), 1, 10)
+    names = [variant.name for variant in every]
+    if len(set(names)) < len(names):
+        yield f"variants must have names of their own: got {', '.join(names)}"
+    if shadow is not None and len(production) != 1:
+        yield f"a shadow variant goes with exactly one production variant: got {len(production)}"
+    for part in (*every, *parts):
+        yield from part.faults()
+    if any(isinstance(part, Asynchronous) for part in parts):
+        for variant in every:
+            if isinstance(variant.capacity, Serverless) or not variant.containers:
+                yield f"asynchronous requests need instances with a model of their own: variant {variant.name} has none"
+    if any(not variant.containers and isinstance(variant.capacity, Serverless) for variant in every):
+        yield "inference components need instances: a serverless variant has containers of its own"
+    if rollout is not None:
+        capacity = production[0].capacity if len(production) == 1 else None
+        yield from rollout.faults(None if capacity is None or isinstance(capacity, Serverless) else capacity.count)

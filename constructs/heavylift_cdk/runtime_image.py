@@ -31,16 +31,21 @@ _ECR_URI = re.compile(
 )
 
 
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+"""What pulling from a repository takes."""
+
+
 @dataclass(frozen=True)
 class BoundImage:
     """An image within one stack.
 
-    `repository_arn` is what the execution role must be allowed to pull from; None where every role of the foundation
-    stack already may: the repository of the CDK's own assets.
+    `repository_arn` is what the execution role must be allowed to pull from; `is_asset` where that is the repository of
+    the CDK's own assets, from which the foundation's role may pull already.
     """
 
     uri: str
-    repository_arn: str | None
+    repository_arn: str
+    is_asset: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class RuntimeImage:
                 # Of every instance type in the fact tables, whatever the machine that builds is.
                 platform=ecr_assets.Platform.LINUX_AMD64,
             )
-            return BoundImage(asset.image_uri, None)
+            return BoundImage(asset.image_uri, asset.repository.repository_arn, is_asset=True)
 
         return cls(bind)
 
