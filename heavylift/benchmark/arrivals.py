@@ -13,7 +13,7 @@ from random import Random
 from heavylift.benchmark.load import OpenLoad
 
 
-def arrivals(load: OpenLoad, seed: int) -> Iterator[float]:
+def arrivals(load: OpenLoad, seed: int | str) -> Iterator[float]:
     """Endless, never decreasing. A trace that ends begins again one mean gap after its last time."""
     rng = Random(f"arrivals/{seed}")
     if load.arrivals == "trace":
@@ -23,7 +23,7 @@ def arrivals(load: OpenLoad, seed: int) -> Iterator[float]:
     return itertools.accumulate(_gaps(load, rng))
 
 
-def before(load: OpenLoad, seed: int) -> Iterator[float]:
+def before(load: OpenLoad, seed: int | str) -> Iterator[float]:
     """The warm-up's times: the same process at its first rate; a Poisson process at a trace's mean rate."""
     rng = Random(f"warmup/{seed}")
     if load.arrivals in ("trace", "ramp"):

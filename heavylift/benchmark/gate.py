@@ -18,14 +18,14 @@ from heavylift.benchmark import outcome
 from heavylift.benchmark.answer import Answer
 from heavylift.benchmark.client import READ_TIMEOUT, SageMakerClient
 from heavylift.benchmark.dark import Dark
+from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.loop import TakenBack
-from heavylift.benchmark.merge import cut_after, in_sequence
+from heavylift.benchmark.merge import in_sequence, looked_at
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.stage import GateClosed, InPlace, Place, Stage, assert_deployed, described, replaces
 from heavylift.benchmark.staging import Staging
-from heavylift.benchmark.verdict import settled
 from heavylift.benchmark.violation import publish
 
 __all__ = ["Gate", "GateClosed", "Leg"]
@@ -62,6 +62,13 @@ class Leg:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A run that several Lambdas share, now that its stage is ready."""
+
+    run: str
+
+
+@dataclass(frozen=True)
 class Gate:
     """What the custom resource's properties ask for."""
 
@@ -91,11 +98,12 @@ class Gate:
         leg: Leg | None = None,
         taken_back: Callable[[], str | None] = lambda: None,
         pause: Callable[[float], None] = time.sleep,
-    ) -> Answer | Leg:
+    ) -> Answer | Leg | Shared:
         """Benchmark the endpoint, keep samples and report in `bucket`, and answer by the verdict.
 
         `seconds_left` is what the Lambda has. A run that needs longer ends this leg in time, keeps its samples, and
-        gives the Leg that comes next. Raises GateClosed, TakenBack, and whatever boto3 raises; a stage is undone then.
+        gives the Leg that comes next; one of several generators only begins here. Raises GateClosed, TakenBack, and
+        whatever boto3 raises; a stage is undone then.
         """
         if seconds_left <= (reserve := RESERVE + (0.0 if self.strategy == "after_create" else PROMOTION)):
             raise GateClosed(
@@ -113,18 +121,24 @@ class Gate:
                 if time.time() - since > LONGEST - self.benchmark.max_seconds:
                     raise GateClosed(f"{stage.place} was not in service after {time.time() - since:.0f} s")
                 return replace(here, waits=here.waits + 1, since=since)
+            if isinstance(self.benchmark.load, OpenLoad) and self.benchmark.load.generators > 1:
+                return Shared(here.run)
             waited = time.monotonic() - begun if self.strategy in STAGED else 0.0
             found = self._measured(bucket, here, seconds_left - reserve - waited, stage, taken_back)
         except BaseException:
             undone(stage, deadline + PROMOTION, pause)
             raise
-        if isinstance(found, Leg):
-            return found
-        answer = outcome.conclude(found, bucket, self.endpoint, self.strategy)
+        return found if isinstance(found, Leg) else self.concluded(found, bucket, stage, deadline + PROMOTION, pause)
+
+    def concluded(
+        self, recording: Recording, bucket: str, stage: Stage, deadline: float, pause: Callable[[float], None]
+    ) -> Answer:
+        """Judge, keep the report, and promote the model or undo its stage, until `deadline` (monotonic seconds)."""
+        answer = outcome.conclude(recording, bucket, self.endpoint, self.strategy)
         if answer.status != "SUCCESS":
-            undone(stage, deadline + PROMOTION, pause)
+            undone(stage, deadline, pause)
             return answer
-        while not stage.promote() and time.monotonic() < deadline + PROMOTION:
+        while not stage.promote() and time.monotonic() < deadline:
             pause(POLL)
         return answer
 
@@ -132,9 +146,9 @@ class Gate:
         """Where the new config is measured."""
         return STAGED.get(self.strategy, InPlace)(self.endpoint, self.endpoint_config)
 
-    def in_place(self) -> Gate:
-        """The same on the deployed endpoint."""
-        return replace(self, strategy="after_create")
+    def measuring(self, properties: Mapping[str, Any]) -> Gate:
+        """The same on the deployed endpoint, where it comes after it."""
+        return replace(self, strategy="after_create") if "Before" in properties else self
 
     def promoted(self, verdict: str, report: str) -> Answer:
         """The answer of the gate after the endpoint, where the gate before it has measured. Raises GateClosed."""
@@ -189,7 +203,7 @@ class Gate:
             self.benchmark,
             requests=self.benchmark.plan.most_requests - measured,
             max_seconds=time_left,
-            seed=self.benchmark.seed + here.number - 1,  # the prompts and arrivals of another leg are others
+            part=here.number - 1,  # another leg has the same prompts in another order, at other times
             slo=(),
         )
         legs.append(leg_of(part))
@@ -208,14 +222,3 @@ def undone(stage: Stage, deadline: float, pause: Callable[[float], None]) -> Non
             pause(POLL)
     except (BotoCoreError, ClientError, GateClosed):
         logger.exception("what %s was made for could not be undone", stage.place)
-
-
-def looked_at(whole: Recording) -> tuple[Recording, bool]:
-    """A run so far, cut where one of the plan's looks settles the verdict; and whether one does."""
-    benchmark, measured = whole.run.benchmark, whole.measured
-    for count in benchmark.plan.counts:
-        if count <= len(measured) and settled(benchmark, benchmark.plan, measured[:count]):
-            stopped = "planned" if count == benchmark.plan.most_requests else "decided"
-            cut = cut_after(whole, count)
-            return replace(cut, run=replace(cut.run, stopped=stopped)), True
-    return whole, False

@@ -18,7 +18,8 @@ from typing import Any
 import boto3
 
 from heavylift.benchmark.answer import Answer, send
-from heavylift.benchmark.gate import STAGED, Gate, Leg, undone
+from heavylift.benchmark.gate import RESERVE, STAGED, Gate, Leg, Shared, undone
+from heavylift.benchmark.generators import Share, gathered, generate, start
 from heavylift.benchmark.lease import Given, Lease
 from heavylift.benchmark.loop import TakenBack
 from heavylift.benchmark.outcome import NONE
@@ -38,14 +39,23 @@ class Held(Exception):
 
 
 def handler(event: Mapping[str, Any], context: Any, *, pause: Callable[[float], None] = time.sleep) -> None:
-    """Lambda's entry: a request of CloudFormation, or `{"Request", "Leg"}`, the next leg of its benchmark.
+    """Lambda's entry: a request of CloudFormation; or `{"Request", "Leg"}`, the next leg of its benchmark; or, from the
+    state machine, `{"Share", "Generator"}`, one generator's part, and at the end `{"Share"}`, with an `Error` or not.
 
     Raises only when the answer could not be delivered, or another delivery holds the request to the end of this one's
     time; Lambda then calls again, with the same RequestId, and the answer that is already there is delivered.
     """
+    if "Generator" in event:
+        share, bucket = Share(**event["Share"]), os.environ["REPORTS_BUCKET"]
+        generate(share, int(event["Generator"]), bucket, seconds_left(context) - RESERVE)
+        return
     request, leg = event.get("Request", event), event.get("Leg")
     try:
-        answer = decide(request, context, None if leg is None else Leg(**leg), pause)
+        if "Share" in event:
+            request = Share(**event["Share"]).event(os.environ["REPORTS_BUCKET"])
+            answer: Answer | None = merged(event, request, context, pause)
+        else:
+            answer = decide(request, context, None if leg is None else Leg(**leg), pause)
     except Held:
         raise
     except TakenBack as error:
@@ -85,7 +95,8 @@ def decide(event: Mapping[str, Any], context: Any, leg: Leg | None, pause: Calla
         pause(PAUSE)
     if answer is not None:
         return answer
-    outcome = (gate if before is None else gate.in_place()).run(
+    gate = gate.measuring(properties)
+    outcome = gate.run(
         bucket=bucket,
         seconds_left=seconds_left(context),
         leg=leg,
@@ -96,8 +107,36 @@ def decide(event: Mapping[str, Any], context: Any, leg: Leg | None, pause: Calla
         lease.extend(CLOUDFORMATION_WAITS)
         go_on(event, outcome, context)
         return None
+    if isinstance(outcome, Shared):
+        lease.extend(CLOUDFORMATION_WAITS)
+        start(event, gate, outcome, bucket)
+        return None
     given.write(outcome)
     return outcome
+
+
+def merged(
+    event: Mapping[str, Any], request: Mapping[str, Any], context: Any, pause: Callable[[float], None]
+) -> Answer:
+    """The answer to a request whose load several Lambdas have made."""
+    properties, bucket = request["ResourceProperties"], os.environ["REPORTS_BUCKET"]
+    gate = Gate.from_properties(properties).measuring(properties)
+    given = Given(bucket, gate.benchmark.subject.model, request["RequestId"])
+    if (answer := given.read()) is not None:
+        return answer
+    stage, deadline = gate.stage(), time.monotonic() + seconds_left(context) - 3 * PAUSE
+    try:
+        if (reason := wanted_no_more(request["StackId"])) is not None:
+            raise TakenBack(reason)
+        if "Error" in event:
+            told = json.dumps(event["Error"])[:1000]
+            raise GateClosed(f"a generator failed, and less than the load was offered: {told}")
+        answer = gate.concluded(gathered(Share(**event["Share"]), gate, bucket), bucket, stage, deadline, pause)
+    except BaseException:
+        undone(stage, deadline, pause)
+        raise
+    given.write(answer)
+    return answer
 
 
 def clean(event: Mapping[str, Any], context: Any, pause: Callable[[float], None]) -> None:

@@ -14,6 +14,7 @@ from heavylift.benchmark.shape import Field, FormatError
 
 MOST_IN_FLIGHT = 900  # a Lambda has 1024 file descriptors and threads (AWS Lambda developer guide, "Lambda quotas")
 RATE = Field(float, least=0.001, most=10_000)
+MOST_GENERATORS = 100  # a tenth of the Lambdas that an account runs at a time, unless it has asked for more
 MODE = Field(str, choices=("closed", "open"))
 CLOSED: Mapping[str, Field] = {"mode": MODE, "concurrency": Field(int, least=1, most=MOST_IN_FLIGHT)}
 ARRIVALS: Mapping[str, Mapping[str, Field]] = {
@@ -38,7 +39,8 @@ class ClosedLoad:
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """Arrivals at `rate` requests a second (a trace: its mean rate); what a kind of arrivals does not use is 0."""
+    """Arrivals at `rate` requests a second (a trace: its mean rate); what a kind of arrivals does not use is 0. So many
+    `generators` share them: only Poisson arrivals can be shared without a coordinator."""
 
     mode: str
     arrivals: str
@@ -48,6 +50,7 @@ class OpenLoad:
     ramp_s: float = 0.0
     times_s: tuple[float, ...] = ()
     max_in_flight: int = 256
+    generators: int = 1
 
     @property
     def concurrency(self) -> int:
@@ -57,6 +60,7 @@ class OpenLoad:
     def to_dict(self) -> dict[str, Any]:
         said = {key: getattr(self, key) for key in ARRIVALS[self.arrivals]}
         said |= {"times_s": list(self.times_s)} if self.times_s else {}
+        said |= {"generators": self.generators} if self.generators > 1 else {}
         return {"mode": "open", "arrivals": self.arrivals, **said, "max_in_flight": self.max_in_flight}
 
 
@@ -74,6 +78,12 @@ def load_from(document: Mapping[str, Any]) -> Load:
         raise FormatError([f"load.arrivals is {kind!r}; allowed: {', '.join(ARRIVALS)}"])
     required = {"mode": MODE, "arrivals": Field(str), **ARRIVALS[kind]}
     optional = {"max_in_flight": Field(int, least=1, most=MOST_IN_FLIGHT)}
+    if kind == "poisson":
+        most = MOST_GENERATORS * MOST_IN_FLIGHT if document.get("generators", 1) != 1 else MOST_IN_FLIGHT
+        optional = {
+            "max_in_flight": Field(int, least=1, most=most),
+            "generators": Field(int, least=1, most=MOST_GENERATORS),
+        }
     found = shape.faults(document, required, "load", optional)
     times = document.get("times_s", [])
     if kind == "trace" and not found:

@@ -34,6 +34,7 @@ class Loop:
     `heard` is called with each sample, one at a time, on a client's thread. `taken_back` is asked every few seconds;
     the first reason that it gives ends the run. A request that is still under way `patience` seconds after the last
     moment at which one may be sent is recorded as a timeout, whatever its endpoint does: a stream may drip for ever.
+    `start` is when, by the clock, the first arrivals are due: now, or what several generators agreed on.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Loop:
         heard: Heard,
         taken_back: Callable[[], str | None] = lambda: None,
         patience: float = READ_TIMEOUT,
+        start: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._benchmark, self._schedule, self._client, self._heard = benchmark, schedule, client, heard
         self._taken_back, self._patience = taken_back, patience
-        self._clock, self._start = clock, clock()
+        self._clock, self._start = clock, clock() if start is None else start
         self._turn, self._lock, self._end = threading.Lock(), threading.Lock(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._sending = 0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from heavylift.benchmark.samples import Recording, Run, Sample
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.verdict import settled
 
 
 def in_sequence(legs: Sequence[Recording], benchmark: Benchmark) -> Recording:
@@ -43,6 +44,17 @@ def cut_after(recording: Recording, measured: int) -> Recording:
         for sample in recording.samples
     )
     return replace(recording, samples=tuple(samples))
+
+
+def looked_at(whole: Recording) -> tuple[Recording, bool]:
+    """A run so far, cut where one of the plan's looks settles the verdict; and whether one does."""
+    benchmark, measured = whole.run.benchmark, whole.measured
+    for count in benchmark.plan.counts:
+        if count <= len(measured) and settled(benchmark, benchmark.plan, measured[:count]):
+            stopped = "planned" if count == benchmark.plan.most_requests else "decided"
+            cut = cut_after(whole, count)
+            return replace(cut, run=replace(cut.run, stopped=stopped)), True
+    return whole, False
 
 
 def _numbered(samples: Iterable[Sample]) -> tuple[Sample, ...]:

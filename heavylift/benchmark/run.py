@@ -33,12 +33,14 @@ def measure(
     observe: Callable[[], str | None] = lambda: None,
     heard: Callable[[Sample], None] = lambda sample: None,
     taken_back: Callable[[], str | None] = lambda: None,
+    begin: float | None = None,
 ) -> Recording:
     """Run a benchmark against an endpoint.
 
     `time_limit` (seconds) shortens the benchmark's max_seconds; `observe` is asked after the last request which
     EndpointConfig the endpoint has, and `taken_back`, all the while, whether nobody waits for this run any more (the
-    reason, or None). Raises FormatError for a workload that does not exist, TakenBack.
+    reason, or None). `begin` is when the arrivals begin, in seconds since the epoch: who is late, lags. Raises
+    FormatError for a workload that does not exist, TakenBack.
     """
     workload = Workload.load(benchmark.workload, benchmark.seed)
     seconds = benchmark.max_seconds if time_limit is None else min(time_limit, benchmark.max_seconds)
@@ -47,9 +49,13 @@ def measure(
         return settled(benchmark, schedule.plan, samples)
 
     schedule = Schedule(benchmark, workload, seconds=seconds, decide=decide)
+    start = None
+    if begin is not None:
+        time.sleep(max(0.0, begin - time.time()))
+        start = time.monotonic() - (time.time() - begin)
     started_at = datetime.now(UTC)
     wall, busy = time.monotonic(), time.process_time()
-    samples = Loop(benchmark, schedule, client, heard=heard, taken_back=taken_back).drive()
+    samples = Loop(benchmark, schedule, client, heard=heard, taken_back=taken_back, start=start).drive()
     share = (time.process_time() - busy) / max(1e-9, time.monotonic() - wall)
     about = Run(
         run=run,

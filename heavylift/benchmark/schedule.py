@@ -60,7 +60,7 @@ class Schedule:
             affordable = benchmark.max_usd / benchmark.usd_per_second
             if affordable < self.seconds:
                 self.seconds, self._limit = affordable, "budget"
-        size, seed = benchmark.batch, benchmark.seed
+        size, seed = benchmark.batch, benchmark.deal
         self._phase = "warmup"
         self._decks = {
             "warmup": workload.batches(size, seed=seed, last_first=True),
@@ -169,7 +169,7 @@ class Schedule:
         if self._times is None:
             source = arrivals if self._phase == "measure" else before
             # A phase's times begin at the last arrival of the phase before: no pause, and no arrival bunches.
-            self._times, self._origin = source(load, self._benchmark.seed), now if self._last is None else self._last
+            self._times, self._origin = source(load, self._benchmark.deal), now if self._last is None else self._last
         self._last = self._origin + next(self._times)
         return self._last
 

@@ -6,16 +6,18 @@ Not the user's YAML (heavylift/spec): every `auto` but the number of requests is
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from heavylift.benchmark import shape
-from heavylift.benchmark.load import Load, load_from
+from heavylift.benchmark.load import Load, OpenLoad, load_from
 from heavylift.benchmark.looks import Plan, auto, fixed
 from heavylift.benchmark.shape import Field, FormatError
 from heavylift.benchmark.slo import Slo
 
 FORMAT = "heavylift.benchmark/1"
+MOST_SHARED_S = 780  # a Lambda's 15 minutes, less the common beginning and the last replies
 APIS = ("heavylift", "tgi", "openai-chat", "openai-completions")
 
 NAME = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -55,6 +57,7 @@ OPTIONAL = {
     "probes": Field(int, least=0, most=64),
     "max_lag_ms": Field(float, least=0.1, most=60_000),
     "max_usd": Field(float, least=0.0001, most=1_000_000),
+    "part": Field(int, least=0),
 }
 PRICE = {"usd_per_hour": Field(float, least=0, most=100_000)}
 
@@ -88,7 +91,8 @@ class Warmup:
 @dataclass(frozen=True)
 class Benchmark:
     """A whole benchmark; `max_seconds` and `max_usd` bound warm-up and measurement together. `requests` None is auto;
-    `workload` is a name, or the prompts themselves."""
+    `workload` is a name, or the prompts themselves. A `part` of a run has the same prompts as the whole, in an order of
+    its own, at times of its own."""
 
     subject: Subject
     workload: str | dict[str, Any]
@@ -106,6 +110,12 @@ class Benchmark:
     probes: int = 0
     max_lag_ms: float = 10.0
     max_usd: float | None = None
+    part: int = 0
+
+    @property
+    def deal(self) -> str:
+        """What decides the arrivals and the order of the prompts."""
+        return str(self.seed) if self.part == 0 else f"{self.seed}/{self.part}"
 
     @property
     def plan(self) -> Plan:
@@ -154,6 +164,8 @@ class Benchmark:
                 slo.append(Slo.from_dict(target, f"slo[{position}]"))
             except FormatError as error:
                 found += error.faults
+        if isinstance(load, OpenLoad) and load.generators > 1:
+            found += _not_shared(parts, slo)
         if found:
             raise FormatError(found)
         assert load is not None
@@ -177,3 +189,12 @@ class Benchmark:
     def to_json(self) -> str:
         """One line with sorted keys: equal benchmarks give equal bytes, so a digest of it is stable."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+
+def _not_shared(parts: dict[str, Any], slo: list[Slo]) -> Iterator[str]:
+    """What a load by several generators cannot do."""
+    if isinstance(seconds := parts.get("max_seconds"), int | float) and seconds > MOST_SHARED_S:
+        yield f"benchmark.max_seconds is {seconds}; with several generators, each one Lambda, at most {MOST_SHARED_S}"
+    for target in slo:
+        if target.metric.endswith("_invariance"):
+            yield f"slo: {target.metric} needs probes, which several generators do not send; leave one of the two out"

@@ -105,14 +105,14 @@ class Workload:
             raise FormatError(found)
         return cls(name, hashlib.sha256(lines).hexdigest(), tuple(examples))
 
-    def batches(self, size: int, *, seed: int, last_first: bool = False) -> Iterator[tuple[Example, ...]]:
+    def batches(self, size: int, *, seed: int | str, last_first: bool = False) -> Iterator[tuple[Example, ...]]:
         """Endless batches of `size` examples. Tasks take turns, also across batches; each task's examples come in a
         seeded order, all of them before any comes again; `last_first`: in the opposite order."""
         tasks = itertools.cycle([self._deal(task, seed, last_first) for task in self.tasks])
         while True:
             yield tuple(next(next(tasks)) for _ in range(size))
 
-    def _deal(self, task: str, seed: int, last_first: bool) -> Iterator[Example]:
+    def _deal(self, task: str, seed: int | str, last_first: bool) -> Iterator[Example]:
         rng = Random(f"{self.name}/{task}/{seed}")
         deck = [example for example in self.examples if example.task == task]
         while True:
