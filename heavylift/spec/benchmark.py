@@ -26,7 +26,8 @@ class LoadSpec(Strictly):
     to_rate: float | None = Field(None, gt=0, le=10_000, description="of a ramp: the rate at its end")
     ramp_s: float | None = Field(None, gt=0, le=86_400, description="of a ramp: its seconds")
     times_s: Annotated[tuple[float, ...], Listed] | None = Field(None, description="of a trace: when each is due")
-    max_in_flight: int | None = Field(None, ge=1, le=900, description="requests of an open load under way at a time")
+    max_in_flight: int | None = Field(None, ge=1, le=90_000, description="requests of an open load under way at a time")
+    generators: int | None = Field(None, ge=1, le=100, description="Lambdas that share a poisson load, at once")
 
     def to_dict(self) -> dict[str, Any]:
         """The load as the benchmark has it: only what its mode uses."""

@@ -9,10 +9,19 @@ from typing import Any
 
 from heavylift.spec.fault import Fault
 from heavylift.spec.not_yet import not_yet
-from heavylift.spec.rules import benchmark, container, hosting, source
+from heavylift.spec.rules import benchmark, container, hosting, rollout, scaling, source, variants
 from heavylift.spec.rules.read import Rule
 
-RULES: tuple[Rule, ...] = (*source.RULES, *container.RULES, *hosting.RULES, *benchmark.RULES, not_yet)
+RULES: tuple[Rule, ...] = (
+    *source.RULES,
+    *container.RULES,
+    *hosting.RULES,
+    *scaling.RULES,
+    *rollout.RULES,
+    *variants.RULES,
+    *benchmark.RULES,
+    not_yet,
+)
 
 
 def rule_faults(document: Any, stem: str, env: str | None = None) -> list[Fault]:

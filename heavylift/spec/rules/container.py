@@ -1,10 +1,12 @@
-"""The container's environment and the tags. Not the options of its engine: source.py."""
+"""The container's environment, secrets, image and jobs; tags. Not the options of its engine: source.py."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
+from heavylift.plan import facts
 from heavylift.spec.fault import Fault, shown
 from heavylift.spec.rules.read import Data, Rule, part
 
@@ -23,6 +25,7 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
     128,
     256,
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 TAG_SIGNS = "_.:/=+-@"
 
 
@@ -45,6 +48,75 @@ def environment(data: Data) -> Iterator[Fault]:
                 yield Fault(path, f"'environment.{key}' would override what Heavylift sets; {mend}", at_key=True)
         if isinstance(value, str) and (size := max(map(_utf8_bytes, (key, value)))) > LONGEST_VALUE:
             yield Fault(path, f"'environment.{key[:40]}' must be at most {LONGEST_VALUE} bytes; got {size}")
+
+
+def secrets(data: Data) -> Iterator[Fault]:
+    """A secret has a variable's name, and one place."""
+    for key in part(data, "secrets"):
+        path = ("secrets", key)
+        if not key.isidentifier() or not key.isascii():
+            yield Fault(
+                path, f"{shown(key)} is not an environment variable's name: letters, digits and '_'", at_key=True
+            )
+        for prefix, mend in RESERVED.items():
+            if key.upper().startswith(prefix):
+                yield Fault(path, f"'secrets.{key}' would override what Heavylift sets; {mend}", at_key=True)
+        if key in part(data, "environment"):
+            yield Fault(path, f"'{key}' is in 'environment', too; keep one of the two", at_key=True)
+    if part(data, "secrets") and data.get("enable_network_isolation") is True:
+        yield Fault(("secrets",), "'secrets' cannot be looked up under 'enable_network_isolation'", at_key=True)
+
+
+def plain_secrets(data: Data) -> Iterator[Fault]:
+    """A token in `environment` would be readable by everybody who may describe the endpoint."""
+    for key, value in part(data, "environment").items():
+        if isinstance(value, str) and value and SECRET.search(key) is not None:
+            sentence = (
+                f"'environment.{key}' looks like a secret, and everybody who may describe the model could read it"
+            )
+            yield Fault(("environment", key), f"{sentence}; write its ARN under 'secrets'", at_key=True)
+
+
+def image(data: Data) -> Iterator[Fault]:
+    """One image."""
+    said = [key for key in ("uri", "dlc", "build") if part(data, "image").get(key) is not None]
+    if isinstance(data.get("image"), dict) and len(said) != 1:
+        got = " and ".join(f"'{key}'" for key in said) if said else "none"
+        yield Fault(("image",), f"'image' needs exactly one of 'uri', 'dlc' and 'build'; got {got}")
+
+
+BELONGS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+    ("compile", "backend"): {"torch": ("cuda_graphs",), "neuron": ("sequence_lengths", "neuron_sdk", "instance_type")},
+    ("partition", "when"): {"load": (), "ahead_of_time": ("instance_type",)},
+    ("staging", "by"): {"push": (), "job": ("instance_type", "token")},
+    ("routing", "strategy"): {"prefix_aware": ("prefix_length", "concurrency_threshold")},
+}
+"""Where a field says which way, the further fields of each way."""
+USUAL = {("partition", "when"): "load", ("staging", "by"): "push"}
+
+
+def belongs(data: Data) -> Iterator[Fault]:
+    """A field of one way is not given for another: it would be ignored."""
+    for (section, field), ways in BELONGS.items():
+        said = part(data, section)
+        way = said.get(field, USUAL.get((section, field)))
+        for owner, keys in ways.items():
+            for key in keys:
+                if owner != way and key in said and said[key] not in (None, False, "auto"):
+                    sentence = f"'{section}.{key}' belongs to '{field}: {owner}'; got '{field}: {way}'"
+                    yield Fault((section, key), sentence, at_key=True)
+    if part(data, "staging").get("token") is not None and part(data, "model").get("id") is None:
+        yield Fault(("staging", "token"), "'staging.token' is the hub's, and 'model' has no 'id'", at_key=True)
+
+
+def compiles(data: Data) -> Iterator[Fault]:
+    """Each compiler is for its hardware."""
+    backend, fact = part(data, "compile").get("backend"), facts.instances().get(str(data.get("instance_type")))
+    if fact is None or backend not in ("torch", "neuron"):
+        return
+    if (backend == "neuron") != (fact.hardware == "neuron"):
+        mend = "Inf2 and Trn types" if backend == "neuron" else "GPUs and processors"
+        yield Fault(("compile", "backend"), f"'compile.backend' {backend} is for {mend}; got {fact.type}")
 
 
 def tags(data: Data) -> Iterator[Fault]:
@@ -72,4 +144,4 @@ def _in_tags(character: str) -> bool:
     return character in TAG_SIGNS or unicodedata.category(character)[0] in "LNZ"
 
 
-RULES: tuple[Rule, ...] = (environment, tags)
+RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, image, belongs, compiles, tags)

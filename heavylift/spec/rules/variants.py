@@ -1,0 +1,118 @@
+"""Variants, shadow, components, adapters, many models: which go together, and names that are used once.
+
+Limits: API_CreateEndpointConfig (one production and one shadow variant), API_InferenceComponentSpecification, and the
+guide's "Host multiple models in one container" (https://docs.aws.amazon.com/sagemaker/latest/dg/). Not plans of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from heavylift.plan import facts
+from heavylift.spec.fault import Fault, Path, dotted, shown
+from heavylift.spec.rules.read import Data, Rule, part, rows, whole
+
+APART = (
+    ("inference_components", "variants"),
+    ("inference_components", "shadow"),
+    ("inference_components", "multi_model"),
+    ("inference_components", "async_inference"),
+    ("multi_model", "variants"),
+    ("multi_model", "shadow"),
+    ("variants", "instance_pools"),
+)
+
+
+def apart(data: Data) -> Iterator[Fault]:
+    """Ways to share an endpoint that exclude each other."""
+    for first, second in APART:
+        if data.get(first) is not None and data.get(second) is not None:
+            yield Fault((second,), f"'{second}' cannot be combined with '{first}'; keep one of them", at_key=True)
+    variants = rows(data, "variants")
+    if data.get("shadow") is not None and len(variants) > 1:
+        sentence = f"'shadow' needs exactly one production variant; got {len(variants)} in 'variants'"
+        yield Fault(("shadow",), sentence, at_key=True)
+    strategy = part(data, "gate").get("strategy")
+    if strategy == "dark_variant":
+        for key in ("shadow", "variants", "inference_components", "multi_model", "async_inference"):
+            if data.get(key) is not None:
+                sentence = f"'gate.strategy' dark_variant cannot be combined with '{key}': it needs one plain variant"
+                yield Fault(("gate", "strategy"), sentence)
+    if strategy in ("staging", "dark_variant") and data.get("benchmark") is None:
+        yield Fault(("gate", "strategy"), f"'gate.strategy' {strategy} needs a 'benchmark' to run there")
+
+
+def names(data: Data) -> Iterator[Fault]:
+    """Each name once, adapters among the components'."""
+    seen: set[str] = set()
+    shadow = data.get("shadow")
+    entries: list[tuple[Path, Any]] = [(("variants", place), row) for place, row in enumerate(rows(data, "variants"))]
+    entries += [] if shadow is None else [(("shadow",), shadow)]
+    for place, row in enumerate(rows(data, "inference_components")):
+        entries.append((("inference_components", place), row))
+        adapters = rows(row, "adapters") if isinstance(row, dict) else []
+        entries += [(("inference_components", place, "adapters", number), each) for number, each in enumerate(adapters)]
+    for path, row in entries:
+        name = row.get("name") if isinstance(row, dict) else None
+        if isinstance(name, str) and name.lower() in seen:
+            yield Fault((*path, "name"), f"a second {shown(name)}; give each a name of its own")
+        seen.add(str(name).lower())
+
+
+def weights(data: Data) -> Iterator[Fault]:
+    """Somebody must get the traffic."""
+    variants = [row for row in rows(data, "variants") if isinstance(row, dict)]
+    if variants and all(row.get("weight", 1.0) == 0 for row in variants):
+        yield Fault(("variants",), "every weight in 'variants' is 0: no variant would get a request")
+
+
+def types(data: Data) -> Iterator[Fault]:
+    """The instance types of variants are ones that we have facts for."""
+    shadow = data.get("shadow")
+    entries: list[tuple[Path, Any]] = [(("variants", place), row) for place, row in enumerate(rows(data, "variants"))]
+    for path, row in [*entries, *([] if shadow is None else [(("shadow",), shadow)])]:
+        name = row.get("instance_type") if isinstance(row, dict) else None
+        if isinstance(name, str) and name.startswith("ml.") and name not in facts.instances():
+            yield Fault((*path, "instance_type"), facts.unknown_type(name))
+
+
+def components(data: Data) -> Iterator[Fault]:
+    """What the copies need is there: devices, memory."""
+    fact = facts.instances().get(str(data.get("instance_type")))
+    needed, every = 0, True
+    for place, row in enumerate(rows(data, "inference_components")):
+        if not isinstance(row, dict):
+            continue
+        path = ("inference_components", place)
+        devices, copies = whole(row.get("accelerators")), whole(row.get("copies", 1))
+        least, most = whole(row.get("min_memory_in_mb")), whole(row.get("max_memory_in_mb"))
+        if least is not None and most is not None and least > most:
+            here = (*path, "min_memory_in_mb")
+            yield Fault(here, f"'{dotted(here)}' must be at most 'max_memory_in_mb' ({most}); got {least}")
+        if fact is None:
+            continue
+        if fact.accelerator is not None and devices is None:
+            here = (*path, "accelerators")
+            yield Fault(path, f"'{dotted(here)}' is missing: {fact.type} has {fact.accelerators} to give")
+        if fact.accelerator is None and devices is not None:
+            yield Fault((*path, "accelerators"), f"{fact.type} has no accelerators; leave them out", at_key=True)
+        if least is not None and least >= fact.memory_gib * 1024:
+            here = (*path, "min_memory_in_mb")
+            yield Fault(here, f"'{dotted(here)}' must be below {fact.type}'s {fact.memory_gib * 1024:g}; got {least}")
+        every = every and devices is not None and copies is not None
+        needed += (devices or 0) * (copies or 0)
+    most_instances = _most_instances(data)
+    if fact is None or fact.accelerator is None or not every or most_instances is None:
+        return
+    if needed > fact.accelerators * most_instances:
+        has = f"{most_instances} · {fact.accelerators} of {fact.type}"
+        yield Fault(("inference_components",), f"the copies need {needed} accelerators; there are {has}", at_key=True)
+
+
+def _most_instances(data: Data) -> int | None:
+    most = whole(part(data, "managed_instances").get("max"))
+    return whole(data.get("initial_instance_count", 1)) if most is None else most
+
+
+RULES: tuple[Rule, ...] = (apart, names, weights, types, components)
