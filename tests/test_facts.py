@@ -15,7 +15,6 @@ from heavylift.plan.facts.precision import precisions
 from heavylift.plan.facts.price import estimate
 from heavylift.plan.facts.table import TABLES, rows
 from heavylift.plan.memory import GIB
-from heavylift.spec import schema
 from heavylift.spec.model import ModelSpec
 from heavylift_runtime.engines.registry import ENGINES
 
@@ -64,7 +63,7 @@ def test_all_types_that_are_no_m_c_r_or_t_count_as_accelerated(api: Any) -> None
 
 
 def test_our_limits_are_the_apis(api: Any) -> None:
-    fields = schema()["properties"]
+    fields = ModelSpec.model_json_schema()["properties"]
     limits = {
         "container_startup_health_check_timeout_in_seconds": "ContainerStartupHealthCheckTimeoutInSeconds",
         "model_data_download_timeout_in_seconds": "ModelDataDownloadTimeoutInSeconds",

@@ -153,7 +153,7 @@ class GateSpec(Strictly):
 
     strategy: Literal["after_create", "staging", "dark_variant"] = Field(
         "after_create",
-        description="measure the endpoint itself, one like it that goes again, or a shadow variant that answers nobody",
+        description="measure the endpoint itself, one like it that goes again, or a variant at weight 0 beside the old",
     )
     on_fail: Literal["rollback", "hold", "warn"] = "rollback"
     on_inconclusive: Literal["fail", "pass"] = "fail"

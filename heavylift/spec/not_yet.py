@@ -38,14 +38,12 @@ NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("variants",): "the endpoint has one variant",
         ("shadow",): "the endpoint has one variant",
         ("multi_model",): "the endpoint has one model",
-        ("gate", "strategy"): "the benchmark runs on the endpoint itself, after it was created",
     }
 )
 DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType(
     {
         ("inference_ami_version",): "auto",
         ("enable_ssm_access",): False,
-        ("gate", "strategy"): "after_create",
     }
 )
 

@@ -10,6 +10,7 @@ from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.slo import Slo
 from heavylift.spec.fault import Fault, shown
 from heavylift.spec.rules.read import Data, Rule
+from heavylift_runtime.engines.registry import ENGINES
 
 
 def targets(data: Data) -> Iterator[Fault]:
@@ -67,4 +68,25 @@ def enough_requests(data: Data) -> Iterator[Fault]:
             yield Fault(("benchmark", "slo", index), f"{sentence}{target.confidence:g} confidence; got {requests}")
 
 
-RULES: tuple[Rule, ...] = (targets, load, prompts, enough_requests)
+def held(data: Data) -> Iterator[Fault]:
+    """A model that is measured before it serves is promoted or not: there is nothing to hold."""
+    gate = data.get("gate")
+    said = gate if isinstance(gate, dict) else {}
+    if said.get("on_fail") == "hold" and said.get("strategy") in ("staging", "dark_variant"):
+        sentence = f"'gate.on_fail' hold keeps a model that serves, and strategy: {said['strategy']} never lets one "
+        yield Fault(("gate", "on_fail"), f"{sentence}serve that missed its targets; take rollback or warn")
+
+
+def streamed(data: Data) -> Iterator[Fault]:
+    """An engine that answers in one piece has no first token to measure."""
+    benchmark, said = data.get("benchmark"), data.get("engine", "auto")
+    if not isinstance(benchmark, dict) or benchmark.get("stream") is not True:
+        return
+    rows = [row for row in ENGINES.values() if row.why_not is None and said in ("auto", row.name)]
+    if rows and not any(row.streams for row in rows):
+        names = " and ".join(row.name for row in rows)
+        sentence = f"'benchmark.stream' needs an engine that streams; in this version {names} cannot"
+        yield Fault(("benchmark", "stream"), f"{sentence}; leave it out")
+
+
+RULES: tuple[Rule, ...] = (targets, load, prompts, enough_requests, held, streamed)
