@@ -1,4 +1,4 @@
-"""The line before the model: batches by size and delay, bounded, fair to those whose neighbour fails."""
+"""The line before a script: batches by size and delay, bounded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from heavylift_runtime.server.flow import Flow
 from heavylift_runtime.server.line import Line, serve_line
-from heavylift_runtime.server.refused import BatchRefused, Refused
+from heavylift_runtime.server.refused import Refused
 
 
 class Model:
@@ -21,7 +22,7 @@ class Model:
     async def __call__(self, rows: list[Any]) -> list[str]:
         self.batches.append(rows)
         if "poison" in rows:
-            raise BatchRefused(400, "poison is not food")
+            raise Refused(400, "poison is not food")
         return [row.upper() for row in rows]
 
 
@@ -86,15 +87,48 @@ def test_a_full_line_refuses_with_503() -> None:
     asyncio.run(run())
 
 
-def test_one_request_is_refused_for_what_it_holds_and_its_neighbours_are_served() -> None:
+def test_a_refused_batch_is_refused_for_all_as_lmi_does() -> None:
     line, model = Line(batch_size=3, delay=5, limit=10), Model()
 
     async def story() -> None:
-        good, bad, fine = line.join(["a"]), line.join(["poison"]), line.join(["b"])
+        for job in (line.join(["a"]), line.join(["poison"]), line.join(["b"])):
+            with pytest.raises(Refused, match="poison is not food"):
+                await job.done
 
-        assert (await good.done, await fine.done) == (["A"], ["B"])
-        with pytest.raises(Refused, match="poison is not food"):
-            await bad.done
+    with_model(line, model, story)
+    assert model.batches == [["a", "poison", "b"]]
+
+
+def test_a_model_with_fewer_answers_than_requests_fails_the_batch() -> None:
+    line = Line(batch_size=2, delay=5, limit=10)
+
+    async def model(rows: list[Any]) -> list[Any]:
+        return rows[:1]
+
+    async def story() -> None:
+        for job in (line.join(["a"]), line.join(["b"])):
+            with pytest.raises(Refused, match="1 answers to a batch of 2 requests") as caught:
+                await job.done
+            assert caught.value.code == 424
+
+    with_model(line, model, story)
+
+
+def test_a_copy_is_busy_until_its_flow_is_over() -> None:
+    line, flows = Line(batch_size=1, delay=0, limit=10), []
+
+    async def model(rows: list[Any]) -> list[Any]:
+        flows.append(Flow(200, {}, lambda: None))
+        return flows[-1:]
+
+    async def story() -> None:
+        first, second = line.join(["a"]), line.join(["b"])
+        assert await first.done == flows
+        assert len(line) == 1
+
+        flows[0].finish()
+
+        assert await second.done == flows[1:]
 
     with_model(line, model, story)
 

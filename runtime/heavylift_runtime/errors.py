@@ -6,6 +6,7 @@ Not the core's exceptions (the runtime never imports the core), and not HTTP err
     ├── OptionsError    2  serving.properties or an environment variable is wrong; lists every fault
     ├── AddressError    2  the port is taken, or the host cannot be bound
     ├── LoadError       1  a model could not be loaded
+    │   └── MemoryFault 1  because memory ran out
     └── PromptError     -  one prompt cannot be served; the engine keeps running, the client gets 400
 """
 
@@ -38,6 +39,10 @@ class AddressError(RuntimeFault):
 
 class LoadError(RuntimeFault):
     """A model could not be loaded: its files, its script, or its memory."""
+
+
+class MemoryFault(LoadError):
+    """A model could not be loaded, for memory ran out: a multi-model endpoint unloads others and tries again."""
 
 
 class PromptError(RuntimeFault):

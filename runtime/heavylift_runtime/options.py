@@ -43,6 +43,7 @@ class Options:
     retry_threshold: int = 3
     model_loading_timeout: int = 3600
     predict_timeout: int = 60
+    mpi_mode: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)  # every `option.*` as written, without the prefix
 
     @classmethod
@@ -80,8 +81,8 @@ class Options:
 
     @property
     def ranks(self) -> int:
-        """Processes of one copy: a script is one process, whatever the degree that it is told."""
-        return self.tensor_parallel_degree if self.engine == "native" else 1
+        """Processes of one copy: a script without mpi_mode is one process, whatever the degree that it is told."""
+        return self.tensor_parallel_degree if self.engine != "script" or self.mpi_mode else 1
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, for a worker process."""

@@ -1,88 +1,93 @@
 """One copy of the model: its rank processes and their channels. Not restarts: those are in supervisor.py.
 
-It asks rank 0 one thing at a time. A copy whose rank ends, or that does not answer in time, is dead as a whole.
+A copy whose rank ends is dead as a whole. What its ranks compute is not known here: that is between its duty (who
+gives it work, in the server) and the loops of the ranks (steps.py, calls.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from heavylift_runtime.errors import LoadError
+from heavylift_runtime.errors import LoadError, MemoryFault
 from heavylift_runtime.options import Options
+from heavylift_runtime.rank import Rank, spawn
 from heavylift_runtime.wire import Message, receive
 
 _LAST_WORDS_S = 1.0
 
 
-def _both(one: asyncio.Future[Any], other: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
-    return {one, other}
+class Duty(Protocol):
+    """Who gives work to a copy, and hears of it."""
 
+    def rose(self, copy: Copy) -> None:
+        """It has loaded: work may come."""
 
-class CopyDied(Exception):
-    """The copy ended before it answered; the message says how."""
+    def heard(self, copy: Copy, message: Message) -> None:
+        """Rank 0 says something about its work; raises ValueError, KeyError or TypeError where that makes no sense."""
 
-
-@dataclass(frozen=True)
-class Rank:
-    """One process, the leader of its own process group, and the server's end of its channel."""
-
-    number: int
-    process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    def kill(self) -> None:
-        """Kill the whole group: also what a script has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+    def fell(self, copy: Copy, reason: str) -> None:
+        """It is dead: what it was given is lost."""
 
 
 class Copy:
     """The ranks of one copy, which live and die together."""
 
     def __init__(
-        self, number: int, options: Options, folder: Path, scratch: Path, environment: Mapping[str, str]
+        self,
+        number: int,
+        options: Options,
+        folder: Path,
+        scratch: Path,
+        environment: Mapping[str, str],
+        duty: Duty,
+        report: Callable[[int, str], None] = lambda copy, stage: None,
     ) -> None:
         self.number = number
         self.stage = "starting"
         self.ready = asyncio.Event()
+        self.capacity = 1
         self._options = options
         self._folder = folder
         self._scratch = scratch
         self._environment = environment
+        self._duty = duty
+        self._report = report
         self._ranks: list[Rank] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._births = 0
         self._loaded: set[int] = set()
+        self._out_of_memory = False
         self._dead: asyncio.Future[str]
-        self._answer: asyncio.Future[Message] | None = None
 
     async def start(self) -> None:
-        """Start the ranks and wait until all have loaded; raises LoadError with the first rank's sentence."""
+        """Start the ranks and wait until all have loaded; LoadError or MemoryFault with the first rank's sentence."""
         self._births += 1
         self._dead = asyncio.get_running_loop().create_future()
         self._loaded = set()
-        self.stage = "starting processes"
+        self._out_of_memory = False
+        self._at("starting processes")
+        rendezvous = f"file://{self._scratch}/rendezvous-{self.number}-{self._births}"
+        meeting = _meeting(self._options.ranks) if self._options.mpi_mode else {}
         for number in range(self._options.ranks):
-            self._ranks.append(await self._spawn(number))
+            own = {"RANK": str(number), "LOCAL_RANK": str(number)} if meeting else {}
+            environment = {**self._environment, **meeting, **own}
+            self._ranks.append(await spawn(number, self._options, self._folder, self._scratch, rendezvous, environment))
         self._watchers = [asyncio.create_task(self._watch(rank)) for rank in self._ranks]
         loading = asyncio.create_task(self.ready.wait())
         limit = self._options.model_loading_timeout
         try:
-            await asyncio.wait(_both(loading, self._dead), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {loading, self._dead}
+            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loading.cancel()
         if self._dead.done():
-            raise LoadError(self._dead.result())
+            raise (MemoryFault if self._out_of_memory else LoadError)(self._dead.result())
         if not self.ready.is_set():
             raise LoadError(
                 f"copy {self.number} did not load within option.model_loading_timeout={limit} s: {self.stage}"
@@ -92,24 +97,20 @@ class Copy:
         """Wait for the end of the copy; how it came about."""
         return await asyncio.shield(self._dead)
 
-    async def ask(self, message: Message, seconds: float) -> Message:
-        """The answer of rank 0; raises CopyDied where it ends or takes longer, which ends it."""
-        assert self._answer is None, "a copy is asked one thing at a time"
-        dead = self._dead  # of this birth: the next one begins while we still look at how this one ended
-        if dead.done():
-            raise CopyDied(dead.result())
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._answer = answer
-        try:
-            self._ranks[0].writer.write(message.encode())
-            await asyncio.wait(_both(answer, dead), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
-            if not dead.done():
-                self._fall(f"copy {self.number} did not answer within option.predict_timeout={seconds:g} s: stopped")
-            raise CopyDied(dead.result())
-        finally:
-            self._answer = None
+    def tell(self, message: Message) -> None:
+        """Send work: to rank 0, or to all ranks where each one runs the script."""
+        for rank in self._ranks if self._options.engine == "script" else self._ranks[:1]:
+            with contextlib.suppress(ConnectionError):  # it has just died: its end is on the way to us
+                rank.writer.write(message.encode())
+
+    def fall(self, reason: str) -> None:
+        """It is dead, or as good as dead: the supervisor kills what is left."""
+        if not self._dead.done():
+            was_ready = self.ready.is_set()
+            self.ready.clear()
+            self._dead.set_result(reason)
+            if was_ready:
+                self._duty.fell(self, reason)
 
     async def stop(self, seconds: float) -> None:
         """Ask the ranks to leave, wait, then kill what is left."""
@@ -133,38 +134,13 @@ class Copy:
             rank.kill()  # what the rank has started between the first signal and its end
             rank.writer.close()
 
-    async def _spawn(self, number: int) -> Rank:
-        ours, theirs = socket.socketpair()
-        descriptor = theirs.fileno()
-        command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(descriptor,),
-                start_new_session=True,
-                env=self._environment,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        start = {
-            "type": "start",
-            "options": self._options.to_json(),
-            "folder": str(self._folder),
-            "scratch": str(self._scratch),
-            "rank": number,
-            "world": self._options.ranks,
-            "rendezvous": f"file://{self._scratch}/rendezvous-{self.number}-{self._births}",
-        }
-        writer.write(Message(start).encode())
-        return Rank(number, process, reader, writer)
-
     async def _watch(self, rank: Rank) -> None:
         """Hear a rank until its process ends: the end of its channel does not tell, a forked child may hold it open."""
         listener = asyncio.create_task(self._listen(rank))
         try:
             code = await rank.process.wait()
             await asyncio.wait({listener}, timeout=_LAST_WORDS_S)
-            self._fall(self._obituary(rank.number, code))  # unless it has said why itself
+            self.fall(self._obituary(rank.number, code))  # unless it has said why itself
         finally:
             listener.cancel()
 
@@ -174,28 +150,38 @@ class Copy:
                 self._hear(rank.number, await receive(rank.reader))
         except EOFError:
             return  # the process is ending: _watch tells how
-        except (ValueError, KeyError) as error:
-            self._fall(f"rank {rank.number} of copy {self.number} sent a broken message: {error}")
+        except (ValueError, KeyError, TypeError) as error:
+            self.fall(f"rank {rank.number} of copy {self.number} sent a broken message: {error}")
 
     def _hear(self, rank: int, message: Message) -> None:
         if message.type == "stage":
-            self.stage = f"rank {rank}: {message.header['stage']}"
+            self._at(f"rank {rank}: {message.header['stage']}")
         elif message.type == "failed":
-            self._fall(str(message.header["error"]))
+            self._out_of_memory = bool(message.header["memory"])
+            self.fall(str(message.header["error"]))
         elif message.type == "ready":
             self._loaded.add(rank)
-            if len(self._loaded) == self._options.ranks:
-                self.stage = "ready"
+            self.capacity = message.header.get("capacity", self.capacity)
+            if len(self._loaded) == self._options.ranks and not self._dead.done():
+                self._at("ready")
                 self.ready.set()
-        elif self._answer is not None and not self._answer.done():
-            self._answer.set_result(message)
+                self._duty.rose(self)
+        elif rank == 0 and self.ready.is_set():
+            self._duty.heard(self, message)
 
-    def _fall(self, reason: str) -> None:
-        self.ready.clear()
-        if not self._dead.done():
-            self._dead.set_result(reason)
+    def _at(self, stage: str) -> None:
+        self.stage = stage
+        self._report(self.number, stage)
 
     def _obituary(self, number: int, code: int) -> str:
         how = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        self._out_of_memory = self._out_of_memory or code == -signal.SIGKILL
         hint = " (out of memory is the usual cause)" if code == -signal.SIGKILL else ""
         return f"rank {number} of copy {self.number} {how}{hint} while: {self.stage}"
+
+
+def _meeting(world: int) -> dict[str, str]:
+    """What torch.distributed's `env://` reads: the scripts of one copy meet on a free port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}

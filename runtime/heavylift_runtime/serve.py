@@ -13,24 +13,22 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
 from heavylift_runtime.errors import AddressError, OptionsError, RuntimeFault
+from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
-from heavylift_runtime.ranks import Copy, CopyDied
 from heavylift_runtime.server.app import Door, build
-from heavylift_runtime.server.dialects import CallDialect, Dialect, TextDialect
-from heavylift_runtime.server.line import Line, serve_line
+from heavylift_runtime.server.body import Bodies
+from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.patience import ImpatientProtocol
-from heavylift_runtime.server.refused import BatchRefused, Refused
-from heavylift_runtime.supervisor import Supervisor
+from heavylift_runtime.server.visit import Visit
 
 DRAIN_SECONDS = 22
-_MORE_CONNECTIONS = 256  # beside those of the waiting requests: /ping, idle ones, those that get 503
 
 
 def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str, str]) -> int:
@@ -51,21 +49,30 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
 
 
 async def _serve(options: Options, folder: Path, scratch: Path, listener: socket.socket) -> None:
-    supervisor = Supervisor(options, folder, scratch)
-    dialect: Dialect = CallDialect() if options.engine == "script" else TextDialect(options.max_new_tokens)
-    line = Line(options.batch_size, options.max_batch_delay / 1000, options.job_queue_size)
+    journal = Journal()
+
+    def report(copy: int, stage: str) -> None:
+        journal.write("stage", copy=copy, stage=stage)
+
+    hosted = Hosted.begin(model_name(folder, options), folder, options, scratch, report)
 
     def health() -> tuple[bool, dict[str, object]]:
-        health = supervisor.health()
+        health = hosted.supervisor.health()
         return health.ready, {
             "status": health.status,
             "elapsed_s": round(health.elapsed_s, 1),
-            "waiting": len(line),
+            "waiting": hosted.desk.waiting,
+            "running": hosted.running(),
+            "timeline": health.timeline,
         }
 
+    def over(visit: Visit) -> None:
+        journal.write("request", **visit.to_json(time.monotonic()))
+
+    door = Door(health, lambda scope: hosted, Bodies(), over)
     server = _Server(
         uvicorn.Config(
-            build(Door(health, dialect, line, options.predict_timeout)),
+            build(door),
             http=ImpatientProtocol,
             ws="none",
             lifespan="off",
@@ -74,24 +81,15 @@ async def _serve(options: Options, folder: Path, scratch: Path, listener: socket
             server_header=False,
             proxy_headers=False,
             backlog=2048,
-            limit_concurrency=options.job_queue_size + options.batch_size * options.workers + _MORE_CONNECTIONS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
-    supervisor.start()
-    lines = [
-        asyncio.create_task(serve_line(line, copy.ready, _ask(copy, dialect, options.predict_timeout)))
-        for copy in supervisor.copies
-    ]
     try:
-        await _until(server, listener, supervisor.failed)
+        await _until(server, listener, hosted.supervisor.failed)
     finally:
-        for task in lines:
-            task.cancel()
-        await asyncio.gather(*lines, return_exceptions=True)
-        await supervisor.stop()
-    if supervisor.failure is not None:
-        raise RuntimeFault(supervisor.failure)
+        await hosted.end()
+    if hosted.supervisor.failure is not None:
+        raise RuntimeFault(str(hosted.supervisor.failure))
 
 
 async def _until(server: uvicorn.Server, listener: socket.socket, failed: asyncio.Event) -> None:
@@ -106,19 +104,6 @@ async def _until(server: uvicorn.Server, listener: socket.socket, failed: asynci
         await server.serve(sockets=[listener])
     finally:
         watching.cancel()
-
-
-def _ask(copy: Copy, dialect: Dialect, seconds: float) -> Callable[[list[Any]], Awaitable[Any]]:
-    async def answer(rows: list[Any]) -> Any:
-        try:
-            message = await copy.ask(dialect.pack(rows), seconds)
-        except CopyDied as death:
-            raise Refused(424, f"the model stopped while it computed this request: {death}") from death
-        if message.type == "error":
-            raise BatchRefused(int(message.header["code"]), str(message.header["error"]))
-        return dialect.unpack(message)
-
-    return answer
 
 
 class _Server(uvicorn.Server):

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
-from heavylift_runtime.ranks import Copy
+from heavylift_runtime.ranks import Copy, Duty
 
 _WINDOW_S = 600.0
 _STOP_S = 3.0
+_LONGEST = 64  # stages of a timeline
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,38 @@ class Health:
     ready: bool
     status: str
     elapsed_s: float
+    timeline: tuple[tuple[float, str], ...] = ()
+    """What was reached when, in seconds since the server started, until every copy was ready for the first time."""
 
 
 class Supervisor:
     """Starts the copies, restarts the dead ones, stops all of them."""
 
     def __init__(
-        self, options: Options, folder: Path, scratch: Path, clock: Callable[[], float] = time.monotonic
+        self,
+        options: Options,
+        folder: Path,
+        scratch: Path,
+        duty: Duty,
+        report: Callable[[int, str], None] = lambda copy, stage: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`report` is told of each copy's stages."""
         self._clock = clock
+        self._report = report
+        self._timeline: list[tuple[float, str]] = []
         self._began = clock()
         self._budget = options.retry_threshold
         environment = _environment(options)
-        self.copies = [Copy(number, options, folder, scratch, environment) for number in range(options.workers)]
+        self.copies = [
+            Copy(number, options, folder, scratch, environment, duty, self._note) for number in range(options.workers)
+        ]
         self._loaded: set[int] = set()  # the copies that have been ready at least once
         self._keepers: list[asyncio.Task[None]] = []
-        self.failure: str | None = None
+        self.restarts = 0
+        self.failure: LoadError | None = None
         self.failed = asyncio.Event()
+        self.started = asyncio.Event()  # every copy has been ready once
 
     def start(self) -> None:
         """Begin to load every copy."""
@@ -54,14 +70,14 @@ class Supervisor:
     def health(self) -> Health:
         """Ready once every copy has loaded, and from then on while at least one is alive."""
         ready = [copy for copy in self.copies if copy.ready.is_set()]
-        started = len(self._loaded) == len(self.copies)
-        elapsed = self._clock() - self._began
+        elapsed, timeline = self._clock() - self._began, tuple(self._timeline)
         if self.failure is not None:
-            return Health(False, self.failure, elapsed)
-        if started and ready:
-            return Health(True, "ready", elapsed)
+            return Health(False, str(self.failure), elapsed, timeline)
+        if self.started.is_set() and ready:
+            return Health(True, "ready", elapsed, timeline)
         slowest = next(copy for copy in self.copies if not copy.ready.is_set())
-        return Health(False, f"{'restarting' if started else 'loading'}: {slowest.stage}", elapsed)
+        doing = "restarting" if self.started.is_set() else "loading"
+        return Health(False, f"{doing}: {slowest.stage}", elapsed, timeline)
 
     async def stop(self) -> None:
         """Let the ranks leave, then kill the rest of their process groups."""
@@ -76,26 +92,36 @@ class Supervisor:
             try:
                 await copy.start()
                 self._loaded.add(copy.number)
+                if len(self._loaded) == len(self.copies):
+                    self.started.set()
                 reason = await copy.death()
             except LoadError as error:
                 reason = str(error)
                 if copy.number not in self._loaded:
-                    return self._give_up(reason)
+                    return self._give_up(error)
             await copy.kill()
             now = self._clock()
             deaths.append(now)
             while deaths[0] < now - _WINDOW_S:
                 deaths.popleft()
             if len(deaths) > self._budget:
-                return self._give_up(
+                sentence = (
                     f"copy {copy.number} died {len(deaths)} times within ten minutes (retry_threshold={self._budget}); "
                     f"the last time: {reason}"
                 )
+                return self._give_up(LoadError(sentence))
+            self._note(copy.number, f"died: {reason}")
+            self.restarts += 1
             copy.stage = reason
 
-    def _give_up(self, reason: str) -> None:
-        self.failure = reason
+    def _give_up(self, error: LoadError) -> None:
+        self.failure = error
         self.failed.set()
+
+    def _note(self, copy: int, stage: str) -> None:
+        self._report(copy, stage)
+        if not self.started.is_set() and len(self._timeline) < _LONGEST:
+            self._timeline.append((round(self._clock() - self._began, 3), f"copy {copy}: {stage}"))
 
 
 def _environment(options: Options) -> dict[str, str]:

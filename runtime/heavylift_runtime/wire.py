@@ -7,6 +7,7 @@ the header and of the body in bytes, then both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -71,6 +72,16 @@ class Channel:
         """Send one message whole."""
         with self._sending:
             self._connection.sendall(Message(header, body).encode())
+
+    def hang_up(self) -> None:
+        """No more messages, either way; a thread that waits for one gets EOFError."""
+        with contextlib.suppress(OSError):  # the other end may be gone already
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._file.close()
+        self._connection.close()
 
     def _exactly(self, size: int) -> bytes:
         data = self._file.read(size)

@@ -32,6 +32,7 @@ class Capabilities:
     aot_partition: bool
     streams: bool
     best_for: str
+    module: str = ""  # the Python module whose `load` gives this engine
     why_not: str | None = None  # why this version cannot run it; None: it can
 
     @property
@@ -59,6 +60,7 @@ _ROWS = (
         aot_partition=False,
         streams=False,
         best_for="T5, which today's engines have dropped, and decoder-only models on CPUs",
+        module="heavylift_runtime.engines.native",
     ),
     Capabilities(
         name="script",

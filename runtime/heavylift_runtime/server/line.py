@@ -1,7 +1,7 @@
-"""The line before the model: requests wait here, and their rows leave in batches. Not HTTP, no processes.
+"""The line before a script: requests wait here, and their rows leave in batches. Not HTTP, no processes.
 
 A request is one or more rows. Rows leave in the order of arrival, at most `batch_size` together; those of several
-requests may share a batch, and a request with more rows than that leaves in several.
+requests may share a batch, and a request with more rows than that leaves in several. (Engines that step: rolling.py.)
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heavylift_runtime.server.refused import BatchRefused, Refused
+from heavylift_runtime.server.flow import Flow
+from heavylift_runtime.server.pace import Pace
+from heavylift_runtime.server.refused import Refused
 
 _log = logging.getLogger("heavylift_runtime.server")
 
@@ -65,6 +68,7 @@ class Line:
         self._jobs: dict[Job, None] = {}  # those with rows that have not left; a dict keeps their order
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
+        self.pace = Pace(time.monotonic)
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -73,7 +77,8 @@ class Line:
     def join(self, rows: Sequence[Any]) -> Job:
         """Put a request's rows into the line; raises Refused (503) where it is full."""
         if len(self._jobs) >= self._limit:
-            raise Refused(503, f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})")
+            sentence = f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})"
+            raise Refused(503, sentence, retry_after=self.pace.until(len(self._jobs)))
         loop = asyncio.get_running_loop()
         job = Job(rows, loop.time(), loop.create_future())
         self._jobs[job] = None
@@ -129,38 +134,25 @@ class Line:
 
 
 async def serve_line(line: Line, ready: asyncio.Event, answer: Answer) -> None:
-    """Give batches to one copy of the model, while it is ready, for ever.
-
-    Where the copy refuses a batch of several requests and lives on, each request is tried alone.
-    """
+    """Give batches to one copy of the model, while it is ready, for ever."""
     while True:
         await ready.wait()
         batch = await line.take()
         if not ready.is_set():
             line.put_back(batch)  # the copy died while we waited: another one may be alive
             continue
-        try:
-            await _run(batch, answer)
-        except BatchRefused as refused:
-            jobs = dict.fromkeys(row.job for row in batch)
-            for job in jobs:
-                try:
-                    if len(jobs) == 1:
-                        raise refused
-                    await _run([row for row in batch if row.job is job], answer)
-                except BatchRefused as own:
-                    job.refuse(own)
+        await _run(batch, answer)
+        for _ in batch:
+            line.pace.step()
 
 
 async def _run(batch: list[Row], answer: Answer) -> None:
-    """Settle the rows; raises BatchRefused, every other refusal is the answer of all."""
+    """Settle the rows, and wait until the copy is free again; a refusal is the answer of all, as in LMI."""
     wanted = [row for row in batch if not row.job.done.done()]
     if not wanted:
         return
     try:
         results = await answer([row.content for row in wanted])
-    except BatchRefused:
-        raise
     except Refused as refused:
         for row in wanted:
             row.job.refuse(refused)
@@ -170,5 +162,13 @@ async def _run(batch: list[Row], answer: Answer) -> None:
         for row in wanted:
             row.job.refuse(Refused(500, "the server failed; its log tells more"))
         return
+    if len(results) != len(wanted):
+        for row in wanted:
+            row.job.refuse(Refused(424, f"the script gave {len(results)} answers to a batch of {len(wanted)} requests"))
+        return
     for row, result in zip(wanted, results, strict=True):
+        if isinstance(result, Flow) and row.job.done.done():
+            result.stop(Refused(499, "the client went away"))
         row.job.settle(row.index, result)
+        if isinstance(result, Flow):
+            await result.over.wait()

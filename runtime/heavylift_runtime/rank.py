@@ -1,0 +1,60 @@
+"""One rank: a process, the leader of its own process group, and the server's end of its channel. Not its work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from heavylift_runtime.options import Options
+from heavylift_runtime.wire import Message
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The process and both directions of its channel."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def kill(self) -> None:
+        """Kill the whole group: also what a script has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+async def spawn(
+    number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, environment: Mapping[str, str]
+) -> Rank:
+    """Start a rank and tell it what it is."""
+    ours, theirs = socket.socketpair()
+    descriptor = theirs.fileno()
+    command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+            env=environment,
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    start = {
+        "type": "start",
+        "options": options.to_json(),
+        "folder": str(folder),
+        "scratch": str(scratch),
+        "rank": number,
+        "world": options.ranks,
+        "rendezvous": rendezvous,
+    }
+    writer.write(Message(start).encode())
+    return Rank(number, process, reader, writer)

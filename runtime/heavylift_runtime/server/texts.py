@@ -1,0 +1,106 @@
+"""Requests for text: a schema reads them, the rolling line computes, the schema writes. Not the routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from heavylift_runtime.server.attending import attending
+from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.rolling import Job, Rolling
+from heavylift_runtime.server.schemas import Answer, Defaults, Exchange, Misread
+from heavylift_runtime.server.visit import Visit
+
+STREAM_SECONDS = 480.0
+"""A stream's time: SageMaker's newest documents give a streamed reply eight minutes, and 60 s to any other."""
+STOPPING = Refused(503, "the server stops and could not wait for the model any longer")
+
+Read = Callable[[str, Mapping[str, str], bytes, Defaults], Exchange]
+Fail = Callable[[str, int, str, Defaults], Answer]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One model's desk for text. `budget`: seconds for a reply in one piece."""
+
+    rolling: Rolling
+    read: Read
+    fail: Fail
+    defaults: Defaults
+    budget: float
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a place."""
+        return self.rolling.waiting
+
+    async def answer(self, visit: Visit, body: bytes) -> None:
+        """Answer; whatever happens, nothing of it stays in the line. Raises Refused only where nothing was sent."""
+        try:
+            exchange = self.read(visit.path, visit.headers, body, self.defaults)
+        except Misread as misread:
+            await visit.refuse(misread, misread.answer.media_type, misread.answer.body)
+            return
+        job = self.rolling.join(exchange.requests, stream=exchange.stream)
+        visit.rows, visit.stream = len(job.rows), exchange.stream
+        budget = max(self.budget, STREAM_SECONDS) if exchange.stream else self.budget
+        try:
+            with attending(visit.receive, job.refuse, budget, lambda: _late(job, budget)):
+                await _news(job)
+                if job.refused is not None and not job.unread:
+                    answer = exchange.failure(job.refused.code, job.refused.sentence)
+                    await visit.refuse(job.refused, answer.media_type, answer.body)
+                elif exchange.stream:
+                    await _stream(visit, exchange, job)
+                else:
+                    await visit.reply(200, exchange.media_type, exchange.reply(job.finished()))
+        finally:
+            self.rolling.leave(job)
+            _note(visit, job)
+
+    async def refuse(self, visit: Visit, refused: Refused) -> None:
+        """Answer a request that could not be read, in the shape that its path speaks."""
+        answer = self.fail(visit.path, refused.code, refused.sentence, self.defaults)
+        await visit.refuse(refused, answer.media_type, answer.body)
+
+
+async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
+    """Send frames as they come; a client that is behind gets several at once."""
+    await visit.open(exchange.media_type)
+    while True:
+        frames = [exchange.event(index, piece) for index, piece in job.take()]
+        refused, done = job.refused, job.done  # as they are before the client holds us up
+        if refused is not None:
+            visit.error = refused.sentence
+            frames.append(exchange.broken(refused.code, refused.sentence))
+        elif done:
+            frames.append(exchange.end())
+        await visit.chunk(b"".join(frames))
+        if refused is not None or done:
+            break
+        await _news(job)
+    await visit.close()
+
+
+async def _news(job: Job) -> None:
+    try:
+        await job.news.wait()
+    except asyncio.CancelledError:  # uvicorn, once the time to drain is over
+        job.refuse(STOPPING)
+
+
+def _late(job: Job, budget: float) -> Refused:
+    if job.seated is None:
+        return Refused(503, f"the request waited {budget:g} s in the queue (option.predict_timeout)", retry_after=1)
+    return Refused(424, f"the model did not answer within {budget:g} s (option.predict_timeout)")
+
+
+def _note(visit: Visit, job: Job) -> None:
+    """What the log and the metrics tell of a job."""
+    visit.seated, visit.opened = job.seated, job.opened
+    lasts = [row.pieces[-1] for row in job.rows if row.pieces]
+    visit.prompt_tokens = sum(piece.prompt_tokens for piece in lasts)
+    visit.generated_tokens = sum(piece.generated_tokens for piece in lasts)
+    if job.done:
+        visit.finish = ",".join(sorted({piece.finish_reason or "" for piece in lasts}))

@@ -1,0 +1,114 @@
+"""One HTTP request as the server lives through it: who asks, what was answered, when. No payload is kept here."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from heavylift_runtime.server.refused import Refused
+
+JSON = "application/json"
+_ID_HEADERS = ("x-amzn-sagemaker-inference-id", "x-request-id")
+_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_LONGEST_ID = 128
+
+
+@dataclass
+class Visit:
+    """Times in seconds of the monotonic clock; what is None was not reached."""
+
+    path: str
+    headers: Headers
+    receive: Receive
+    send: Send
+    identity: str
+    began: float = field(default_factory=time.monotonic)
+    model: str = ""
+    rows: int = 0
+    stream: bool = False
+    code: int | None = None
+    error: str | None = None
+    finish: str | None = None
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    seated: float | None = None
+    opened: float | None = None
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive, send: Send) -> Visit:
+        """A request that has just arrived. Its id is SageMaker's, or its own, or a new one."""
+        headers = Headers(scope=scope)
+        given = next((headers[name] for name in _ID_HEADERS if name in headers), "")
+        sound = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
+        return cls(scope["path"], headers, receive, send, given if sound else uuid.uuid4().hex)
+
+    @property
+    def answered(self) -> bool:
+        """The status has been sent."""
+        return self.code is not None
+
+    async def reply(self, code: int, media_type: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        """Send a whole reply."""
+        await self._start(code, {"content-type": media_type, "content-length": str(len(body))} | dict(more or {}))
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(self, refused: Refused, media_type: str = JSON, body: bytes | None = None) -> None:
+        """Send why there is no answer, with when to come back (RFC 9110, section 10.2.3)."""
+        self.error = refused.sentence
+        if body is None:  # json.dumps writes ASCII: a sentence may quote half of a surrogate pair
+            body = json.dumps({"error": refused.sentence, "code": refused.code}).encode()
+        later = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
+        await self.reply(refused.code, media_type, body, later)
+
+    async def open(self, media_type: str, code: int = 200, more: Mapping[str, str] | None = None) -> None:
+        """Begin a reply in chunks."""
+        await self._start(code, {"content-type": media_type, "cache-control": "no-store"} | dict(more or {}))
+
+    async def chunk(self, data: bytes) -> None:
+        """Send a part of it; waits while the client is behind."""
+        if data:
+            await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def close(self) -> None:
+        """End it."""
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _start(self, code: int, headers: Mapping[str, str]) -> None:
+        """The status line, and what every reply carries: the request's id, and the custom attributes as they came."""
+        self.code = code
+        own = {"x-request-id": self.identity}
+        if _ATTRIBUTES in self.headers:
+            own[_ATTRIBUTES] = self.headers[_ATTRIBUTES]
+        raw = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (own | dict(headers)).items()
+        ]
+        await self.send({"type": "http.response.start", "status": code, "headers": raw})
+
+    def to_json(self, now: float) -> dict[str, Any]:
+        """For the log. Milliseconds since it began."""
+
+        def since(then: float | None) -> float | None:
+            return None if then is None else round((then - self.began) * 1000, 3)
+
+        return {
+            "id": self.identity,
+            "path": self.path,
+            "model": self.model or None,
+            "code": self.code,
+            "error": self.error,
+            "rows": self.rows or None,
+            "stream": self.stream or None,
+            "finish_reason": self.finish,
+            "prompt_tokens": self.prompt_tokens or None,
+            "generated_tokens": self.generated_tokens or None,
+            "queue_ms": since(self.seated),
+            "first_token_ms": since(self.opened),
+            "total_ms": since(now),
+        }

@@ -1,0 +1,100 @@
+"""Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
+
+    from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · stop
+    to the server     pieces {pieces, load} (all of one step; pieces.py) · refused {key, code, error}
+
+A row that does not stream costs the server two pieces, whatever its length: its first token, so that the time to it is
+known, and all others with its end.
+"""
+
+from __future__ import annotations
+
+import queue
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
+from heavylift_runtime.errors import PromptError
+from heavylift_runtime.pieces import pack
+from heavylift_runtime.wire import Channel, Message
+
+Inbox = queue.SimpleQueue[Message]
+
+
+def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
+    """Until the server says stop. What `step` raises is not caught: the engine's state is unknown, the copy ends."""
+    folds: dict[int, _Fold] = {}
+    while True:
+        while (message := _next(inbox, wait=not engine.busy)) is not None:
+            if message.type == "stop":
+                return
+            if message.type == "submit":
+                for row in message.header["rows"]:
+                    _add(engine, channel, row, folds)
+            elif message.type == "cancel":
+                for key in message.header["keys"]:
+                    engine.cancel(key)
+                    folds.pop(key, None)
+        pieces = []
+        for piece in engine.step():
+            fold = folds.get(piece.key)
+            if fold is not None:
+                if piece.last:
+                    del folds[piece.key]
+                elif not fold.opens(piece):
+                    continue
+                piece = fold.whole(piece)
+            pieces.append(pack(piece))
+        if pieces:
+            channel.send({"type": "pieces", "pieces": pieces, "load": _load(engine)})
+
+
+class _Fold:
+    """The tokens of a row that are kept until its end."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Token] = []
+        self._opened = False
+
+    def opens(self, piece: Piece) -> bool:
+        """The first piece goes out at once; the tokens of all others are kept."""
+        if not self._opened:
+            self._opened = True
+            return True
+        self._tokens += piece.tokens
+        return False
+
+    def whole(self, piece: Piece) -> Piece:
+        """The piece with what was kept before it."""
+        kept, self._tokens = self._tokens, []
+        return replace(piece, tokens=(*kept, *piece.tokens)) if kept else piece
+
+
+def _next(inbox: Inbox, *, wait: bool) -> Message | None:
+    try:
+        return inbox.get(block=wait)
+    except queue.Empty:
+        return None
+
+
+def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], folds: dict[int, _Fold]) -> None:
+    key = int(row["key"])
+    try:
+        engine.add(key, Request.from_json(row["request"]))
+    except PromptError as error:
+        channel.send({"type": "refused", "key": key, "code": 400, "error": str(error)})
+    except Exception as error:  # nothing is computed yet, so the other rows are sound
+        traceback.print_exc()
+        sentence = f"the engine cannot take this request: {type(error).__name__}: {error}"
+        channel.send({"type": "refused", "key": key, "code": 424, "error": sentence})
+    else:
+        if not row["stream"]:
+            folds[key] = _Fold()
+
+
+def _load(engine: Engine) -> dict[str, float]:
+    """What the engine says of itself beside the seam, for /metrics; an engine without `load` says nothing."""
+    load = getattr(engine, "load", None)
+    return {} if load is None else dict(load())
