@@ -260,11 +260,11 @@ def test_an_open_load_and_own_prompts_reach_the_benchmark(tmp_path: Path) -> Non
     file = tmp_path / "x.yaml"
     workload = "workload: {synthetic: {prompt_words: [5, 9], new_tokens: [1, 4], shared_prefix_words: 3, prompts: 8}}"
     load = "load: {mode: open, arrivals: gamma, rate: 2.5, cv: 2}"
-    slo = "slo: [{metric: ttft, percentile: 99, max_ms: 500, confidence: 0.9}]"
-    file.write_text(f"{MINIMAL}benchmark: {{{workload}, {load}, stream: true, requests: auto, {slo}}}\n")
+    slo = "slo: [{metric: e2e_latency, percentile: 99, max_ms: 500, confidence: 0.9}]"
+    file.write_text(f"{MINIMAL}benchmark: {{{workload}, {load}, stream: false, requests: auto, {slo}}}\n")
 
     spec = ModelSpec.from_yaml(file)
 
     assert spec.benchmark is not None
     assert spec.benchmark.load.to_dict() == {"mode": "open", "arrivals": "gamma", "rate": 2.5, "cv": 2.0}
-    assert (spec.benchmark.requests, spec.benchmark.stream) == ("auto", True)
+    assert (spec.benchmark.requests, spec.benchmark.stream) == ("auto", False)

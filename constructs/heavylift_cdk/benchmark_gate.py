@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
-from aws_cdk import CustomResource, Duration, IgnoreMode, Stack
+from aws_cdk import CustomResource, Duration, IgnoreMode
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
-from constructs import Construct
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct, IDependable
 
 from heavylift import benchmark
 from heavylift.plan.plan import Plan
-from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.function import function
+from heavylift_cdk.gate_generators import Generators
+from heavylift_cdk.gate_rights import rights
 from heavylift_cdk.model_endpoint import ModelEndpoint
-from heavylift_cdk.slo_alarm import NAMESPACE, SloAlarm
+from heavylift_cdk.slo_alarm import SloAlarm
 
 CORE = Path(benchmark.__file__).resolve().parents[2]
 
@@ -38,8 +41,8 @@ MEMORY_MB = 1769  # one whole vCPU (AWS Lambda developer guide, "Configure Lambd
 class BenchmarkGate(Construct):
     """The function, the custom resource that runs it when the endpoint is there, and the alarm on what it finds.
 
-    The resource waits for the endpoint because it refers to it, and for the function's rights as the function does.
-    `alarm` is None where the plan only warns.
+    Where the plan's strategy measures a model before it serves, a second custom resource comes before the endpoint's
+    update, and the one after it measures only what had no endpoint yet. `alarm` is None where the plan only warns.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class BenchmarkGate(Construct):
         log_group: logs.ILogGroup,
     ) -> None:
         super().__init__(scope, id)
-        runner = function(
+        assert plan.benchmark is not None, "a plan without a benchmark has no gate"
+        self._runner = function(
             self,
             "Function",
             code=benchmark_code(),
@@ -62,28 +66,45 @@ class BenchmarkGate(Construct):
             memory_mb=MEMORY_MB,
             log_group=log_group,
             environment={"REPORTS_BUCKET": reports.bucket_name},
-            statements=_rights(self, plan, endpoint, reports),
+            statements=rights(self, plan, endpoint, reports),
         )
-        acknowledge_objects(self, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
-        acknowledge(self, "IAM5[Resource::*]", "PutMetricData knows no resource; a condition narrows it")
-        assert plan.benchmark is not None, "a plan without a benchmark has no gate"
         legs = math.ceil(plan.benchmark.max_seconds / LEG_SECONDS)
-        gate = CustomResource(
-            self,
-            "Resource",
-            resource_type="Custom::HeavyliftBenchmarkGate",
-            service_token=runner.function_arn,
-            service_timeout=service_timeout(legs),
-            properties={
-                "EndpointName": endpoint.name,
-                "EndpointConfigName": endpoint.config_name,
-                "GateDigest": plan.gate_digest,
-                "Benchmark": plan.benchmark_json(),
-            },
-        )
-        if legs > 1:
-            gate.node.add_dependency(_may_call_itself(self, runner))
+        staged = plan.gate.strategy != "after_create"
+        self._ready: list[IDependable] = [_may_call_itself(self, self._runner)] if legs > 1 or staged else []
+        asked = {
+            "EndpointConfigName": endpoint.config_name,
+            "GateDigest": plan.gate_digest,
+            "Benchmark": plan.benchmark_json(),
+        }
+        if (count := plan.benchmark.load.get("generators", 1)) > 1:
+            several = Generators(self, "Generators", runner=self._runner, count=count)
+            self._ready += several.ready
+            asked |= {"StateMachineArn": several.arn}
+        if staged:
+            asked |= {"Strategy": plan.gate.strategy}
+            before = self._resource("Before", {"EndpointName": plan.name, **asked}, LONGEST_SERVICE_TIMEOUT)
+            endpoint.endpoint.node.add_dependency(before)
+            asked |= {"Before": before.get_att_string("Verdict"), "BeforeReport": before.get_att_string("ReportUri")}
+        if plan.gate.strategy == "dark_variant" and endpoint.endpoint.retain_all_variant_properties is not None:
+            # Those of the live endpoint: a flip has set the old variant's to 0.
+            weight = sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
+            endpoint.endpoint.exclude_retained_variant_properties = [weight]
+        # It waits for the endpoint because it refers to it, and for the function's rights as the function does.
+        self._resource("Resource", {"EndpointName": endpoint.name, **asked}, service_timeout(legs))
         self.alarm = None if plan.gate.on_fail == "warn" else SloAlarm(self, "SloAlarm", endpoint_name=plan.name)
+
+    def _resource(self, id: str, properties: dict[str, Any], timeout: Duration) -> CustomResource:
+        made = CustomResource(
+            self,
+            id,
+            resource_type="Custom::HeavyliftBenchmarkGate",
+            service_token=self._runner.function_arn,
+            service_timeout=timeout,
+            properties=properties,
+        )
+        for right in self._ready:  # those that cannot be the function's own, which would wait for itself
+            made.node.add_dependency(right)
+        return made
 
 
 def service_timeout(legs: int) -> Duration:
@@ -102,32 +123,3 @@ def _may_call_itself(scope: Construct, runner: lambda_.Function) -> iam.Policy:
 def benchmark_code(core: Path = CORE) -> lambda_.Code:
     """The asset, whose hash changes with heavylift/benchmark and nothing else; `core` is the folder with heavylift/."""
     return lambda_.Code.from_asset(str(core), exclude=list(EXCLUDE), ignore_mode=IgnoreMode.DOCKER)
-
-
-def _invocation(plan: Plan) -> str:
-    """The one way in which the benchmark calls the endpoint."""
-    streams = plan.benchmark is not None and plan.benchmark.stream
-    return "sagemaker:InvokeEndpointWithResponseStream" if streams else "sagemaker:InvokeEndpoint"
-
-
-def _rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:
-    rights = [
-        iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
-        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
-        iam.PolicyStatement(
-            actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
-            resources=["*"],
-            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
-        ),
-        # It reads its own earlier answer, too: CloudFormation may send a request twice.
-        iam.PolicyStatement(
-            actions=["s3:GetObject", "s3:PutObject"], resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]
-        ),
-    ]
-    if reports.encryption_key is not None:
-        rights.append(
-            iam.PolicyStatement(
-                actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[reports.encryption_key.key_arn]
-            )
-        )
-    return rights

@@ -1,0 +1,98 @@
+"""What the gate's function may do: nothing but what this plan's benchmark and strategy need, by ARN.
+
+Not the function (benchmark_gate.py). Which action takes which resource: AWS's Service Authorization Reference,
+"Actions, resources, and condition keys for Amazon SageMaker".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aws_cdk import ArnFormat, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from heavylift.plan.plan import Plan
+from heavylift_cdk.checks import acknowledge, acknowledge_objects
+from heavylift_cdk.model_endpoint import ModelEndpoint
+from heavylift_cdk.slo_alarm import NAMESPACE
+
+MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that has tags
+
+
+def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:
+    """The statements; the findings that stay are acknowledged on `scope`."""
+    acknowledge_objects(scope, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
+    acknowledge(scope, "IAM5[Resource::*]", "PutMetricData knows no resource; a condition narrows it")
+    found = [
+        iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
+        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
+        iam.PolicyStatement(
+            actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
+            resources=["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
+        ),
+        # It reads its own earlier answer, too: CloudFormation may send a request twice.
+        iam.PolicyStatement(
+            actions=["s3:GetObject", "s3:PutObject"], resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]
+        ),
+        *_of_strategy(scope, plan, endpoint),
+    ]
+    if reports.encryption_key is not None:
+        actions = ["kms:Decrypt", "kms:GenerateDataKey"]
+        found.append(iam.PolicyStatement(actions=actions, resources=[reports.encryption_key.key_arn]))
+    return found
+
+
+def _invocation(plan: Plan) -> str:
+    """The one way in which the benchmark calls the endpoint."""
+    streams = plan.benchmark is not None and plan.benchmark.stream
+    return "sagemaker:InvokeEndpointWithResponseStream" if streams else "sagemaker:InvokeEndpoint"
+
+
+def _of_strategy(scope: Construct, plan: Plan, endpoint: ModelEndpoint) -> Iterator[iam.PolicyStatement]:
+    """For a model that is measured before it serves."""
+    if plan.gate.strategy == "staging":
+        staging = _arn(scope, "endpoint", f"{plan.name}-staging")
+        actions = ["sagemaker:CreateEndpoint", "sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint"]
+        yield iam.PolicyStatement(actions=[*actions, _invocation(plan)], resources=[staging])
+        yield _on_own_configs(scope, plan, "sagemaker:CreateEndpoint")
+    if plan.gate.strategy == "dark_variant":
+        both, name = f"{plan.name}-dark-*", "endpoint-config"
+        acknowledge(scope, f"IAM5[Resource::{_shown(name, both)}]", "each new config has a dark one of its own")
+        actions = ["sagemaker:UpdateEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"]
+        yield iam.PolicyStatement(actions=actions, resources=[endpoint.arn])
+        yield iam.PolicyStatement(
+            actions=[
+                "sagemaker:CreateEndpointConfig",
+                "sagemaker:DescribeEndpointConfig",
+                "sagemaker:DeleteEndpointConfig",
+                "sagemaker:UpdateEndpoint",
+                "sagemaker:AddTags",
+                "sagemaker:ListTags",
+            ],
+            resources=[_arn(scope, name, both)],
+        )
+        yield _on_own_configs(scope, plan, "sagemaker:DescribeEndpointConfig", "sagemaker:UpdateEndpoint")
+
+
+def _on_own_configs(scope: Construct, plan: Plan, *actions: str) -> iam.PolicyStatement:
+    """CloudFormation names the configs, old and new, so that their tag must tell whose they are."""
+    acknowledge(scope, f"IAM5[Resource::{_shown('endpoint-config', '*')}]", "a condition on the model's tag narrows it")
+    return iam.PolicyStatement(
+        actions=list(actions),
+        resources=[_arn(scope, "endpoint-config", "*")],
+        conditions={"StringEquals": {f"aws:ResourceTag/{MODEL_TAG}": plan.name}},
+    )
+
+
+def _arn(scope: Construct, resource: str, name: str) -> str:
+    return Stack.of(scope).format_arn(
+        service="sagemaker", resource=resource, resource_name=name, arn_format=ArnFormat.SLASH_RESOURCE_NAME
+    )
+
+
+def _shown(resource: str, name: str) -> str:
+    """The ARN in the words of a finding."""
+    return f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:{resource}/{name}"
