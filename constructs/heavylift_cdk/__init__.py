@@ -1,11 +1,57 @@
-"""The constructs: a plan in, CloudFormation out; each takes objects and grants, never names and full access.
+"""The constructs, for anybody's CDK app: typed values in, CloudFormation out; each grants, none takes full access.
 
 Not the stacks that put them together: those are in stacks/. No AWS call is made here.
 """
 
+from heavylift_cdk.alarms import Alarms, Limit
 from heavylift_cdk.benchmark_gate import BenchmarkGate
+from heavylift_cdk.capacity import Instances, Pool, Pools, Serverless
+from heavylift_cdk.container import Container
+from heavylift_cdk.dashboard import Dashboard
+from heavylift_cdk.execution_role import ExecutionRole
+from heavylift_cdk.inference_component import InferenceComponent, Placement, Resources
+from heavylift_cdk.live_config import LiveConfig
+from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.model_endpoint import ModelEndpoint
+from heavylift_cdk.network import Network
+from heavylift_cdk.predictive import Predictive
+from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
+from heavylift_cdk.rollout import Rollout
 from heavylift_cdk.runtime_image import RuntimeImage
+from heavylift_cdk.scaling import Scaling, Schedule, Tracking
+from heavylift_cdk.variant import CoreDump, ManagedInstances, Routing, Variant
 from heavylift_cdk.weights_ready import WeightsReady
 
-__all__ = ["BenchmarkGate", "ModelEndpoint", "RuntimeImage", "WeightsReady"]
+__all__ = [
+    "Alarms",
+    "Asynchronous",
+    "BenchmarkGate",
+    "Container",
+    "CoreDump",
+    "Dashboard",
+    "DataCapture",
+    "ExecutionRole",
+    "InferenceComponent",
+    "Instances",
+    "Limit",
+    "LiveConfig",
+    "ManagedInstances",
+    "Metrics",
+    "ModelData",
+    "ModelEndpoint",
+    "Network",
+    "Placement",
+    "Pool",
+    "Pools",
+    "Predictive",
+    "Resources",
+    "Rollout",
+    "Routing",
+    "RuntimeImage",
+    "Scaling",
+    "Schedule",
+    "Serverless",
+    "Tracking",
+    "Variant",
+    "WeightsReady",
+]

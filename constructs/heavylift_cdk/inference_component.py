@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aws_cdk import Fn
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
@@ -69,18 +70,18 @@ class Resources:
 
 @dataclass(frozen=True)
 class Placement:
-    """How copies lie on the instances."""
+    """How copies lie on the instances; zones are balanced as well as the capacity allows, within `max_imbalance`."""
 
     strategy: Literal["spread", "binpack"] = "spread"
-    balance_zones: bool = True
+    max_imbalance: int | None = None
 
     def render(self) -> sagemaker.CfnInferenceComponent.InferenceComponentSchedulingConfigProperty:
         """The specification's property."""
-        zones = None
-        if self.balance_zones:
-            zones = Component.InferenceComponentAvailabilityZoneBalanceProperty(enforcement_mode="PERMISSIVE")
         return Component.InferenceComponentSchedulingConfigProperty(
-            placement_strategy=self.strategy.upper(), availability_zone_balance=zones
+            placement_strategy=self.strategy.upper(),
+            availability_zone_balance=Component.InferenceComponentAvailabilityZoneBalanceProperty(
+                enforcement_mode="PERMISSIVE", max_imbalance=self.max_imbalance
+            ),
         )
 
 
@@ -167,8 +168,8 @@ class InferenceComponent(Construct):
 
     @property
     def name(self) -> str:
-        """The component's name, as CloudFormation returns it: what InvokeEndpoint's InferenceComponentName takes."""
-        return self.component.attr_inference_component_name
+        """The component's name, out of its ARN: what InvokeEndpoint's InferenceComponentName takes."""
+        return Fn.select(1, Fn.split("/", self.arn))
 
     @property
     def arn(self) -> str:

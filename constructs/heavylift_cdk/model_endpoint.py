@@ -6,6 +6,7 @@ Not the weights' bucket, nor scaling, alarms and the gate: constructs of their o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from aws_cdk import ArnFormat, Stack
@@ -58,7 +59,8 @@ class ModelEndpoint(Construct, EndpointMetrics):
         rollout: Rollout | None = None,
     ) -> None:
         super().__init__(scope, id)
-        self.variants, self.shadow, self.rollout = tuple(variants), shadow, rollout
+        self.variants, self.shadow = tuple(variants), shadow
+        self.rollout, self.asynchronous = rollout, asynchronous
         every = self.variants if shadow is None else (*self.variants, shadow)
         parts = [part for part in (network, data_capture, asynchronous, metrics) if part is not None]
         refuse(_faults(every, shadow, endpoint_name, parts, rollout))
@@ -94,7 +96,7 @@ class ModelEndpoint(Construct, EndpointMetrics):
             endpoint_name=endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=None if rollout is None else rollout.render(),
-            retain_all_variant_properties=True if rollout is not None and rollout.retain else None,
+            retain_all_variant_properties=None if rollout is None else rollout.retain or None,
         )
         self.stable_name = self.name if endpoint_name is None else endpoint_name
         self.config_name = self.config.attr_endpoint_config_name
@@ -132,6 +134,17 @@ class ModelEndpoint(Construct, EndpointMetrics):
             resource_name=self.stable_name,
             arn_format=ArnFormat.SLASH_RESOURCE_NAME,
         )
+
+    def roll_back_on(self, *alarms: str) -> None:
+        """Take an update back when one of these alarms goes off, besides the roll-out's own; at most ten together.
+
+        Alarms that are made after the endpoint name it by its given name, or each would wait for the other.
+        """
+        rollout = Rollout.all_at_once() if self.rollout is None else self.rollout
+        self.rollout = replace(rollout, alarms=(*rollout.alarms, *alarms))
+        refuse(between("alarms", len(self.rollout.alarms), 0, 10))
+        self.endpoint.deployment_config = self.rollout.render()
+        self.endpoint.retain_all_variant_properties = self.rollout.retain or None
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` invoke this endpoint, streaming or not."""

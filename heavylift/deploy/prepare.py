@@ -14,6 +14,7 @@ from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift.weights.inspect import Progress, inspect, store_of
+from heavylift.weights.published import published
 from heavylift.weights.store import Store
 
 
@@ -35,16 +36,17 @@ def prepare(
     *,
     wide: bool = False,
     env: str | None = None,
+    config: Path | None = None,
 ) -> Prepared:
     """Raises InputError with every fault. The lock is written only when the plan fits. `calibrations`, `wide`: as
-    Plan.fit has them; a deployment has neither."""
+    Plan.fit has them; a deployment has neither, and no `config`: a config.json to plan with, the weights unread."""
     spec = ModelSpec.from_yaml(file, env)
     client = None
     if spec.model.s3 is not None:
         import boto3  # a plan of a local folder needs no AWS
 
         client = boto3.client("s3")
-    lock = inspect(spec, file.parent, client, progress)
+    lock = inspect(spec, file.parent, client, progress) if config is None else published(spec, file.parent, config)
     plan = Plan.fit(spec, lock, calibrations, wide=wide)
     path = lock_path(file, env)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():

@@ -1,0 +1,49 @@
+"""LiveConfig: fails a deployment whose endpoint does not serve the configuration that was just deployed.
+
+SageMaker takes an update back by itself, on an alarm or a container that does not come up, and another program may
+update the endpoint meanwhile. Not the gate, which looks at the same before it measures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from heavylift_cdk.function import function
+from heavylift_cdk.model_endpoint import ModelEndpoint
+
+HANDLER = Path(__file__).parent / "lambdas" / "live_config"
+
+
+class LiveConfig(Construct):
+    """Runs after the endpoint, whenever its configuration changes. Its function may describe this endpoint."""
+
+    def __init__(self, scope: Construct, id: str, *, endpoint: ModelEndpoint, log_group: logs.ILogGroup) -> None:
+        super().__init__(scope, id)
+        check = function(
+            self,
+            "Function",
+            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
+            handler="index.handler",
+            timeout=Duration.minutes(1),
+            memory_mb=256,
+            log_group=log_group,
+            environment={},
+            statements=[
+                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(self).stack_id]),
+                iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint"], resources=[endpoint.arn]),
+            ],
+        )
+        CustomResource(
+            self,
+            "Resource",
+            resource_type="Custom::HeavyliftLiveConfig",
+            service_token=check.function_arn,
+            service_timeout=Duration.minutes(2),
+            properties={"EndpointName": endpoint.name, "EndpointConfigName": endpoint.config_name},
+        )

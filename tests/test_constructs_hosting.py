@@ -1,0 +1,222 @@
+"""Endpoints with all that can be said, under the eyes of others: cdk-nag, cfn-lint, botocore's model of each API."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_file
+
+from heavylift.local.plugin.errors import ApiError
+from heavylift.local.plugin.shapes import Shapes
+from tests.cdk import Synthesized, resolve
+from tests.hosting import CASES, SECRET, synthesize
+from tests.test_stacks_checks import add_nag
+
+DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+OPERATIONS = {
+    "AWS::SageMaker::Model": ("sagemaker", "CreateModel", {"ModelName": "m"}),
+    "AWS::SageMaker::EndpointConfig": ("sagemaker", "CreateEndpointConfig", {"EndpointConfigName": "c"}),
+    "AWS::SageMaker::Endpoint": ("sagemaker", "UpdateEndpoint", {"EndpointName": "e"}),
+    "AWS::SageMaker::InferenceComponent": ("sagemaker", "CreateInferenceComponent", {"InferenceComponentName": "i"}),
+    "AWS::ApplicationAutoScaling::ScalableTarget": ("application-autoscaling", "RegisterScalableTarget", {}),
+    "AWS::ApplicationAutoScaling::ScalingPolicy": (
+        "application-autoscaling",
+        "PutScalingPolicy",
+        {"ServiceNamespace": "sagemaker", "ResourceId": "r", "ScalableDimension": DIMENSION},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+    return synthesize(tmp_path_factory.mktemp("assembly"), add_nag)
+
+
+def resources(synthesized: Synthesized, *kinds: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Stack, type and properties of every resource of these types."""
+    return [
+        (stack, each["Type"], each["Properties"])
+        for stack in CASES
+        for each in synthesized.json(stack)["Resources"].values()
+        if each["Type"] in kinds
+    ]
+
+
+def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
+    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
+
+    found = {report["pluginName"]: report["violations"] for report in reports}
+    assert found["AwsSolutions"] == []
+
+
+@pytest.mark.parametrize("stack", CASES)
+def test_cfn_lint_finds_nothing(synthesized: Synthesized, stack: str) -> None:
+    found = lint_file(synthesized.folder / f"{stack}.template.json")
+
+    assert [str(match) for match in found if match.rule.id != "W3005"] == []  # DependsOn beside a reference
+
+
+def test_every_request_that_a_template_makes_is_one_that_the_api_takes(synthesized: Synthesized) -> None:
+    services = {name: Shapes(name) for name, _, _ in OPERATIONS.values()}
+    faults = []
+
+    checked = resources(synthesized, *OPERATIONS)
+    for stack, kind, properties in checked:
+        service, operation, named = OPERATIONS[kind]
+        given = {key: value for key, value in properties.items() if key not in ("ScalingTargetId", "ScheduledActions")}
+        given = _plausible(resolve(given)) | named
+        asked = [(operation, given)]
+        if "DeploymentConfig" in given and operation == "CreateInferenceComponent":
+            rollout = {"DeploymentConfig": given.pop("DeploymentConfig")}
+            asked.append(("UpdateInferenceComponent", named | rollout))
+        for each, parameters in asked:
+            try:
+                services[service].check(each, services[service].coerce(each, parameters))
+            except ApiError as error:
+                faults.append(f"{stack} {kind}: {error}")
+
+    assert faults == []
+    assert {kind for _, kind, _ in checked} == set(OPERATIONS)
+
+
+def _plausible(value: Any) -> Any:
+    """References as `resolve` answers them, where an API wants an ARN or a short name."""
+    match value:
+        case dict():
+            return {key: _named(key, _plausible(each)) for key, each in value.items()}
+        case list():
+            return [_plausible(each) for each in value]
+    return value
+
+
+def _named(key: str, value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("a-"):
+        name = value[:63]
+        if key == "ExecutionRoleArn":
+            return "arn:aws:iam::123456789012:role/a"
+        return "arn:aws:sns:eu-west-1:123456789012:a" if key.endswith("Topic") else name
+    return value
+
+
+def test_all_that_cloudformation_knows_of_a_variant_can_be_said(synthesized: Synthesized) -> None:
+    from aws_cdk import aws_sagemaker as sagemaker
+
+    known = set(inspect.signature(sagemaker.CfnEndpointConfig.ProductionVariantProperty.__init__).parameters)
+    said = {
+        key.lower()
+        for _, _, config in resources(synthesized, "AWS::SageMaker::EndpointConfig")
+        for member in ("ProductionVariants", "ShadowProductionVariants")
+        for variant in config.get(member, [])
+        for key in variant
+    }
+
+    assert {name.replace("_", "") for name in known} - said == {"self", "acceleratortype"}
+
+
+def test_no_role_has_full_access_and_only_what_has_no_arn_is_everywhere(synthesized: Synthesized) -> None:
+    everywhere: set[str] = set()
+    for _, kind, properties in resources(synthesized, "AWS::IAM::Role", "AWS::IAM::Policy"):
+        assert "ManagedPolicyArns" not in properties
+        for statement in properties.get("PolicyDocument", {}).get("Statement", []):
+            actions, where = statement["Action"], statement["Resource"]
+            assert not any(action.endswith("*") for action in ([actions] if isinstance(actions, str) else actions)), (
+                kind
+            )
+            if where == "*" and "Condition" not in statement:
+                everywhere |= {actions} if isinstance(actions, str) else set(actions)
+
+    assert {action for action in everywhere if not action.startswith("ec2:")} == {"ecr:GetAuthorizationToken"}
+
+
+def test_a_container_reads_its_own_files_and_its_secret_by_name(synthesized: Synthesized) -> None:
+    template = synthesized.template("everything")
+    (model, *_) = [each for _, _, each in resources(synthesized, "AWS::SageMaker::Model")]
+
+    environment = model["PrimaryContainer"]["Environment"]
+    assert set(environment) == {"LOG_LEVEL", "HF_TOKEN_SECRET_ARN"}
+    assert environment["HF_TOKEN_SECRET_ARN"] == SECRET
+    (policy,) = [
+        each["Properties"]["PolicyDocument"]["Statement"]
+        for id, each in template.find_resources("AWS::IAM::Policy").items()
+        if "Access" in id
+    ]
+    (read,) = [each["Resource"] for each in policy if each["Action"] == "s3:GetObject"]
+    assert sorted(each["Fn::Join"][1][-1] for each in read) == ["/weights/a1/*", "/weights/b2/*"]
+
+
+def test_models_and_configurations_have_no_names(synthesized: Synthesized) -> None:
+    for _, _, properties in resources(synthesized, "AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig"):
+        assert not {"ModelName", "EndpointConfigName"} & set(properties)
+
+
+def test_an_update_goes_back_on_the_alarms_and_keeps_what_scaling_came_to(synthesized: Synthesized) -> None:
+    ((_, _, endpoint),) = [
+        each for each in resources(synthesized, "AWS::SageMaker::Endpoint") if each[0] == "everything"
+    ]
+
+    deployment = endpoint["DeploymentConfig"]
+    routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert routing == {
+        "Type": "LINEAR",
+        "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 25},
+        "WaitIntervalInSeconds": 300,
+    }
+    assert len(deployment["AutoRollbackConfiguration"]["Alarms"]) == 6, "three limits, two variants"
+    assert endpoint["RetainAllVariantProperties"] is True
+
+
+def test_alarms_are_in_cloudwatchs_units_and_do_not_wait_for_the_endpoint(synthesized: Synthesized) -> None:
+    found = {
+        (each["MetricName"], dimension["Value"]): each["Threshold"]
+        for stack, _, each in resources(synthesized, "AWS::CloudWatch::Alarm")
+        for dimension in each["Dimensions"]
+        if stack == "everything" and dimension["Name"] == "VariantName"
+    }
+
+    assert found["ModelLatency", "a"] == 2_000_000, "microseconds"
+    assert found["GPUMemoryUtilization", "b"] == 4 * 95, "summed over four devices"
+    assert found["DiskUtilization", "b"] == 90
+    assert found["Invocation5XXErrors", "a"] == 0.01
+    assert found["CPUUtilization", "a"] == pytest.approx(30 / 7.09)
+    for _, _, each in resources(synthesized, "AWS::CloudWatch::Alarm"):
+        assert "Endpoint" not in json.dumps(
+            [row["Value"] for row in each["Dimensions"] if row["Name"] == "EndpointName"]
+        )
+
+
+def test_what_scales_to_zero_comes_back_by_itself(synthesized: Synthesized) -> None:
+    for stack, metric, dimension, period in (
+        ("components", "NoCapacityInvocationFailures", "InferenceComponentName", 30),
+        ("asynchronous", "HasBacklogWithoutCapacity", "EndpointName", 60),
+    ):
+        template = synthesized.template(stack)
+        (policy,) = [
+            id
+            for id, each in template.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").items()
+            if each["Properties"]["PolicyType"] == "StepScaling"
+        ]
+        alarm = {"MetricName": metric, "Period": period, "Threshold": 1, "AlarmActions": [{"Ref": policy}]}
+        template.has_resource_properties("AWS::CloudWatch::Alarm", alarm)
+        (dimensions,) = [
+            each["Properties"]["Dimensions"]
+            for each in template.find_resources("AWS::CloudWatch::Alarm").values()
+            if each["Properties"]["MetricName"] == metric
+        ]
+        assert [row["Name"] for row in dimensions] == [dimension]
+        template.has_resource_properties("AWS::ApplicationAutoScaling::ScalableTarget", {"MinCapacity": 0})
+    config = synthesized.only("components", "AWS::SageMaker::EndpointConfig")
+    assert config["ProductionVariants"][0]["ManagedInstanceScaling"]["MinInstanceCount"] == 0
+    assert "ModelName" not in config["ProductionVariants"][0]
+    assert "ExecutionRoleArn" in config
+
+
+def test_the_same_app_gives_the_same_bytes(synthesized: Synthesized, tmp_path: Path) -> None:
+    again = synthesize(tmp_path / "again", add_nag)
+
+    for stack in CASES:
+        name = f"{stack}.template.json"
+        assert (again.folder / name).read_bytes() == (synthesized.folder / name).read_bytes()
