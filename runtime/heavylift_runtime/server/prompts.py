@@ -39,7 +39,7 @@ class Prompts:
     def fill(self, text: str) -> str:
         """The prompt for a text; Refused (400) where the template cannot take it."""
         if self.prompt_template is None:
-            return text
+            return _not_empty(text)
         return self._render(self.prompt_template, "prompt", {"prompt": text})
 
     def chat(self, messages: Sequence[Mapping[str, Any]], generation: bool, variables: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ class Prompts:
         except Exception as error:  # a template is a program of somebody else's, and may fail in any way
             sentence = f"the model's {what} template fails: {type(error).__name__}: {str(error)[:300]}"
             raise Refused(400, sentence) from error
-        return prompt.removeprefix(self.begins) if self.begins else prompt
+        return _not_empty(prompt.removeprefix(self.begins) if self.begins else prompt)
 
 
 def compiled(source: str, clock: Callable[[], float] = time.time) -> Render:
@@ -83,6 +83,12 @@ def compiled(source: str, clock: Callable[[], float] = time.time) -> Render:
         raise ValueError(f"it is no Jinja template: {error}") from error
     except RecursionError as error:
         raise ValueError("it is no Jinja template: it is nested too deeply") from error
+
+
+def _not_empty(prompt: str) -> str:
+    if not prompt:
+        raise Refused(400, "the prompt is empty: send a text")
+    return prompt
 
 
 def _raise(message: str) -> None:

@@ -112,7 +112,7 @@ class Exchange(Protocol):
 
 
 class Misread(Refused):
-    """The request is wrong; `answer` tells so in the shape of the schema that it was written in."""
+    """The request is wrong; `answer` tells so in the shape and with the status of the schema that it was written in."""
 
     def __init__(self, code: int, sentence: str, answer: Answer) -> None:
         super().__init__(code, sentence)

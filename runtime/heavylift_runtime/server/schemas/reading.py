@@ -43,7 +43,7 @@ def read(path: str, headers: Mapping[str, str], body: bytes, defaults: Defaults)
         return schema.read(headers, document)
     except Refused as refused:
         answer = schema.failure(refused.code, refused.sentence)
-        raise Misread(refused.code, refused.sentence, answer) from refused
+        raise Misread(answer.status, refused.sentence, answer) from refused
 
 
 def failure(path: str, code: int, sentence: str, defaults: Defaults) -> Answer:
