@@ -108,7 +108,7 @@ def sound(sampling: Sampling, defaults: Defaults) -> bool:
     )
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(path=st.sampled_from(PATHS), body=BODIES, defaults=st.sampled_from(DEFAULTS))
 def test_any_body_is_a_request_or_a_refusal(path: str, body: bytes, defaults: Defaults) -> None:
     tell(path, {}, body, defaults)
