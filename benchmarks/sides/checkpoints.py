@@ -1,0 +1,43 @@
+"""Random weights in published shapes: what a T5-base and a Llama of 350 M parameters read and compute.
+
+Not trained: no text comes out of them. Token t of the vocabulary is spelt `t<t>`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+SPECIAL = {"pad_token": "t0", "eos_token": "t1", "unk_token": "t2"}
+
+
+def write_t5_base(folder: Path) -> None:
+    """223 M parameters in T5 v1.1's layout: gated GELU, a head of its own (Raffel et al. 2020; google/t5-v1_1-base's
+    config.json with the published 32128 tokens)."""
+    config = T5Config(
+        vocab_size=32128, d_model=768, d_kv=64, d_ff=2048, num_layers=12, num_heads=12,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
+    )  # fmt: skip
+    _write(folder, T5ForConditionalGeneration, config, torch.float32)
+
+
+def write_llama_350m(folder: Path) -> None:
+    """24 layers, 16 heads of which 8 have keys of their own; a head of its own."""
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_attention_heads=16,
+        num_key_value_heads=8, max_position_embeddings=2048, tie_word_embeddings=False, pad_token_id=0, bos_token_id=2,
+        eos_token_id=1,
+    )  # fmt: skip
+    _write(folder, LlamaForCausalLM, config, torch.bfloat16)
+
+
+def _write(folder: Path, kind: type, config: T5Config | LlamaConfig, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kind(config).to(dtype).save_pretrained(folder)
+    vocabulary = {f"t{token}": token for token in range(config.vocab_size)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t2"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL).save_pretrained(folder)
