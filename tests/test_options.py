@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.options import Options, known_keys
+from heavylift_runtime.options import Options, devices, known_keys
 
 
 def faults(text: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ def test_every_fault_is_listed_at_once_with_the_nearest_key() -> None:
     assert found == (
         "unknown key 'batch_sise' for engine native: did you mean 'batch_size'?",
         "option.dtype must be 'auto' or 'fp32' or 'fp16' or 'bf16': got 'fp8'",
-        "option.tensor_parallel_degree must be a whole number from 1 to 64: got 'two'",
+        "option.tensor_parallel_degree must be a whole number from 1 to 64, or 'max': got 'two'",
     )
 
 
@@ -77,8 +79,20 @@ def test_lines_that_two_readers_of_java_properties_see_differently_are_refused()
     )
 
 
-def test_a_renamed_key_of_lmi_is_refused_with_its_name_here() -> None:
-    assert faults("option.s3url=s3://bucket/x/") == ("unknown key 'option.s3url': it is called 'option.model_id' here",)
+def test_an_old_key_of_lmi_is_read_with_a_warning() -> None:
+    options = Options.parse("option.s3url=s3://bucket/x/\noption.data_type=bf16", {})
+
+    assert (options.model_id, options.dtype) == ("s3://bucket/x/", "bf16")
+    assert options.warnings == (
+        "option.s3url is an old name: write option.model_id",
+        "option.data_type is an old name: write option.dtype",
+    )
+
+
+def test_an_old_key_and_its_new_one_that_disagree_are_refused() -> None:
+    (fault,) = faults("option.s3url=s3://bucket/x/\noption.model_id=s3://bucket/y/")
+
+    assert fault == "option.model_id and its old name must be the same: got 's3://bucket/x/' and 's3://bucket/y/'"
 
 
 def test_a_key_of_the_script_engine_is_refused_for_native() -> None:
@@ -93,8 +107,73 @@ def test_a_script_is_handed_every_other_option() -> None:
     assert options.properties == {"temperature_of_tea": "hot", "dtype": "fp32", "lemon": "yes"}
 
 
-def test_a_script_with_server_side_batches_is_refused() -> None:
-    assert "batch_size must be 1 with a script" in faults("engine=Python\nbatch_size=4")[0]
+@pytest.mark.parametrize(
+    ("text", "engine", "mpi"),
+    [
+        ("engine=MPI\noption.entryPoint=model.py", "script", True),
+        ("engine=DeepSpeed\noption.entryPoint=model.py", "script", True),
+        ("engine=Python\noption.entryPoint=model.py\noption.mpi_mode=true", "script", True),
+        ("engine=Python\noption.entryPoint=model.py", "script", False),
+    ],
+)
+def test_a_script_runs_on_every_rank_where_lmi_would_start_it_with_mpi(text: str, engine: str, mpi: bool) -> None:
+    options = Options.parse(f"{text}\noption.tensor_parallel_degree=2", {})
+
+    assert (options.engine, options.mpi_mode, options.ranks) == (engine, mpi, 2 if mpi else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "capacity"),
+    [
+        ("", 32),
+        ("batch_size=4", 4),
+        ("batch_size=4\noption.max_rolling_batch_size=8", 8),
+        ("batch_size=4\noption.max_rolling_batch_size=8\noption.rolling_batch=disable", 4),
+    ],
+)
+def test_how_many_rows_run_at_once(text: str, capacity: int) -> None:
+    assert Options.parse(f"engine=native\n{text}", {}).capacity == capacity
+
+
+def test_what_the_engine_has_not_is_refused() -> None:
+    text = "engine=native\noption.quantize=gguf\noption.rolling_batch=vllm\nthrottle_http_code=418"
+
+    assert [fault.split(" ")[0] for fault in faults(text)] == [
+        "option.quantize=gguf",
+        "option.rolling_batch=vllm",
+        "throttle_http_code",
+    ]
+
+
+def test_variables_of_tgi_and_sagemaker_mean_keys() -> None:
+    environ = {
+        "SM_NUM_GPUS": "2",
+        "MAX_BATCH_SIZE": "16",
+        "MAX_CONCURRENT_REQUESTS": "50",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "120",
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "20",
+        "SERVING_LOAD_MODELS": "test::native=/opt/ml/model",
+        "SERVING_OPTS": "-Xmx1g",
+    }
+
+    options = Options.parse("", environ)
+
+    assert (options.engine, options.tensor_parallel_degree, options.capacity) == ("native", 2, 16)
+    assert (options.job_queue_size, options.predict_timeout, options.max_request_size) == (50, 120, 20 * 2**20)
+    assert options.warnings == ("SERVING_OPTS means nothing here: it is not read",)
+
+
+def test_lmi_s_own_variable_wins_over_sagemaker_s() -> None:
+    assert Options.parse("", {"SM_NUM_GPUS": "4", "OPTION_TENSOR_PARALLEL_DEGREE": "2"}).tensor_parallel_degree == 2
+
+
+def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("")
+    (tmp_path / "serving.properties").write_text("engine=DeepSpeed\noption.tensor_parallel_degree=max\n")
+
+    options = Options.load(tmp_path, {})
+
+    assert (options.engine, options.entry_point, options.tensor_parallel_degree) == ("script", "model.py", devices())
 
 
 def test_different_numbers_of_workers_are_refused() -> None:

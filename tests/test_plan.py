@@ -209,8 +209,8 @@ def test_weights_with_too_few_parameters_are_refused() -> None:
 def test_options_that_the_runtime_would_refuse_are_refused_now() -> None:
     with pytest.raises(InputError, match=r"unknown key 'option\.max_new_token' for engine native"):
         Plan.fit(spec_of(options={"max_new_token": 5}), lock_of(SMALL))
-    with pytest.raises(InputError, match="batch_size must be 1 with a script"):
-        Plan.fit(spec_of(code="c", serving={"batch_size": 4}), lock_of(None, size=9, code=True))
+    with pytest.raises(InputError, match=r"option\.tea must be|option\.quantize=tea is not of engine script"):
+        Plan.fit(spec_of(code="c", options={"quantize": "tea"}), lock_of(None, size=9, code=True))
 
 
 def test_the_runtime_reads_back_what_the_plan_means() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -56,9 +57,19 @@ def test_a_script_with_another_file_name_is_a_script() -> None:
     assert engine_of("Python", None).name == "script"
 
 
-def test_mpi_is_refused_with_what_to_use() -> None:
-    with pytest.raises(OptionsError, match="use engine=Python"):
-        engine_of("MPI", "model.py")
+def test_mpi_is_another_name_for_python() -> None:
+    assert engine_of("MPI", "model.py").name == "script"
+
+
+def test_a_script_s_file_decides_whatever_engine_says() -> None:
+    assert engine_of("DeepSpeed", "model.py").name == "script"
+
+
+def test_an_engine_says_what_to_install() -> None:
+    row = replace(ENGINES["native"], packages=(("json", "json"), ("no_such_module", "no-such-package==1.0")))
+
+    assert row.missing() == "engine native needs no-such-package==1.0: pip install no-such-package==1.0"
+    assert ENGINES["native"].missing() is None
 
 
 def test_an_unknown_handler_of_lmi_is_refused() -> None:

@@ -42,7 +42,9 @@ class Hosted:
         lines: list[asyncio.Task[None]] = []
         if options.engine == "script":
             conversation = Conversation(options.predict_timeout)
-            line = Line(options.batch_size, options.max_batch_delay / 1000, options.job_queue_size)
+            line = Line(
+                options.batch_size, options.max_batch_delay / 1000, options.job_queue_size, options.throttle_http_code
+            )
             supervisor = Supervisor(options, folder, scratch, conversation, report)
             lines += [
                 asyncio.create_task(serve_line(line, copy.ready, partial(conversation.ask, copy)))
@@ -51,7 +53,7 @@ class Hosted:
             desk: Texts | Scripts = Scripts(line, options.predict_timeout)
             hosted = cls(name, str(folder), options, supervisor, desk, lambda: conversation.running, lambda: (), lines)
         else:
-            rolling = Rolling(options.job_queue_size, options.predict_timeout)
+            rolling = Rolling(options.job_queue_size, options.predict_timeout, options.throttle_http_code)
             supervisor = Supervisor(options, folder, scratch, rolling, report)
             desk = Texts(rolling, read, failure, defaults_of(name, folder, options), options.predict_timeout)
             loads = rolling.loads

@@ -1,4 +1,4 @@
-"""The keys that this version knows in serving.properties, and their types. Not their defaults: they are in options.py.
+"""The keys that this version knows in serving.properties, and their types. Not their defaults: options.py.
 
 Names and meanings are LMI's (deepjavalibrary/djl-serving v0.23, its documentation of configurations).
 """
@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from heavylift_runtime.engines.registry import ENGINES
+
 Value = str | int | bool
 
 
@@ -18,13 +20,13 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True)
 class Key:
-    """One key: the field of Options that it fills, how its text is read, the engines that know it."""
+    """One key: the field of Options that it fills ("": none, its text is enough), its reading, who knows it."""
 
     name: str
     field: str
     read: Callable[[str], Value]
     about: str
-    engines: tuple[str, ...] = ("native", "script")
+    engines: tuple[str, ...] = ("*",)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -61,55 +63,78 @@ def flag(text: str) -> bool:
     return one_of("true", "false")(text) == "true"
 
 
+def degree(text: str) -> int:
+    """A number of ranks; `max` is replaced by the number of devices before it gets here (options.py)."""
+    try:
+        return whole(1, 64)(text)
+    except BadValue as error:
+        raise BadValue(f"{error}, or 'max'") from error
+
+
+_EVERY = ("*",)
+_SCRIPT = ("script",)
+_ROLLS = ("auto", "disable", "scheduler", "lmi-dist", "vllm", "trtllm", "tnx")
+_FORMATTERS = ("json", "jsonlines", "sse")
+_QUANTIZE = "none, int8, int4, fp8, …: what the engine has"
+
 _ROWS = (
-    Key("engine", "engine", word, "native, or Python for a script"),
-    Key("batch_size", "batch_size", whole(1, 1024), "rows that one call of the engine may compute together"),
+    Key("engine", "engine", word, "native, Python, or another engine's name"),
+    Key("batch_size", "batch_size", whole(1, 1024), "requests that a script gets together; rows that an engine runs"),
     Key("max_batch_delay", "max_batch_delay", whole(0, 60_000), "milliseconds that a batch may wait to fill"),
-    Key("job_queue_size", "job_queue_size", whole(1, 100_000), "requests that may wait; more get 503"),
+    Key("job_queue_size", "job_queue_size", whole(1, 100_000), "requests that may wait; more are refused"),
+    Key("throttle_http_code", "throttle_http_code", whole(400, 599), "the status where the queue is full: 503 or 429"),
+    Key("max_request_size", "max_request_size", whole(1, 1 << 30), "bytes of a request's body"),
     Key("minWorkers", "workers", whole(1, 64), "copies of the model; the same as maxWorkers"),
     Key("maxWorkers", "workers", whole(1, 64), "copies of the model"),
     Key("retry_threshold", "retry_threshold", whole(0, 100), "restarts of a dead copy within ten minutes"),
+    Key("required_memory_mb", "required_memory_mb", whole(0, 10_000_000), "memory that must be free to load it"),
+    Key("reserved_memory_mb", "reserved_memory_mb", whole(0, 10_000_000), "memory that must stay free beside it"),
     Key("option.model_id", "model_id", word, "where the weights are: s3://bucket/prefix/ or a folder"),
-    Key("option.entryPoint", "entry_point", word, "the script's file in the folder", ("script",)),
-    Key("option.handler", "handler", word, "the script's function", ("script",)),
-    Key("option.install_requirements", "install_requirements", flag, "let pip bring requirements.txt", ("script",)),
+    Key("option.entryPoint", "entry_point", word, "the script's file in the folder, or an engine of djl_python"),
+    Key("option.handler", "handler", word, "the script's function", _SCRIPT),
+    Key("option.install_requirements", "install_requirements", flag, "let pip bring requirements.txt", _SCRIPT),
+    Key("option.mpi_mode", "mpi_mode", flag, "the script runs in tensor_parallel_degree processes", _SCRIPT),
     Key("option.dtype", "dtype", one_of("auto", "fp32", "fp16", "bf16"), "the type of the weights"),
-    Key("option.tensor_parallel_degree", "tensor_parallel_degree", whole(1, 64), "ranks that share one copy"),
-    Key("option.pipeline_parallel_degree", "pipeline_parallel_degree", whole(1, 1), "1 in this version"),
-    Key("option.quantize", "quantize", one_of("none"), "none in this version"),
+    Key("option.tensor_parallel_degree", "tensor_parallel_degree", degree, "ranks that share one copy"),
+    Key("option.pipeline_parallel_degree", "pipeline_parallel_degree", whole(1, 64), "stages that share one copy"),
+    Key("option.quantize", "quantize", word, _QUANTIZE),
+    Key("option.rolling_batch", "rolling_batch", one_of(*_ROLLS), "disable: as many rows as batch_size at once"),
+    Key("option.max_rolling_batch_size", "max_rolling_batch_size", whole(1, 1024), "rows that run at once"),
+    Key("option.max_model_len", "max_model_len", whole(1, 1 << 24), "tokens of a prompt and its answer together"),
+    Key("option.batch_invariant", "batch_invariant", flag, "an answer does not depend on what runs beside it"),
     Key("option.max_new_tokens", "max_new_tokens", whole(1, 1024), "tokens to generate where a request gives none"),
+    Key("option.output_formatter", "output_formatter", one_of(*_FORMATTERS), "how a stream's tokens are framed"),
+    Key("option.tgi_compat", "tgi_compat", flag, "replies have the shape of text-generation-inference"),
+    Key("option.lmi_compat", "lmi_compat", one_of("none", "0.23", "latest"), "whose replies, defaults and errors"),
+    Key("option.chat_template", "", word, "Jinja, or a file of the folder with it"),
+    Key("option.prompt_template", "", word, "Jinja, or a file of the folder with it"),
+    Key("option.prompt_examples", "", word, "a file of JSON lines, for the prompt template"),
+    Key("option.enable_stateful_sessions", "sessions", flag, "NEW_SESSION and CLOSE open and close a session"),
+    Key("option.sessions_path", "sessions_path", word, "the folder of the sessions"),
+    Key("option.sessions_expiration", "sessions_expiration", whole(1, 1_000_000), "seconds that a session lives"),
+    Key("option.enable_streaming", "", one_of("true", "false", "huggingface"), "a client's `stream` decides instead"),
     Key("option.model_loading_timeout", "model_loading_timeout", whole(1, 36_000), "seconds until loading has failed"),
     Key("option.predict_timeout", "predict_timeout", whole(1, 3600), "seconds until a request has failed"),
 )
 KEYS: Mapping[str, Key] = MappingProxyType({row.name: row for row in _ROWS})
 
-# Environment variables of LMI that name a key otherwise than by OPTION_ or SERVING_ and its name in capitals.
-ENVIRONMENT: Mapping[str, str] = MappingProxyType(
-    {
-        "OPTION_ENGINE": "engine",
-        "OPTION_ENTRYPOINT": "option.entryPoint",
-        "OPTION_ENTRY_POINT": "option.entryPoint",
-        "HF_MODEL_ID": "option.model_id",
-        "TENSOR_PARALLEL_DEGREE": "option.tensor_parallel_degree",
-        "PIPELINE_PARALLEL_DEGREE": "option.pipeline_parallel_degree",
-        "MODEL_LOADING_TIMEOUT": "option.model_loading_timeout",
-        "PREDICT_TIMEOUT": "option.predict_timeout",
-        "SERVING_MIN_WORKERS": "minWorkers",
-        "SERVING_MAX_WORKERS": "maxWorkers",
-    }
-)
-
-# Keys of LMI whose meaning has another name here.
-RENAMED: Mapping[str, str] = MappingProxyType(
+# LMI's older or other spellings; they are read, with a warning.
+ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "option.s3url": "option.model_id",
         "option.data_type": "option.dtype",
         "option.quantization": "option.quantize",
+        "option.model_dir": "option.model_id",
         "max_dynamic_batch_size": "batch_size",
+        "min_workers": "minWorkers",
+        "max_workers": "maxWorkers",
+        "gpu.minWorkers": "minWorkers",
+        "gpu.maxWorkers": "maxWorkers",
     }
 )
 
 
 def known_keys(engine: str) -> tuple[str, ...]:
-    """The keys that an engine reads, in the table's order; a script is also handed every other `option.*`."""
-    return tuple(row.name for row in _ROWS if engine in row.engines)
+    """The keys that an engine reads, in the table's order; an engine may be handed every other `option.*`, too."""
+    own = tuple(f"option.{key}" for key in ENGINES[engine].keys)
+    return tuple(row.name for row in _ROWS if row.engines == _EVERY or engine in row.engines) + own

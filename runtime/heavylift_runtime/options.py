@@ -12,14 +12,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from heavylift_runtime.engines.registry import ENGINES, engine_of
+from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_of
+from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.keys import ENVIRONMENT, KEYS, RENAMED, BadValue, Value, known_keys
+from heavylift_runtime.keys import ALIASES, KEYS, BadValue, Value, known_keys
 from heavylift_runtime.properties import read_properties
 
 PROPERTIES = "serving.properties"
 __all__ = ["PROPERTIES", "Options", "known_keys"]
 _SECRET = ("token", "secret", "password", "credential", "api_key", "access_key")
+_SCRIPTED = ("python", "mpi", "deepspeed", "fastertransformer")  # `engine=` of LMI under which a model.py may run
+_MPI = ("mpi", "deepspeed")  # those under which it runs on every rank
+_UNSHOWN = ("properties", "warnings")
+_ALWAYS = ("engine", "model_id", "dtype", "tensor_parallel_degree", "workers", "batch_size", "job_queue_size")
+_ROLLING = 32  # rows at once where nothing says how many; LMI's default
+_ENGINE_OF_ROLLING = {"lmi-dist": "vllm", "vllm": "vllm", "tnx": "neuronx", "trtllm": "trtllm"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +47,34 @@ class Options:
     batch_size: int = 1
     max_batch_delay: int = 100
     job_queue_size: int = 1000
+    throttle_http_code: int = 503
+    max_request_size: int = 6 * 2**20
     retry_threshold: int = 3
+    required_memory_mb: int | None = None
+    reserved_memory_mb: int = 500
+    rolling_batch: str = "auto"
+    max_rolling_batch_size: int | None = None
+    max_model_len: int | None = None
+    batch_invariant: bool = False
+    output_formatter: str = "jsonlines"
+    tgi_compat: bool = False
+    lmi_compat: str = "none"
+    sessions: bool = False
+    sessions_path: str | None = None
+    sessions_expiration: int = 1200
     model_loading_timeout: int = 3600
     predict_timeout: int = 60
     mpi_mode: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)  # every `option.*` as written, without the prefix
+    warnings: tuple[str, ...] = ()  # what was read, and should be written otherwise
 
     @classmethod
     def parse(cls, given: str | Mapping[str, str], environ: Mapping[str, str]) -> Options:
         """The options of a file (its text, or its keys and values) and an environment; raises OptionsError."""
         written = read_properties(given) if isinstance(given, str) else dict(given)
-        values = _merge(written, environ)
+        warnings = [f"{name} means nothing here: it is not read" for name in sorted(MEANINGLESS & environ.keys())]
         faults: list[str] = []
+        values = _renamed(merged(written, environ), faults, warnings)
         try:
             engine = _engine(values)
         except OptionsError as error:
@@ -59,8 +82,12 @@ class Options:
             engine = "script" if values.get("engine", "").lower() == "python" else "native"
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
+        if engine == "script" and values.get("engine", "").lower() in _MPI:
+            options.setdefault("mpi_mode", True)
+        if "batch_size" not in found and engine != "script":
+            options.setdefault("max_rolling_batch_size", _ROLLING)
         properties = {key.removeprefix("option."): text for key, text in values.items() if key.startswith("option.")}
-        parsed = cls(**options, properties=properties)
+        parsed = cls(**options, properties=properties, warnings=tuple(warnings))
         faults.extend(_contradictions(parsed))
         if faults:
             raise OptionsError(faults)
@@ -74,10 +101,20 @@ class Options:
             written = read_properties(path.read_text("utf-8")) if path.is_file() else {}
         except UnicodeDecodeError as error:
             raise OptionsError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-        silent = "engine" not in written and "OPTION_ENGINE" not in environ
-        if silent and (folder / "model.py").is_file():
-            written = {"engine": "Python"} | written
+        given = written.get("engine", environ.get("OPTION_ENGINE"))
+        named = "option.entryPoint" in written or "OPTION_ENTRYPOINT" in environ
+        if (folder / "model.py").is_file() and not named and (given or "python").lower() in _SCRIPTED:
+            written = {"engine": "Python", "option.entryPoint": "model.py"} | written
+        if written.get("option.tensor_parallel_degree", environ.get("TENSOR_PARALLEL_DEGREE")) == "max":
+            written["option.tensor_parallel_degree"] = str(devices())
         return cls.parse(written, environ)
+
+    @property
+    def capacity(self) -> int:
+        """Rows that an engine runs at once."""
+        if self.rolling_batch == "disable" or self.max_rolling_batch_size is None:
+            return self.batch_size
+        return self.max_rolling_batch_size
 
     @property
     def ranks(self) -> int:
@@ -86,55 +123,77 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, for a worker process."""
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"properties": dict(self.properties)}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {
+            "properties": dict(self.properties),
+            "warnings": list(self.warnings),
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Options:
         """The inverse of to_json."""
-        return cls(**document)
+        return cls(**{**document, "warnings": tuple(document["warnings"])})
 
     def describe(self) -> str:
-        """The effective configuration in one line; the values of secrets are left out."""
-        shown = [f"{each.name}={getattr(self, each.name)}" for each in fields(self) if each.name != "properties"]
+        """The effective configuration in one line: what matters most, and what is not as usual; no secrets."""
+        usual = Options()
+        shown = [
+            f"{each.name}={getattr(self, each.name)}"
+            for each in fields(self)
+            if each.name not in _UNSHOWN
+            and (each.name in _ALWAYS or getattr(self, each.name) != getattr(usual, each.name))
+        ]
         own = [key for key in self.properties if f"option.{key}" not in KEYS]
         shown += [f"option.{key}={'***' if _is_secret(key) else self.properties[key]}" for key in own]
         return " ".join(shown)
 
 
-def _merge(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The file's keys, then what the environment adds, then what SERVING_* overrides."""
-    values = dict(written)
-    for name in sorted(environ, key=lambda name: (not name.startswith("OPTION_"), name)):  # before HF_MODEL_ID
-        key = ENVIRONMENT.get(name)
-        if name.startswith("SERVING_"):
-            values[key or name.removeprefix("SERVING_").lower()] = environ[name]
-        elif key is not None:
-            values.setdefault(key, environ[name])
-        elif name.startswith("OPTION_"):
-            values.setdefault(f"option.{name.removeprefix('OPTION_').lower()}", environ[name])
-    return values
+def devices() -> int:
+    """The accelerators of this machine, for `max`; 1 where there are none. NVIDIA's and Neuron's device files."""
+    dev = Path("/dev")
+    return len(list(dev.glob("nvidia[0-9]*"))) or len(list(dev.glob("neuron[0-9]*"))) or 1
+
+
+def _renamed(values: Mapping[str, str], faults: list[str], warnings: list[str]) -> dict[str, str]:
+    """The values under the names of today."""
+    renamed: dict[str, str] = {}
+    for name, text in values.items():
+        today = ALIASES.get(name, name)
+        if today is not name:
+            warnings.append(f"{name} is an old name: write {today}")
+        other = renamed.setdefault(today, text)
+        if other != text:
+            faults.append(f"{today} and its old name must be the same: got {other!r} and {text!r}")
+    return renamed
 
 
 def _engine(values: Mapping[str, str]) -> str:
     entry_point = values.get("option.entryPoint")
-    spelling = values.get("engine", "native" if entry_point is None else "Python")
+    rolling = _ENGINE_OF_ROLLING.get(values.get("option.rolling_batch", "auto"))
+    spelling = values.get("engine", "native" if entry_point is None and rolling is None else "Python")
+    if spelling.lower() in ("python", "mpi") and entry_point is None and rolling is not None:
+        return capabilities(rolling).name  # in LMI the rolling batch names the engine
     return engine_of(spelling, entry_point).name
 
 
 def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str, tuple[str, Value]]:
     """The fields of Options that the values fill, each with the key that filled it."""
     known = known_keys(engine)
+    through = ENGINES[engine].passes_through
     found: dict[str, tuple[str, Value]] = {}
     for name, text in values.items():
         if name not in known:
-            if not (engine == "script" and name.startswith("option.")):
+            if not (through and name.startswith("option.")):
                 faults.append(_unknown(name, engine))
             continue
-        key = KEYS[name]
+        key = KEYS.get(name)
+        if key is None:
+            continue  # the engine's own: it reads the text
         try:
             value = key.read(text)
         except BadValue as error:
             faults.append(f"{name} must be {error}: got {text!r}")
+            continue
+        if not key.field:
             continue
         other = found.setdefault(key.field, (name, value))
         if other[1] != value:
@@ -143,9 +202,6 @@ def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str
 
 
 def _unknown(name: str, engine: str) -> str:
-    renamed = RENAMED.get(name)
-    if renamed is not None:
-        return f"unknown key {name!r}: it is called {renamed!r} here"
     if name in KEYS:
         return f"{name!r} is a key of engine {' and '.join(KEYS[name].engines)}, not of {engine}: remove it"
     near = get_close_matches(name, known_keys(engine), n=1)
@@ -158,11 +214,22 @@ def _contradictions(options: Options) -> list[str]:
     row = ENGINES[options.engine]
     if options.dtype != "auto" and options.dtype not in row.dtypes:
         faults.append(f"option.dtype={options.dtype} is not a type of engine {row.name}: use {', '.join(row.dtypes)}")
-    if options.engine == "script" and options.batch_size != 1:
+    if options.quantize not in row.quantizations:
+        has = ", ".join(row.quantizations)
+        faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
+    if options.pipeline_parallel_degree > 1 and not row.pipeline_parallel:
         faults.append(
-            f"batch_size must be 1 with a script: its handle() gets one request at a time, got {options.batch_size}; "
-            f"a request with a list of inputs is the script's own batch"
+            f"option.pipeline_parallel_degree must be 1: engine {row.name} has no pipeline, "
+            f"got {options.pipeline_parallel_degree}"
         )
+    rolling = _ENGINE_OF_ROLLING.get(options.rolling_batch)
+    if rolling is not None and rolling != row.name and options.engine != "script":
+        faults.append(
+            f"option.rolling_batch={options.rolling_batch} is of engine {rolling}, not of {row.name}: "
+            f"use auto or disable"
+        )
+    if options.throttle_http_code not in (429, 503):
+        faults.append(f"throttle_http_code must be 429 or 503: got {options.throttle_http_code}")
     scheme, separator, _ = (options.model_id or "").partition("://")
     if separator and scheme != "s3":
         faults.append(f"option.model_id must be s3://bucket/prefix/ or a folder: got {options.model_id!r}")

@@ -24,7 +24,7 @@ from typing import Any
 
 from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.registry import ENGINES
-from heavylift_runtime.errors import RuntimeFault
+from heavylift_runtime.errors import LoadError, RuntimeFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.steps import Inbox, roll
 from heavylift_runtime.wire import Channel
@@ -64,8 +64,10 @@ def _serve(start: dict[str, Any], channel: Channel, inbox: Inbox) -> None:
         channel.send({"type": "ready", "capacity": 1})
         serve_calls(loaded, channel, inbox, rank, int(start["world"]))
         return
-    # torch and its like: only here, and only in a rank
-    load: Callable[..., Engine] = importlib.import_module(ENGINES[options.engine].module).load
+    row = ENGINES[options.engine]
+    if (missing := row.missing()) is not None:
+        raise LoadError(missing)
+    load: Callable[..., Engine] = importlib.import_module(row.module).load  # torch: only here, and only in a rank
     engine = load(options, folder, rank, int(start["world"]), start["rendezvous"], report)
     if rank > 0:
         channel.send({"type": "ready"})

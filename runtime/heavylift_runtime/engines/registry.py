@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from heavylift_runtime.errors import OptionsError
@@ -19,130 +20,137 @@ ANY = "any"  # a family list that holds it serves every family
 
 @dataclass(frozen=True)
 class Capabilities:
-    """One engine. `families` are Hugging Face `model_type`s."""
+    """One engine. `families` are Hugging Face `model_type`s. What a row leaves out, the engine cannot do."""
 
     name: str
     engine_property: str  # `engine=` in serving.properties
     entry_point: str | None  # `option.entryPoint`; None: the engine needs none
     families: tuple[str, ...]
     hardware: tuple[str, ...]  # cpu | gpu | neuron
-    dtypes: tuple[str, ...]
-    quantizations: tuple[str, ...]
-    tensor_parallel: bool
-    aot_partition: bool
-    streams: bool
     best_for: str
-    module: str = ""  # the Python module whose `load` gives this engine
+    dtypes: tuple[str, ...] = ("fp32", "fp16", "bf16")
+    quantizations: tuple[str, ...] = ("none",)
+    tensor_parallel: bool = False
+    pipeline_parallel: bool = False
+    aot_partition: bool = False
+    streams: bool = False
+    adapters: bool = False
+    also: tuple[str, ...] = ()  # further entry points of LMI that mean this engine
+    module: str = ""  # the Python module whose `load` gives it; not for scripts
+    packages: tuple[tuple[str, str], ...] = ()  # what it imports beside the runtime, and what pip calls it
+    keys: tuple[str, ...] = ()  # its own `option.*`, beside those that every engine knows
+    passes_through: bool = False  # it is handed every `option.*`, also those that nobody here knows
     why_not: str | None = None  # why this version cannot run it; None: it can
 
     @property
     def available(self) -> bool:
-        """This version can run it."""
+        """This version can run it, where its packages are installed."""
         return self.why_not is None
 
     def serves(self, family: str, hardware: str) -> bool:
         """The engine has the family, and runs on the hardware."""
         return hardware in self.hardware and (ANY in self.families or family in self.families)
 
+    def missing(self) -> str | None:
+        """What to install before it can be loaded here, in a sentence; None: nothing. Imports nothing."""
+        missing = [pip for name, pip in self.packages if find_spec(name) is None]
+        if not missing:
+            return None
+        return f"engine {self.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+
 
 _NOT_BUILT = "this version has no {0} engine yet; it has 'native' and 'script'"
 
 _ROWS = (
     Capabilities(
-        name="native",
-        engine_property="native",
-        entry_point=None,
+        "native",
+        "native",
+        None,
         families=("bloom", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "qwen2", "qwen3", "t5"),
         hardware=("cpu",),
-        dtypes=("fp32", "bf16"),  # in fp16, the feed-forward layers of T5 overflow
-        quantizations=("none",),
-        tensor_parallel=True,
-        aot_partition=False,
-        streams=False,
         best_for="T5, which today's engines have dropped, and decoder-only models on CPUs",
+        dtypes=("fp32", "bf16"),  # in fp16, the feed-forward layers of T5 overflow
+        tensor_parallel=True,
+        streams=True,
         module="heavylift_runtime.engines.native",
     ),
     Capabilities(
-        name="script",
-        engine_property="Python",
-        entry_point="model.py",
+        "script",
+        "Python",
+        "model.py",
         families=(ANY,),
         hardware=("cpu", "gpu"),
-        dtypes=("fp32", "fp16", "bf16"),
-        quantizations=("none",),
-        tensor_parallel=False,
-        aot_partition=False,
-        streams=False,
         best_for="models that no engine has, served by a model.py of your own",
+        streams=True,
+        passes_through=True,
     ),
     Capabilities(
-        name="fastertransformer",
-        engine_property="FasterTransformer",
-        entry_point="djl_python.fastertransformer",
+        "fastertransformer",
+        "FasterTransformer",
+        "djl_python.fastertransformer",
         families=("bloom", "gpt2", "gpt_neo", "gpt_neox", "opt", "t5"),
         hardware=("gpu",),
-        dtypes=("fp32", "fp16", "bf16"),
+        best_for="T5 and BLOOM",
         quantizations=("none", "int8"),
         tensor_parallel=True,
+        pipeline_parallel=True,
         aot_partition=True,
         streams=True,
-        best_for="T5 and BLOOM",
         why_not=_NOT_BUILT.format("FasterTransformer"),
     ),
     Capabilities(
-        name="deepspeed",
-        engine_property="DeepSpeed",
-        entry_point="djl_python.deepspeed",
+        "deepspeed",
+        "DeepSpeed",
+        "djl_python.deepspeed",
         families=("bert", "bloom", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "roberta", "t5", "xlm-roberta"),
         hardware=("gpu",),
-        dtypes=("fp32", "fp16", "bf16"),
+        best_for="the GPT family",
         quantizations=("none", "dynamic_int8", "smoothquant"),
         tensor_parallel=True,
+        pipeline_parallel=True,
         aot_partition=True,
         streams=True,
-        best_for="the GPT family",
         why_not=_NOT_BUILT.format("DeepSpeed"),
     ),
     Capabilities(
-        name="accelerate",
-        engine_property="Python",
-        entry_point="djl_python.huggingface",
+        "accelerate",
+        "Python",
+        "djl_python.huggingface",
         families=(ANY,),
         hardware=("cpu", "gpu"),
-        dtypes=("fp32", "fp16", "bf16"),
-        quantizations=("none", "bitsandbytes8", "bitsandbytes4"),
-        tensor_parallel=False,
-        aot_partition=False,
-        streams=True,
         best_for="all models that no engine optimizes",
+        quantizations=("none", "bitsandbytes8", "bitsandbytes4"),
+        pipeline_parallel=True,
+        streams=True,
         why_not=_NOT_BUILT.format("Accelerate"),
     ),
     Capabilities(
-        name="neuronx",
-        engine_property="Python",
-        entry_point="djl_python.transformers_neuronx",
+        "neuronx",
+        "Python",
+        "djl_python.transformers_neuronx",
         families=("bloom", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt"),
         hardware=("neuron",),
-        dtypes=("fp32", "fp16", "bf16"),
-        quantizations=("none", "static_int8"),
-        tensor_parallel=True,
-        aot_partition=False,  # it compiles ahead of time instead
-        streams=True,
         best_for="all that it supports, on Inf2 and Trn1",
+        quantizations=("none", "static_int8"),
+        tensor_parallel=True,  # and it compiles ahead of time instead of partitioning
+        streams=True,
+        also=("djl_python.transformers-neuronx",),
         why_not=_NOT_BUILT.format("Transformers-NeuronX"),
     ),
     Capabilities(
-        name="vllm",
-        engine_property="Python",
-        entry_point="djl_python.vllm",
+        "vllm",
+        "Python",
+        "djl_python.vllm",
         families=("bloom", "falcon", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "phi", "qwen2"),
         hardware=("gpu",),
-        dtypes=("fp32", "fp16", "bf16"),
+        best_for="decoder-only models under many concurrent requests",
         quantizations=("none", "awq", "gptq", "fp8"),
         tensor_parallel=True,
-        aot_partition=False,
+        pipeline_parallel=True,
         streams=True,
-        best_for="decoder-only models under many concurrent requests",
+        adapters=True,
+        also=("djl_python.lmi_vllm.vllm_async_service", "djl_python.lmi-dist"),
+        passes_through=True,
         why_not=_NOT_BUILT.format("vLLM"),
     ),
 )
@@ -179,18 +187,25 @@ def engine_for(family: str, hardware: str) -> tuple[str, str]:
 
 
 def engine_of(engine_property: str, entry_point: str | None) -> Capabilities:
-    """The row that `engine=` and `option.entryPoint` of serving.properties name; raises OptionsError."""
-    rows = [row for row in _ROWS if row.engine_property.lower() == engine_property.lower()]
+    """The row that `engine=` and `option.entryPoint` of serving.properties name; raises OptionsError.
+
+    The entry point decides where there is one, whatever `engine=` says beside it: AWS's samples combine them freely. A
+    file is a script, also with engine=DeepSpeed; a module of djl_python is its engine. engine=MPI is LMI's other name
+    for Python with option.mpi_mode=true.
+    """
+    wanted = "python" if engine_property.upper() == "MPI" else engine_property.lower()
+    rows = [row for row in _ROWS if row.engine_property.lower() == wanted]
     if not rows:
-        spellings = sorted({row.engine_property for row in _ROWS}, key=str.lower)
+        spellings = sorted({"MPI", *(row.engine_property for row in _ROWS)}, key=str.lower)
         near = get_close_matches(engine_property, spellings, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        if engine_property.upper() == "MPI":
-            hint = "; MPI starts a script on every rank, which this version does not: use engine=Python"
         raise OptionsError(f"unknown engine={engine_property}: use {', '.join(spellings)}{hint}")
-    named = [row for row in rows if row.entry_point == entry_point]
-    if not named and entry_point is not None and entry_point.startswith("djl_python."):
+    if entry_point is None:
+        return capabilities(rows[0].name)
+    if not entry_point.startswith("djl_python."):
+        return capabilities("script")
+    named = [row for row in _ROWS if entry_point in (row.entry_point, *row.also)]
+    if not named:
         modules = ", ".join(name for name in (row.entry_point or "" for row in _ROWS) if name.startswith("djl_python."))
         raise OptionsError(f"unknown option.entryPoint={entry_point}: use a file in the folder, or one of {modules}")
-    row = named[0] if named else rows[0]
-    return capabilities(row.name)
+    return capabilities(named[0].name)

@@ -61,7 +61,9 @@ class Row:
 class Line:
     """Bounded, first come first served. Delay in seconds, by the event loop's clock."""
 
-    def __init__(self, batch_size: int, delay: float, limit: int) -> None:
+    def __init__(self, batch_size: int, delay: float, limit: int, full: int = 503) -> None:
+        """`limit`: requests that may wait; more get `full`."""
+        self._full = full
         self._batch_size = batch_size
         self._delay = delay
         self._limit = limit
@@ -75,10 +77,10 @@ class Line:
         return len(self._jobs)
 
     def join(self, rows: Sequence[Any]) -> Job:
-        """Put a request's rows into the line; raises Refused (503) where it is full."""
+        """Put a request's rows into the line; raises Refused where it is full."""
         if len(self._jobs) >= self._limit:
             sentence = f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})"
-            raise Refused(503, sentence, retry_after=self.pace.until(len(self._jobs)))
+            raise Refused(self._full, sentence, retry_after=self.pace.until(len(self._jobs)))
         loop = asyncio.get_running_loop()
         job = Job(rows, loop.time(), loop.create_future())
         self._jobs[job] = None

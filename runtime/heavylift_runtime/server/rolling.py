@@ -109,8 +109,9 @@ class Job:
 class Rolling:
     """The line, and the rows that are under way on each copy."""
 
-    def __init__(self, limit: int, stall: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`limit`: jobs that may wait; `stall`: seconds without a word from a copy that has work."""
+    def __init__(self, limit: int, stall: float, full: int = 503, clock: Callable[[], float] = time.monotonic) -> None:
+        """`limit`: jobs that may wait, more get `full`; `stall`: seconds without a word from a copy that has work."""
+        self._full = full
         self._limit = limit
         self._stall = stall
         self._clock = clock
@@ -136,7 +137,7 @@ class Rolling:
         """Put a request's rows into the line; raises Refused where it is full."""
         if len(self._jobs) >= self._limit:
             raise Refused(
-                503,
+                self._full,
                 f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})",
                 retry_after=self.pace.until(len(self._jobs)),
             )

@@ -1,0 +1,79 @@
+"""The environment variables of LMI, TGI and SageMaker that mean a key of serving.properties. Not the keys: keys.py.
+
+Sources: deepjavalibrary/djl-serving (its documentation of configurations, and of SageMaker's variables since 0.35), the
+SageMaker inference toolkit, text-generation-inference's launcher. `OPTION_X` is `option.x`, `SERVING_X` is `x`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# Those that name a key otherwise than by OPTION_ or SERVING_ and its name in capitals.
+ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {
+        "OPTION_ENGINE": "engine",
+        "OPTION_ENTRYPOINT": "option.entryPoint",
+        "OPTION_ENTRY_POINT": "option.entryPoint",
+        "DJL_ENTRY_POINT": "option.entryPoint",
+        "HF_MODEL_ID": "option.model_id",
+        "HF_MODEL_QUANTIZE": "option.quantize",
+        "TENSOR_PARALLEL_DEGREE": "option.tensor_parallel_degree",
+        "SM_NUM_GPUS": "option.tensor_parallel_degree",
+        "PIPELINE_PARALLEL_DEGREE": "option.pipeline_parallel_degree",
+        "MAX_BATCH_SIZE": "option.max_rolling_batch_size",
+        "MAX_CONCURRENT_REQUESTS": "job_queue_size",
+        "MODEL_LOADING_TIMEOUT": "option.model_loading_timeout",
+        "PREDICT_TIMEOUT": "option.predict_timeout",
+        "SERVING_MIN_WORKERS": "minWorkers",
+        "SERVING_MAX_WORKERS": "maxWorkers",
+        "SAGEMAKER_MAX_REQUEST_SIZE": "max_request_size",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "option.predict_timeout",
+        "SAGEMAKER_STARTUP_TIMEOUT": "option.model_loading_timeout",
+        "SAGEMAKER_ENABLE_STATEFUL_SESSIONS": "option.enable_stateful_sessions",
+        "SAGEMAKER_SESSIONS_PATH": "option.sessions_path",
+        "SAGEMAKER_SESSIONS_EXPIRATION": "option.sessions_expiration",
+    }
+)
+
+# Those of LMI's images that have no meaning here: its Java server's, its downloads', its own switches.
+MEANINGLESS = frozenset(
+    {
+        "SERVING_OPTS",
+        "SERVING_FEATURES",
+        "SERVING_DOWNLOAD_DIR",
+        "SERVING_FAIL_FAST",
+        "SERVING_WAIT_MODEL_LOADING",
+        "SERVING_HEALTH_CHECK_OVERRIDE",
+        "SERVING_MODEL_STORE",
+    }
+)
+
+_LOADED = re.compile(r"[^:=,]*:[^:=,]*:(?P<engine>[A-Za-z]+)(:[^=,]*)?=[^,]+")  # name:version:engine:devices=url
+
+
+def merged(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The file's keys, then what the environment adds, then what SERVING_* overrides: LMI's precedence."""
+    values = dict(written)
+    for name in sorted(environ, key=_order):
+        key = ENVIRONMENT.get(name)
+        if name in MEANINGLESS:
+            continue
+        if name == "SERVING_LOAD_MODELS":
+            if (named := _LOADED.fullmatch(environ[name])) is not None:
+                values.setdefault("engine", named["engine"])
+        elif name == "SAGEMAKER_MAX_PAYLOAD_IN_MB" and environ[name].isdecimal():
+            values.setdefault("max_request_size", str(int(environ[name]) * 2**20))
+        elif name.startswith("SERVING_"):
+            values[key or name.removeprefix("SERVING_").lower()] = environ[name]
+        elif key is not None:
+            values.setdefault(key, environ[name])
+        elif name.startswith("OPTION_"):
+            values.setdefault(f"option.{name.removeprefix('OPTION_').lower()}", environ[name])
+    return values
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    """LMI's own names before those of TGI and SageMaker."""
+    return (not name.startswith("OPTION_"), name.startswith(("SM_", "SAGEMAKER_")), name)
