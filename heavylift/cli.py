@@ -34,7 +34,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "validate": ("models:validate", "check a model file; every fault at once", [FILE, ENV]),
     "schema": ("models:schema", "print the model file's JSON Schema", []),
     "plan": ("planning:plan", "answer every `auto`, with the arithmetic, and write the lock", [
-        FILE, ENV, JSON, ("--explain", {"metavar": "FIELD", "help": "one field with its whole arithmetic"}),
+        FILE, ENV, JSON,
+        ("--config", {"type": Path, "metavar": "C", "help": "plan from a config.json alone: the weights are not read"}),
+        ("--explain", {"metavar": "FIELD", "help": "one field with its whole arithmetic"}),
         ("--fleet", {"type": Path, "metavar": "F", "help": "the cheapest mix of instance types for a fleet file"}),
         ("--simulate", {"type": Path, "metavar": "T", "help": "every parallel plan, simulated on a trace"}),
         ("--engine", {"metavar": "NAME", "help": "with --fleet or --simulate: another engine of the registry"}),

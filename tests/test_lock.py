@@ -147,6 +147,8 @@ def test_the_committed_locks_are_those_of_the_committed_models(tiny_t5: Path) ->
 
     for file in files:
         spec = ModelSpec.from_yaml(file)
+        if spec.model.path is None:
+            continue  # its weights are elsewhere: test_models.py has its lock
         lock, now = read_fresh(spec, file), inspect(spec, file.parent)
         assert replace(lock, known=now.known) == now, f"run `heavylift plan models/{file.name}`"
         assert lock_path(file).read_text() == lock.to_json()

@@ -56,7 +56,14 @@ def _prepared(chosen: argparse.Namespace, *, wide: bool = True) -> Prepared:
     """`wide`: with the alternatives of engines that this version cannot run."""
     console = Console()
     with console.working(f"plan {chosen.file}"):
-        return prepare(chosen.file, console.progress("checksums"), _calibrations(chosen), wide=wide, env=chosen.env)
+        return prepare(
+            chosen.file,
+            console.progress("checksums"),
+            _calibrations(chosen),
+            wide=wide,
+            env=chosen.env,
+            config=chosen.config,
+        )
 
 
 def _calibrations(chosen: argparse.Namespace) -> list[Calibration]:

@@ -24,6 +24,7 @@ from heavylift_runtime.families.table import Family
 SMALL = 2 * memory.GIB  # bytes of weights up to which a CPU answers quickly enough; assumed
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
 PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planned for, where the model has as many
+SHARD = 10 * 10**9  # bytes of a checkpoint's file, where nobody has read it: transformers' `max_shard_size` until 4.34
 NEW_TOKENS = 64  # generated where a request gives no number
 
 
@@ -133,11 +134,14 @@ def _script_need(lock: Lock, dtype: str, ranks: int) -> Need:
 
 def weights_bytes(lock: Lock) -> int:
     """Bytes of the weight files alone."""
-    return sum(file.size for file in lock.model.weights.files if file.path.endswith((".safetensors", ".bin")))
+    weights = lock.model.weights
+    if not weights.files:
+        return weights.bytes
+    return sum(file.size for file in weights.files if file.path.endswith((".safetensors", ".bin")))
 
 
 def _largest_file(lock: Lock) -> int:
-    return max((file.size for file in lock.model.weights.files), default=0)
+    return max((file.size for file in lock.model.weights.files), default=min(SHARD, lock.model.weights.bytes))
 
 
 def _hardware(spec: ModelSpec, weights: int) -> tuple[tuple[Hardware, ...], str]:

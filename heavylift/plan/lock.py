@@ -34,7 +34,10 @@ class Files:
 
 @dataclass(frozen=True)
 class Weights:
-    """The model's files; `bytes` counts all of them, config.json and tokenizer included."""
+    """The model's files; `bytes` counts all of them, config.json and tokenizer included.
+
+    Nobody has read them where `files` is empty: then `bytes` is computed from config.json, and `digest` is `unread`.
+    """
 
     digest: str
     bytes: int
@@ -119,6 +122,8 @@ class Lock:
             raise InputError(f"{path} is not a {FORMAT}: known: Field required; write it with `{command}`")
         weights = lock.model.weights
         sound = weights.digest == digest(weights.files) and weights.bytes == sum(file.size for file in weights.files)
+        if not weights.files:
+            sound = weights.digest == unread(lock.model.source, lock.model.revision)
         if not sound or (lock.code is not None and lock.code.digest != digest(lock.code.files)):
             raise InputError(f"{path} was edited: its digests do not belong to its files; write it with `{command}`")
         return lock
@@ -160,6 +165,11 @@ class Lock:
         if locked != named:
             return f"the lock has the dataset {locked}, the model file names {named}"
         return None
+
+
+def unread(source: str, revision: str | None) -> str:
+    """What stands for the digest of weights that nobody has read: SHA-256 (hex) of the line `<source> <commit>`."""
+    return hashlib.sha256(f"{source} {revision}\n".encode()).hexdigest()
 
 
 def lock_path(model_file: Path, env: str | None = None) -> Path:

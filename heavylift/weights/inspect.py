@@ -42,11 +42,7 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
     headers = read_headers(store, sizes)
     config = _config(store, sizes)
     files = _hashed(store, sizes, progress)
-    code = None
-    if spec.code is not None:
-        contents = read_code(spec_dir / spec.code)
-        entries = tuple(File.of(path, content) for path, content in contents.items())
-        code = Files(digest(entries), entries)
+    code, workload = beside(spec, spec_dir)
     partition = read_partition(store, sizes)
     stated = None if config is None else config.get("dtype", config.get("torch_dtype"))
     model = LockedModel(
@@ -59,7 +55,17 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         tensor_bytes=headers.tensor_bytes if partition is None else None,
         partition=partition,
     )
-    return Lock(FORMAT, model, code, workload=_dataset(spec, spec_dir))
+    return Lock(FORMAT, model, code, workload=workload)
+
+
+def beside(spec: ModelSpec, spec_dir: Path) -> tuple[Files | None, dict[str, Any] | None]:
+    """What lies beside the model file: the code folder, and the benchmark's prompts."""
+    code = None
+    if spec.code is not None:
+        contents = read_code(spec_dir / spec.code)
+        entries = tuple(File.of(path, content) for path, content in contents.items())
+        code = Files(digest(entries), entries)
+    return code, _dataset(spec, spec_dir)
 
 
 def _dataset(spec: ModelSpec, spec_dir: Path) -> dict[str, Any] | None:

@@ -55,6 +55,8 @@ def push(
     if target.complete(prefix):
         progress(weights.bytes, weights.bytes)
         return Pushed(uri, 0, weights.bytes)
+    if not weights.files:
+        raise InputError(f"{plan.name}: the lock was made without the weights; read them first: run `heavylift plan`")
     _compare(store, weights.files)
     counter = _Counter(weights.bytes, progress)
     largest_first = sorted(weights.files, key=lambda file: -file.size)

@@ -1,0 +1,54 @@
+"""A lock from a model's published config.json alone, where its weights cannot be read now. Not a lock to push with.
+
+What it lacks is the files: their bytes are computed from config.json and its number format, and in place of their
+digest stands that of the source and its commit. `heavylift plan` without --config reads the weights for the real one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from heavylift.errors import InputError
+from heavylift.plan.lock import FORMAT, Lock, LockedModel, Weights, unread
+from heavylift.plan.model import ModelFacts
+from heavylift.spec import ModelSpec
+from heavylift.weights.inspect import LARGEST_CONFIG, TORCH_DTYPES, beside
+
+
+def published(spec: ModelSpec, spec_dir: Path, file: Path) -> Lock:
+    """Raises InputError for a config.json that is none, or of a kind that the plan does not know."""
+    config = _config(file)
+    dtype = TORCH_DTYPES.get(str(config.get("dtype", config.get("torch_dtype"))))
+    if dtype is None:
+        raise InputError(f"{file} must say its 'torch_dtype': {', '.join(TORCH_DTYPES)}")
+    facts = ModelFacts.of(config)
+    source, revision = str(spec.model), spec.model.revision
+    code, workload = beside(spec, spec_dir)
+    size = facts.weight_bytes(dtype) if facts.quantized is None else facts.weight_bytes(dtype, facts.quantized)
+    model = LockedModel(
+        source=source,
+        revision=revision,
+        config=dict(config),
+        weights=Weights(unread(source, revision), size, ()),
+        dtype=dtype,
+        parameters=facts.parameters,
+    )
+    return Lock(FORMAT, model, code, workload=workload)
+
+
+def _config(file: Path) -> Mapping[str, Any]:
+    try:
+        text = file.read_bytes()
+        if len(text) > LARGEST_CONFIG:
+            raise ValueError("too large")
+        config = json.loads(text)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file} must be a JSON object, as a model's config.json")
+    return config

@@ -1,0 +1,131 @@
+"""The example files: those of models/ are planned and locked, those of models/waiting/ say what they wait for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heavylift.cli import main
+from heavylift.errors import InputError
+from heavylift.plan.lock import Lock, lock_path, read_fresh, unread
+from heavylift.plan.plan import Plan
+from heavylift.spec import ModelSpec, environments
+from heavylift.weights.published import published
+from tests.conftest import ROOT
+
+MODELS = ROOT / "models"
+FILES = sorted(MODELS.glob("*.yaml"))
+WAITING = sorted((MODELS / "waiting").glob("*.yaml"))
+WAITED_FOR = (" cannot run: this version has no ", "but this version does not build it yet")
+CONFIGS = {"flan-t5-xxl-script": "flan-t5-xxl"}  # file → its config.json's name, where that is another
+PARAMETERS = {  # as their pages on huggingface.co say
+    "flan-t5-xxl-script": 11_135_332_352,
+    "llama-3-1-8b": 8_030_261_248,
+    "llama-3-1-70b": 70_553_706_496,
+    "mixtral-8x7b": 46_702_792_704,
+}
+
+
+def config_of(file: Path) -> Path:
+    return MODELS / "published" / f"{CONFIGS.get(file.stem, file.stem)}.json"
+
+
+def test_every_model_of_the_mission_has_a_file() -> None:
+    stems = {file.stem for file in (*FILES, *WAITING)}
+
+    assert {
+        "bloom-176b", "flan-t5-xxl", "flan-t5-xxl-script", "flan-ul2", "gpt-j-6b", "gpt-neox-20b", "llama-3-1-70b",
+        "llama-3-1-8b", "mixtral-8x7b", "opt-66b", "tiny-t5", "tiny-t5-script",
+    } <= stems  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_file_of_models_is_valid_locked_and_planned_in_all_its_environments(file: Path) -> None:
+    for env in (None, *environments(file)):
+        spec = ModelSpec.from_yaml(file, env)
+
+        plan = Plan.fit(spec, read_fresh(spec, file, env))
+
+        assert plan.name in (file.stem, f"{file.stem}-{env}")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if config_of(file).is_file()], ids=lambda file: file.stem)
+def test_the_lock_of_a_model_that_is_elsewhere_follows_from_its_published_config(file: Path) -> None:
+    spec, lock = ModelSpec.from_yaml(file), Lock.read(lock_path(file), "heavylift plan")
+
+    now = published(spec, MODELS, config_of(file))
+
+    again = f"run `heavylift plan models/{file.name} --config {config_of(file).relative_to(ROOT)}`"
+    assert replace(lock, known=now.known) == now, again
+    assert lock.model.weights.digest == unread(str(spec.model), spec.model.revision)
+    assert lock.model.parameters == PARAMETERS.get(file.stem, lock.model.parameters)
+
+
+@pytest.mark.parametrize("file", WAITING, ids=lambda file: file.stem)
+def test_a_file_that_waits_has_no_other_fault_than_what_it_waits_for(file: Path) -> None:
+    try:
+        spec = ModelSpec.from_yaml(file)
+    except InputError as error:
+        assert all(any(reason in fault for reason in WAITED_FOR) for fault in error.faults), error.faults
+    else:
+        assert spec.name == file.stem
+
+
+@pytest.mark.parametrize("file", WAITING, ids=lambda file: file.stem)
+def test_a_file_that_waits_names_a_model_whose_sizes_are_known(file: Path) -> None:
+    config = json.loads(config_of(file).read_text())
+
+    assert {"model_type", "torch_dtype", "architectures"} <= set(config)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """models/ alone, in a checkout's shape."""
+    shutil.copytree(MODELS, tmp_path / "models")
+    for name in ("app.py", "cdk.json"):
+        (tmp_path / name).touch()
+    return tmp_path / "models"
+
+
+def test_a_plan_is_made_from_a_config_alone_and_says_so_in_its_lock(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, config = checkout / "flan-ul2.yaml", checkout / "published" / "flan-ul2.json"
+    before = (checkout / "flan-ul2.lock").read_text()
+    (checkout / "flan-ul2.lock").unlink()
+
+    code = main(["plan", str(file), "--config", str(config)])
+
+    assert code == 0 and "19,591,209,984 parameters" in capsys.readouterr().out
+    assert (checkout / "flan-ul2.lock").read_text() == before
+    assert json.loads(before)["model"]["weights"]["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "must be a JSON object, as a model's config.json"),
+        ("{", "is not JSON"),
+        ('{"model_type": "t5"}', "must say its 'torch_dtype': float32, float16, bfloat16"),
+    ],
+)
+def test_a_config_that_tells_nothing_is_refused(
+    checkout: Path, capsys: pytest.CaptureFixture[str], text: str, fault: str
+) -> None:
+    (checkout / "c.json").write_text(text)
+
+    code = main(["plan", str(checkout / "flan-ul2.yaml"), "--config", str(checkout / "c.json")])
+
+    assert (code, fault in capsys.readouterr().err) == (2, True)
+
+
+def test_an_unread_lock_that_was_edited_is_refused(checkout: Path) -> None:
+    path = checkout / "flan-ul2.lock"
+    path.write_text(path.read_text().replace("s3://my-models/google/flan-ul2/", "s3://my-models/other/"))
+
+    with pytest.raises(InputError, match="was edited"):
+        Lock.read(path, "heavylift plan")
