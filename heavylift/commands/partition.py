@@ -12,7 +12,12 @@ import sys
 
 def partition(chosen: argparse.Namespace) -> int:
     """Replace this process by the partitioner; it answers for its own errors and exit code."""
-    options = {"--out": chosen.out, "--tensor-parallel-degree": chosen.tensor_parallel_degree, "--dtype": chosen.dtype}
+    options = {
+        "--out": chosen.out,
+        "--tensor-parallel-degree": chosen.tensor_parallel_degree,
+        "--dtype": chosen.dtype,
+        "--quantize": chosen.quantize,
+    }
     given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     check = ["--check"] if chosen.check else []
     command = [sys.executable, "-m", "heavylift_runtime", "partition", *given, *check, "--", chosen.source]

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut.add_argument("--out", type=Path, help="the folder to write")
     cut.add_argument("--tensor-parallel-degree", type=int, help="the number of ranks")
     cut.add_argument("--dtype", default="auto", help="auto (as stored), fp32, fp16 or bf16")
+    cut.add_argument("--quantize", default="none", choices=("none", "int8", "int4"), help="round the layers' matrices")
     cut.add_argument("--check", action="store_true", help="read a partitioned folder and prove every SHA-256 instead")
     given = parser.parse_args(arguments)
     try:
@@ -63,7 +64,7 @@ def _partition(given: argparse.Namespace) -> int:
     wanted = {"--out": given.out, "--tensor-parallel-degree": given.tensor_parallel_degree}
     if missing := [f"{name} is missing; `partition` needs it" for name, value in wanted.items() if value is None]:
         raise OptionsError(missing)
-    partition(source, given.out, given.tensor_parallel_degree, given.dtype, report)
+    partition(source, given.out, given.tensor_parallel_degree, given.dtype, report, given.quantize)
     return 0
 
 

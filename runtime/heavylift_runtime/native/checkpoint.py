@@ -13,17 +13,18 @@ from typing import Any
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families import family_of
+from heavylift_runtime.families.packing import Packing, packing_of
 from heavylift_runtime.families.table import Family, Shard, Weight, shard
 from heavylift_runtime.native.header import Stored, index_of, read_header
 from heavylift_runtime.native.partitioned import MANIFEST as PARTITION
 from heavylift_runtime.native.partitioned import Partition
+from heavylift_runtime.native.quantize.stored import PACKINGS
 from heavylift_runtime.native.reading import Reading
 from heavylift_runtime.native.sources import Source, whole
 from heavylift_runtime.native.torch_bin import read_archive
 
 MANIFEST, CONFIG, TOKENIZER = "manifest.json", "config.json", "tokenizer.json"
 WEIGHTS = "model.safetensors"
-FLOATS = ("F64", "F32", "F16", "BF16")
 SMALL = 64 * 1024 * 1024
 """Bytes; config and tokenizer are read whole and are never this large."""
 SHOWN = 20
@@ -60,6 +61,8 @@ class Checkpoint:
     """Where it was partitioned ahead of time: then `tensors` are one rank's, and already its parts."""
     rank: int = 0
     world: int = 1
+    packing: Packing | None = None
+    """How its quantized matrices lie there, where it has any."""
 
     @classmethod
     def open(cls, source: Source, rank: int = 0, world: int = 1) -> Checkpoint:
@@ -71,12 +74,28 @@ class Checkpoint:
         digests = _check_manifest(source, sizes)
         if PARTITION not in sizes:
             config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
-            return cls(source, sizes, digests, config, _tensors(source, sizes, digests))
+            tensors = _tensors(source, sizes, digests)
+            return cls(source, sizes, digests, config, tensors, None, rank, world, packing_of(config))
         partition = Partition.read(source, sizes)
         digests = {**digests, **{file.path: file.sha256 for file in partition.files.values()}}
         config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
         partition.check(source.place, config, world)
-        return cls(source, sizes, digests, config, partition.tensors(source, rank), partition, rank, world)
+        tensors, packing = partition.tensors(source, rank), PACKINGS.get(partition.quantization, packing_of(config))
+        return cls(source, sizes, digests, config, tensors, partition, rank, world, packing)
+
+    def check_quantize(self, wanted: str) -> None:
+        """LoadError where what is stored cannot be what is wanted."""
+        there = self.packing.name if self.packing is not None else "none"
+        fitting = {"none": ["none"], "int8": ["int8", "dynamic_int8"], "int4": ["int4"]}.get(there, [there, "none"])
+        if there == "none" and self.partition is None:
+            fitting = ["none", *PACKINGS]
+        if wanted == "fp8":
+            raise LoadError("'quantize' is 'fp8', which processors cannot compute in; use 'int8'")
+        if wanted not in fitting:
+            raise LoadError(
+                f"{self.source.place}: its matrices are stored {'plain' if there == 'none' else 'in ' + there}, and "
+                f"'quantize' is {wanted!r}; it can be {' or '.join(map(repr, fitting))}"
+            )
 
     @property
     def family(self) -> Family:
@@ -96,7 +115,7 @@ class Checkpoint:
         return next(iter(self._all(weight)), None)
 
     def readings(self, weight: Weight, rank: int, world: int) -> list[Reading]:
-        """A rank's part of a weight, and of each further tensor for the same weight: published files hold up to two."""
+        """A rank's part of a stored weight, and of each further tensor for it: published files hold up to two."""
         assert self.partition is None or (rank, world) == (self.rank, self.world), "the checkpoint is another rank's"
         part, (first, *others) = shard(weight, rank, world), self._all(weight)
         if self.partition is not None:
@@ -111,10 +130,18 @@ class Checkpoint:
     def _all(self, weight: Weight) -> list[Stored]:
         return [self.tensors[name] for name in (weight.name, *weight.copies) if name in self.tensors]
 
-    def agree(self) -> list[Weight]:
-        """The family's table, proved against the tensors: none missing, misshapen or unknown."""
-        family = self.family
-        table = list(family.weights(self.config))
+    def stored(self, weight: Weight, world: int) -> tuple[Weight, ...]:
+        """The tensors that stand for a weight of the family's table: it, or what it is packed into."""
+        plain = any(name in self.tensors for name in (weight.name, *weight.copies))
+        if self.packing is None or not weight.matrix or plain:
+            return (weight,)
+        packed = self.packing.stored(weight, world)
+        return packed if weight.stand_in is None or packed[0].name in self.tensors else (weight,)
+
+    def agree(self, world: int | None = None) -> list[Weight]:
+        """The family's table as it is stored, proved against the tensors: none missing, misshapen or unknown."""
+        family, world = self.family, self.world if world is None else world
+        table = [part for weight in family.weights(self.config) for part in self.stored(weight, world)]
         faults = []
         for weight in table:
             stored = self.find(weight)
@@ -125,8 +152,9 @@ class Checkpoint:
                 if there is not None and there.shape != self._shape(weight):
                     shapes = f"has shape {list(there.shape)}, {list(self._shape(weight))} by config.json"
                     faults.append(f"{there.file}: tensor {name!r} {shapes}")
-                if there is not None and there.dtype not in FLOATS:
-                    faults.append(f"{there.file}: tensor {name!r} is {there.dtype}; known are {', '.join(FLOATS)}")
+                if there is not None and there.dtype not in weight.types:
+                    types = ", ".join(weight.types)
+                    faults.append(f"{there.file}: tensor {name!r} is {there.dtype}; known are {types}")
         known = {name for weight in table for name in (weight.name, *weight.copies)} | set(family.ignored(self.config))
         faults += [
             f"{stored.file}: tensor {name!r} is none of {family.title}'s"

@@ -17,9 +17,10 @@ from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.quantize.forms import Matrix
+from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
 
-__all__ = ["DTYPES", "Loader", "Weights"]
+__all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
@@ -38,13 +39,6 @@ class Weights(Protocol):
         """The same of a Linear's weight, always (out, in), and quantized where that is wanted."""
 
 
-def outputs_first(weight: Weight, part: Tensor) -> Tensor:
-    """A part of a Linear's weight in its shard's shape as (out, in); fused ones one after another."""
-    if weight.fused > 1:
-        return part.flatten(1).t() if weight.transposed else part.flatten(0, 1)
-    return part.t() if weight.transposed else part
-
-
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
@@ -61,14 +55,21 @@ class Loader:
         world: int,
         dtype: torch.dtype,
         report: Callable[[str], None] = lambda line: None,
+        quantize: str = "none",
     ) -> None:
-        """Proves the checkpoint against its family's table first: LoadError names every tensor that does not fit."""
+        """Proves the checkpoint against its family's table first: LoadError names every tensor that does not fit.
+
+        `quantize`: what plain matrices become on their way; how stored ones lie is the checkpoint's own affair.
+        """
         if checkpoint.partition is not None:
             checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
+        checkpoint.check_quantize(quantize)
         self._checkpoint, self._source = checkpoint, checkpoint.source
-        self._dtype, self._report = dtype, report
-        held = [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
-        self._table = {weight.name: weight for weight in held}
+        self._dtype, self._quantize, self._report = dtype, quantize, report
+        held = [weight for weight in checkpoint.agree(world) if checkpoint.find(weight) is not None]
+        table = checkpoint.family.weights(checkpoint.config)
+        self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in table}
+        self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._waiting = iter(held)
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
@@ -89,10 +90,13 @@ class Loader:
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint holds this weight itself; if not, its stand-in is to be used."""
-        return name in self._readings
+        return self._table[name][1][0].name in self._readings
 
     def take(self, name: str) -> Tensor:
-        """This rank's part of the weight in its shard's shape, contiguous, in the engine's dtype; each only once."""
+        """This rank's part of a stored tensor in its shard's shape, contiguous; each only once.
+
+        In the engine's dtype; in its own where it is a part of a quantized matrix, or will be rounded.
+        """
         assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
         while name not in self._coming:
             weight = next(self._waiting, None)
@@ -110,8 +114,27 @@ class Loader:
         return tensor
 
     def matrix(self, name: str) -> Matrix:
-        """This rank's part of a Linear's weight, (out, in), whatever way round it is stored."""
-        return outputs_first(self._table[name], self.take(name))
+        """This rank's part of a Linear's weight, (out, in), whatever way it is stored; rounded where that is asked."""
+        weight, stored = self._table[name]
+        parts = [self.take(part.name) for part in stored]
+        if len(stored) > 1 and self._checkpoint.packing is not None:
+            dynamic = self._quantize == "dynamic_int8"
+            return form_of(self._checkpoint.packing, stored, parts, dynamic=dynamic)
+        part = outputs_first(weight, parts[0])
+        return rounded(self._quantize, weight, part) if self._rounds(name) else part
+
+    def _rounds(self, name: str) -> bool:
+        """Whether plain numbers are rounded after they are read."""
+        return self._quantize in PACKINGS and self._checkpoint.packing is None and name in self._matrices
+
+    def _kind(self, name: str) -> torch.dtype:
+        """The type to read a tensor in: as stored, where it is quantized or will be."""
+        stored = DTYPES[self._readings[name][0].stored.dtype]
+        if name not in self._table:  # a part of a quantized matrix
+            return stored
+        if self._rounds(name):
+            return torch.float32 if stored == torch.float64 else stored
+        return self._dtype
 
     def _look_ahead(self) -> None:
         while self._pool is not None and sum(map(self._bytes, self._coming)) < AHEAD:
@@ -123,7 +146,7 @@ class Loader:
     def _start(self, weight: Weight) -> None:
         """Reads a weight, or lets the readers begin with it."""
         reading = self._readings[weight.name][0]
-        flat = reading.room(self._dtype)
+        flat = reading.room(self._kind(weight.name))
         tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
         if self._pool is None:
             for task in tasks:
@@ -143,11 +166,11 @@ class Loader:
             if not torch.equal(flat[block.first : block.last], other[:count]):
                 raise LoadError(
                     f"{copy.stored.file}: tensor {copy.stored.name!r} differs from {name!r}, of which it must be "
-                    "a copy; this engine has one embedding for both stacks"
+                    "a copy: the model uses one tensor for both"
                 )
 
     def _bytes(self, name: str) -> int:
-        return self._readings[name][0].part.elements * self._dtype.itemsize
+        return self._readings[name][0].part.elements * self._kind(name).itemsize
 
     def _progress(self, count: int) -> None:
         self._done += count

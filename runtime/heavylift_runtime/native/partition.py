@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from heavylift_runtime.native.digest import ENDINGS, PUSHED, source_digest
 from heavylift_runtime.native.header import SIZES
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.partitioned import MANIFEST, File, Partition, rank_file
+from heavylift_runtime.native.quantize.stored import PACKINGS, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, NAMES, bytes_of
 from heavylift_runtime.native.sources import Folder, Source
 from heavylift_runtime.native.written import Written, check_room, folder
@@ -31,9 +32,26 @@ from heavylift_runtime.native.written import Written, check_room, folder
 Report = Callable[[str], None]
 
 
-def partition(source: Source, out: Path, degree: int, dtype: str = "auto", report: Report = lambda line: None) -> None:
+@dataclass(frozen=True)
+class Piece:
+    """A weight of the table on its way: what is read of it, and what is written, with safetensors' type of each."""
+
+    weight: Weight
+    read: tuple[Weight, ...]
+    written: tuple[tuple[Weight, str], ...]
+
+
+def partition(
+    source: Source,
+    out: Path,
+    degree: int,
+    dtype: str = "auto",
+    report: Report = lambda line: None,
+    quantize: str = "none",
+) -> None:
     """Writes `out`: the weights of each of `degree` ranks in `dtype` (auto: as stored), config, tokenizer, manifest.
 
+    `quantize`: what matrices are rounded to; those that are stored quantized stay as they are.
     OptionsError for what is asked, LoadError for the checkpoint; `out` then has no manifest, and can be used again.
     """
     if MANIFEST in source.files():
@@ -43,34 +61,67 @@ def partition(source: Source, out: Path, degree: int, dtype: str = "auto", repor
         raise OptionsError(f"--tensor-parallel-degree is {degree}; it must be at least 1")
     if faults := checkpoint.family.check(checkpoint.config, degree):
         raise OptionsError(faults)
-    held = _held(checkpoint)
-    kind = _kind(checkpoint, held[0], dtype)
-    headers, sizes = zip(*(_header(held, rank, degree, kind) for rank in range(degree)), strict=True)
+    kind = _kind(checkpoint, checkpoint.agree(degree)[0], dtype)
+    pieces = _pieces(checkpoint, degree, kind, quantize)
+    headers, sizes = zip(*(_header(pieces, rank, degree) for rank in range(degree)), strict=True)
     beside = [name for name in sorted(checkpoint.sizes) if _belongs(name)]
     with folder(out, {*(rank_file(rank, degree) for rank in range(degree)), *beside}):
         check_room(out, sum(sizes))
-        files = _write_ranks(checkpoint, out, headers, kind, report)
+        files = _write_ranks(checkpoint, pieces, out, headers, DTYPES[kind], report, quantize)
         files += [_write(out / name, checkpoint.small(name)) for name in beside]
         digest, model_type = source_digest(source, checkpoint.sizes), str(checkpoint.config["model_type"])
-        made = Partition(digest, model_type, NAMES[kind], degree, {file.path: file for file in files})
+        packing = PACKINGS.get(quantize, checkpoint.packing)
+        form = "none" if packing is None else packing.name
+        made = Partition(digest, model_type, NAMES[kind], form, degree, {file.path: file for file in files})
         _write(out / MANIFEST, made.to_json().encode())
     for rank in range(degree):
         Checkpoint.open(Folder(out), rank, degree).agree()
     report(f"partition: {out} has {degree} ranks of up to {max(sizes) / 1e6:.1f} MB in {NAMES[kind]}")
 
 
-def _write_ranks(checkpoint: Checkpoint, out: Path, headers: Sequence[bytes], kind: str, report: Report) -> list[File]:
+def _pieces(checkpoint: Checkpoint, degree: int, kind: str, quantize: str) -> list[Piece]:
+    """The weights that the checkpoint holds, in the table's order."""
+    pieces = []
+    for weight in checkpoint.family.weights(checkpoint.config):
+        read = checkpoint.stored(weight, degree)
+        found = [checkpoint.find(part) for part in read]
+        if None in found:  # its stand-in is used
+            continue
+        if quantize in PACKINGS and weight.matrix:
+            written = [(part, part.types[0]) for part in PACKINGS[quantize].stored(weight, degree)]
+        elif read == (weight,):
+            written = [(weight, kind)]
+        else:
+            written = [(part, stored.dtype) for part, stored in zip(read, found, strict=True) if stored is not None]
+        pieces.append(Piece(weight, read, tuple(written)))
+    return pieces
+
+
+def _write_ranks(
+    checkpoint: Checkpoint,
+    pieces: Sequence[Piece],
+    out: Path,
+    headers: Sequence[bytes],
+    dtype: torch.dtype,
+    report: Report,
+    quantize: str,
+) -> list[File]:
     """Every rank's file at once, so that each tensor is read once."""
     with ExitStack() as stack:
         degree = len(headers)
         ranks = [stack.enter_context(Written(out / rank_file(rank, degree))) for rank in range(degree)]
         for rank, header in zip(ranks, headers, strict=True):
             rank.write(header)
-        with torch.inference_mode(), Loader(checkpoint, 0, 1, DTYPES[kind], report) as loader:
-            for weight in _held(checkpoint):
-                tensor = loader.take(weight.name)
+        with torch.inference_mode(), Loader(checkpoint, 0, 1, dtype, report, quantize) as loader:
+            for piece in pieces:
+                tensors = [loader.take(part.name) for part in piece.read]
                 for number, rank in enumerate(ranks):
-                    rank.write(bytes_of(_part(tensor, weight, number, degree).flatten()))
+                    parts = [_part(*pair, number, degree) for pair in zip(tensors, piece.read, strict=True)]
+                    if piece.written[0][0] != piece.read[0]:
+                        form = rounded(quantize, piece.weight, outputs_first(piece.weight, parts[0]))
+                        parts = [getattr(form, field.name) for field in fields(form)]
+                    for part in parts:
+                        rank.write(bytes_of(part.flatten()))
         return [
             replace(rank.finish(), header_size=len(header), header_sha256=hashlib.sha256(header).hexdigest())
             for rank, header in zip(ranks, headers, strict=True)
@@ -83,22 +134,17 @@ def _write(path: Path, content: bytes) -> File:
         return file.finish()
 
 
-def _held(checkpoint: Checkpoint) -> list[Weight]:
-    """The weights that the checkpoint holds, in the table's order."""
-    return [weight for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
-
-
 def _part(tensor: Tensor, weight: Weight, rank: int, degree: int) -> Tensor:
     """A rank's part of a whole tensor, contiguous: a copy only where it is a part of each row."""
     part = shard(weight, rank, degree)
     return tensor[tuple(map(slice, part.start, part.stop))].contiguous()
 
 
-def _header(held: Sequence[Weight], rank: int, degree: int, kind: str) -> tuple[bytes, int]:
+def _header(pieces: Sequence[Piece], rank: int, degree: int) -> tuple[bytes, int]:
     """A rank's safetensors header, and the size of its file: all shapes are known before a weight is read."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for weight in held:
+    for weight, kind in (written for piece in pieces for written in piece.written):
         part = shard(weight, rank, degree)
         start, end = end, end + part.elements * SIZES[kind]
         table[weight.name] = {"dtype": kind, "shape": list(part.shape), "data_offsets": [start, end]}

@@ -44,6 +44,8 @@ class Partition:
     source_digest: str | None
     model_type: str
     dtype: str
+    quantization: str
+    """Of the matrices, as `quantize` in options; `none`: they are in `dtype`, too."""
     tensor_parallel_degree: int
     files: Mapping[str, File]
 
@@ -90,6 +92,7 @@ class Partition:
             content["source_digest"],
             str(content["model_type"]),
             str(content["dtype"]),
+            str(content.get("quantization", "none")),
             _size(content["tensor_parallel_degree"]),
             {file.path: file for file in files},
         )

@@ -17,7 +17,9 @@ from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native.header import Stored
 from heavylift_runtime.native.sources import Source
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+          "I32": torch.int32, "I8": torch.int8, "U8": torch.uint8}  # fmt: skip
+"""Types that a tensor of a checkpoint may have; those of whole numbers hold quantized ones, and are never cast."""
 NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 """What a model can be served in: safetensors' name of a type → its name in options."""
 BLOCK = 8 * 1024 * 1024

@@ -31,16 +31,20 @@ class Int8:
         return self.levels * self.scale.unsqueeze(1)
 
 
+class DynamicInt8(Int8):
+    """Int8 for products in which activations are rounded to 8 bits, too."""
+
+
 @dataclass(frozen=True)
 class Int4:
-    """weight = levels * scale + base, with a scale and a base for each group of neighbouring inputs of each output."""
+    """weight = (levels - 8) * scale + middle, with both for each group of neighbouring inputs of each output."""
 
     levels: Tensor
     """(out, in / 2) uint8: two levels of 0..15 in each, the first in the lower half"""
     scale: Tensor
-    """(out, groups) fp32"""
-    base: Tensor
-    """(out, groups) fp32"""
+    """(out, groups) bf16, as the kernel wants it"""
+    middle: Tensor
+    """(out, groups) bf16: what level 8 stands for"""
 
     @property
     def shape(self) -> torch.Size:
@@ -53,8 +57,8 @@ class Int4:
 
     def dense(self) -> Tensor:
         """(out, in) fp32"""
-        grouped = unpacked(self.levels).view(*self.scale.shape, self.group)
-        return torch.addcmul(self.base.unsqueeze(2), grouped, self.scale.unsqueeze(2)).flatten(1)
+        grouped = unpacked(self.levels).view(*self.scale.shape, self.group).float().sub_(8)
+        return grouped.mul_(self.scale.unsqueeze(2)).add_(self.middle.unsqueeze(2)).flatten(1)
 
 
 Form = Int8 | Int4
@@ -64,7 +68,7 @@ Matrix = Tensor | Form
 
 def packed(levels: Tensor) -> Tensor:
     """Levels of 0..15, (out, in), two in a byte: (out, in / 2) uint8."""
-    low, high = levels.to(torch.uint8).view(len(levels), -1, 2).unbind(2)
+    low, high = levels.to(torch.uint8).reshape(len(levels), -1, 2).unbind(2)
     return low | high << 4
 
 

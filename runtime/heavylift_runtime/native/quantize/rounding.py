@@ -29,38 +29,34 @@ def int8_of(weight: Tensor) -> Int8:
 
 
 def int4_of(weight: Tensor, group: int) -> Int4:
-    """(out, in), of which `group` divides the inputs; scale and base are numbers that bf16 has, as the kernel wants."""
+    """(out, in), of which `group` divides the inputs; levels are chosen for scale and middle as bf16 has them."""
     out, inputs = weight.shape
     levels = torch.empty(out, inputs // 2, dtype=torch.uint8)
-    scale, base = (torch.empty(out, inputs // group) for _ in range(2))
+    scale, middle = (torch.empty(out, inputs // group, dtype=torch.bfloat16) for _ in range(2))
     for rows in _spans(weight):
-        found, scale[rows], base[rows] = _four(weight[rows].float().reshape(-1, inputs // group, group))
+        found, scale[rows], middle[rows] = _four(weight[rows].float().reshape(-1, inputs // group, group))
         levels[rows] = packed(found.flatten(1))
-    return Int4(levels, scale, base)
+    return Int4(levels, scale, middle)
 
 
 def _four(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(R, groups, group) fp32 → levels of the same shape, scale and base (R, groups)."""
+    """(R, groups, group) fp32 → levels of the same shape, scale and middle (R, groups)."""
     low, high = part.amin(2), part.amax(2)
-    middle, half = (low + high) / 2, (high - low) / 2
-    best: tuple[Tensor, Tensor, Tensor] | None = None
     least = torch.full_like(low, torch.inf)
+    best = torch.zeros_like(part), low, high
     for share in SHRUNK:
-        scale = (half * (2 * share / 15)).bfloat16().float()
-        base = (middle - half * share).bfloat16().float()
-        levels = ((part - base.unsqueeze(2)) / scale.masked_fill(scale == 0, 1).unsqueeze(2)).round_().clamp_(0, 15)
-        error = torch.addcmul(base.unsqueeze(2), levels, scale.unsqueeze(2)).sub_(part).square_().sum(2)
+        scale = ((high - low) * (share / 15)).bfloat16().float()
+        middle = ((low + high - (high - low) * share) / 2 + 8 * scale).bfloat16().float()
+        step = scale.masked_fill(scale == 0, 1).unsqueeze(2)
+        levels = ((part - middle.unsqueeze(2)) / step).round_().clamp_(-8, 7)
+        error = torch.addcmul(middle.unsqueeze(2), levels, scale.unsqueeze(2)).sub_(part).square_().sum(2)
         better = error < least
         least = torch.where(better, error, least)
-        if best is None:
-            best = levels, scale, base
-        else:
-            best = (
-                torch.where(better.unsqueeze(2), levels, best[0]),
-                torch.where(better, scale, best[1]),
-                torch.where(better, base, best[2]),
-            )
-    assert best is not None
+        best = (
+            torch.where(better.unsqueeze(2), levels.add_(8), best[0]),
+            torch.where(better, scale, best[1]),
+            torch.where(better, middle, best[2]),
+        )
     return best
 
 
