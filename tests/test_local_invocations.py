@@ -88,9 +88,9 @@ def test_a_stream_that_falls_silent_ends_in_a_model_stream_error(port: int, shor
 
     buffer = EventStreamBuffer()
     buffer.add_data(reply)
-    first, last = (event.to_response_dict() for event in buffer)
+    *first, last = (event.to_response_dict() for event in buffer)
     assert status == 200
-    assert first["body"] == b"first"
+    assert b"".join(part["body"] for part in first) == b"first"
     assert last["headers"][":exception-type"] == "ModelStreamError"
     assert json.loads(last["body"])["ErrorCode"] == "ModelInvocationTimeExceeded"
 
@@ -104,3 +104,13 @@ def test_botocore_reads_back_every_frame(parts: list[bytes]) -> None:
     events = [event.to_response_dict() for event in buffer]
     assert [event["body"] for event in events] == parts
     assert {event["headers"][":event-type"] for event in events} == {"PayloadPart"}
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))
+def test_a_part_ends_within_a_character_where_there_is_one_of_several_bytes(text: str) -> None:
+    parts = eventstream.cut(text.encode())
+
+    assert b"".join(parts) == text.encode() and all(parts)
+    if not text.isascii():
+        with pytest.raises(UnicodeDecodeError):
+            parts[0].decode()

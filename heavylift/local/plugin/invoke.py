@@ -176,7 +176,8 @@ class Invocations:
                     break
                 if not data:
                     break
-                await body(eventstream.part(data))
+                for part in eventstream.cut(data):
+                    await body(eventstream.part(part))
             await body(b"", more=False)
         finally:
             hung_up.cancel()
