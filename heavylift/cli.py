@@ -92,6 +92,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--out", {"type": Path, "metavar": "DIR", "help": "the folder to write"}),
         ("--tensor-parallel-degree", {"type": int, "metavar": "N", "help": "the number of ranks"}),
         ("--dtype", {"metavar": "D", "help": "auto (as stored), fp32, fp16 or bf16"}),
+        ("--quantize", {"choices": ["none", "int8", "int4"], "help": "round the layers' matrices (default: none)"}),
         ("--check", {"action": "store_true", "help": "prove every SHA-256 of a partitioned folder instead"})]),
     "facts": ("facts:facts", "`facts refresh`: read the tables of types and prices anew from AWS", [
         ("action", {"choices": ["refresh"]}), JSON,

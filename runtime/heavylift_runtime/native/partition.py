@@ -64,7 +64,7 @@ def partition(
     kind = _kind(checkpoint, checkpoint.agree(degree)[0], dtype)
     pieces = _pieces(checkpoint, degree, kind, quantize)
     headers, sizes = zip(*(_header(pieces, rank, degree) for rank in range(degree)), strict=True)
-    beside = [name for name in sorted(checkpoint.sizes) if _belongs(name)]
+    beside = [name for name in sorted(checkpoint.sizes) if belongs(name)]
     with folder(out, {*(rank_file(rank, degree) for rank in range(degree)), *beside}):
         check_room(out, sum(sizes))
         files = _write_ranks(checkpoint, pieces, out, headers, DTYPES[kind], report, quantize)
@@ -164,7 +164,7 @@ def _kind(checkpoint: Checkpoint, first: Weight, dtype: str) -> str:
     return kind
 
 
-def _belongs(name: str) -> bool:
+def belongs(name: str) -> bool:
     """Whether a file is copied along: config and tokenizer, but no weights and nothing that lists files."""
     listing = name in (PUSHED, MANIFEST) or name in [layout.index for layout in LAYOUTS]
     return name.endswith(ENDINGS) and "/" not in name and not listing
