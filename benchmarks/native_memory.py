@@ -91,8 +91,10 @@ def rank(folder: Path, number: int, world: int, dtype: str, rows: int, tokens: i
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if number == 0:
         text = "words: " + "7" * (tokens - 8) if folder.name == "tiny-t5" else "abc" * (tokens // 3)
-        replies = engine.generate([Request(text, Sampling(new))] * rows)
-        found |= {"prompt_tokens": replies[0].prompt_tokens, "new_tokens": max(r.generated_tokens for r in replies)}
+        for key in range(rows):
+            engine.add(key, Request(text, Sampling(new, ignore_eos=True)))
+        pieces = [piece for _ in iter(lambda: engine.busy, False) for piece in engine.step()]
+        found |= {"prompt_tokens": pieces[-1].prompt_tokens, "new_tokens": pieces[-1].generated_tokens}
         engine.close()
     else:
         engine.follow()

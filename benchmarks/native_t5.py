@@ -49,8 +49,15 @@ def prompts(seed: int) -> list[str]:
 
 def heavylift(engine: Engine) -> Answer:
     def answer(texts: list[str]) -> tuple[list[str], int]:
-        replies = engine.generate([Request(text, Sampling(LIMIT)) for text in texts])
-        return [reply.text for reply in replies], sum(reply.generated_tokens for reply in replies)
+        said = [""] * len(texts)
+        count = 0
+        for key, text in enumerate(texts):
+            engine.add(key, Request(text, Sampling(LIMIT)))
+        while engine.busy:
+            for piece in engine.step():
+                said[piece.key] += "".join(token.text for token in piece.tokens)
+                count += len(piece.tokens)
+        return said, count
 
     return answer
 

@@ -1,4 +1,4 @@
-"""One rank of the native engine as a process of its own, for the tests: `rank_process.py FOLDER RANK WORLD RENDEZVOUS`.
+"""One rank of the native engine as a process, for the tests: `-m tests.rank_process FOLDER RANK WORLD RENDEZVOUS`.
 
 Rank 0 reads lines of JSON (a list of [prompt, max_new_tokens], or null to close) and prints the replies as JSON.
 """
@@ -15,6 +15,7 @@ import torch
 from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.options import Options
+from tests.native_cores import replies_of
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
             json.dumps(
                 [
                     asdict(reply)
-                    for reply in engine.generate([Request(text, Sampling(count)) for text, count in requests])
+                    for reply in replies_of(engine, [Request(text, Sampling(count)) for text, count in requests])
                 ]
             ),
             flush=True,

@@ -15,6 +15,7 @@ from torch import Tensor
 from heavylift_runtime.families import family_of
 from heavylift_runtime.families.table import Family, shard
 from heavylift_runtime.native.architectures import model_of
+from heavylift_runtime.native.batch import Batch, Chunk
 from tests.decoder_checkpoints import KINDS
 from tests.published import PUBLISHED
 from tests.test_native_t5 import MetaWeights, Unconnected
@@ -39,16 +40,17 @@ def test_a_published_model_has_its_published_number_of_parameters(name: str) -> 
 def test_table_and_forward_pass_agree_at_published_shapes(name: str) -> None:
     family, config = known(name)
     world = max(degree for degree in (1, 2, 4, 8) if not family.check(config, degree))
-    weights, lengths = MetaWeights(config, world - 1, world, set()), torch.tensor([7, 4])
+    weights = MetaWeights(config, world - 1, world, set())
 
     with torch.device("meta"), torch.inference_mode():
         model: Any = model_of(config, weights, Unconnected(world - 1, world))
         assert weights.taken == list(weights.shapes)  # all of the table, once, in its order
         if "Mixtral" in name:  # which experts a token visits is not known without numbers
             return
-        decoding: Any = model.begin(torch.zeros(2, 7, dtype=torch.int64), lengths, 0)
-        embedded = model.vocabulary.embed(decoding.step())
-        assert decoding.forward(embedded).shape == embedded.shape
+        stores = model.stores(3, 16, 16)
+        chunks = [(Chunk(1, 0, 7), [5] * 7), (Chunk(2, 4, 3), [5] * 3)]
+        hidden = model.forward(Batch.of([(5, 6)], chunks), stores)
+        assert hidden.shape == model.vocabulary.embed(torch.zeros(3, dtype=torch.int64)).shape
 
 
 @st.composite

@@ -18,6 +18,7 @@ from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.text import Markers
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, continuation, gap, oracle, write_decoder
+from tests.native_cores import forced_logits, model_on, replies_of
 from tests.t5_checkpoints import edit_config, edit_tensors, write_tokenizer
 from tests.test_native_engine import DEADLINE, ask, line, ranks
 
@@ -36,12 +37,15 @@ def test_a_reply_is_the_completion_without_the_prompt(gpt2: Path) -> None:
     tokenizer = Tokenizer.from_file(str(gpt2 / "tokenizer.json"))
     theirs = oracle(gpt2)
 
-    replies = engine.generate([Request(prompt, Sampling(9)) for prompt in PROMPTS])
+    replies = replies_of(engine, [Request(prompt, Sampling(9)) for prompt in PROMPTS])
 
     for prompt, reply in zip(PROMPTS, replies, strict=True):
         ids = tokenizer.encode(prompt).ids
         expected = continuation(theirs, ids, 9)
-        assert (reply.text, reply.generated_tokens) == (tokenizer.decode(expected), len(expected))
+        assert (reply.text, reply.generated_tokens) == (
+            tokenizer.decode(ids + expected)[len(tokenizer.decode(ids)) :],
+            len(expected),
+        )
         assert reply.prompt_tokens == len(ids)
 
 
@@ -50,26 +54,26 @@ def test_a_prompt_and_answer_beyond_the_models_positions_are_refused_before_anyt
     fits, too_long = Request("a" * 20, Sampling(19)), Request("a" * 20, Sampling(20))  # and </s>
 
     with pytest.raises(PromptError) as caught:
-        engine.generate([fits, too_long])
+        replies_of(engine, [fits, too_long])
 
     assert str(caught.value) == (
-        "prompt 1 has 21 tokens and asks for 20 new ones; "
+        "the prompt has 21 tokens and asks for 20 new ones; "
         "the model has 40 positions for both together, shorten it or ask for fewer"
     )
-    assert 1 <= engine.generate([fits])[0].generated_tokens <= 19
+    assert 1 <= replies_of(engine, [fits])[0].generated_tokens <= 19
 
 
 def test_a_word_that_the_tokenizer_knows_and_the_model_does_not_is_refused(gpt2: Path) -> None:
     write_tokenizer(gpt2, 64)
     engine = load(Options(), gpt2, 0, 1, "")
 
-    with pytest.raises(PromptError, match=r"prompt 0 has token 63, the model knows 61; its tokenizer has words"):
-        engine.generate([Request("ab" + chr(ord("0") + 60), Sampling(4))])
-    assert engine.generate([Request("ab", Sampling(4))])[0].prompt_tokens == 3
+    with pytest.raises(PromptError, match=r"the prompt has the token 63, the model knows 61; its tokenizer has words"):
+        replies_of(engine, [Request("ab" + chr(ord("0") + 60), Sampling(4))])
+    assert replies_of(engine, [Request("ab", Sampling(4))])[0].prompt_tokens == 3
 
 
 def test_a_checkpoint_without_its_heads_prefix_and_with_old_constants_is_the_same_model(gpt2: Path) -> None:
-    before = load(Options(), gpt2, 0, 1, "").generate([Request("abc", Sampling(8))])
+    before = replies_of(load(Options(), gpt2, 0, 1, ""), [Request("abc", Sampling(8))])
 
     def as_published(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         short = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
@@ -77,7 +81,7 @@ def test_a_checkpoint_without_its_heads_prefix_and_with_old_constants_is_the_sam
 
     edit_tensors(gpt2, as_published)
 
-    assert load(Options(), gpt2, 0, 1, "").generate([Request("abc", Sampling(8))]) == before
+    assert replies_of(load(Options(), gpt2, 0, 1, ""), [Request("abc", Sampling(8))]) == before
     edit_tensors(gpt2, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1})
     with pytest.raises(LoadError, match=r"'lm_head.weight' differs from 'transformer.wte.weight'"):
         load(Options(), gpt2, 0, 1, "")
@@ -120,20 +124,15 @@ def test_a_degree_that_does_not_fit_is_refused_before_any_rank_waits(gpt2: Path)
 
 @pytest.mark.parametrize("kind", ["llama", "bloom", "gptj"])
 def test_bf16_is_no_further_from_fp32_than_transformers_bf16(kind: str, tmp_path: Path) -> None:
-    from heavylift_runtime.native.distributed import Alone
-    from tests.test_native_decoders import PROMPTS as TOKENS
-    from tests.test_native_decoders import model_on
-
     family, config = KINDS[kind]
     folder = write_decoder(tmp_path / kind, family, **config)
-    theirs, ids = oracle(folder), torch.tensor([TOKENS[2]])
+    tokens = [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 11]
+    theirs, ids = oracle(folder), torch.tensor([tokens])
     with torch.inference_mode():
         exact = theirs(input_ids=ids).logits[0]
         rough = theirs.to(torch.bfloat16)(input_ids=ids).logits[0].float()
 
-        model = model_on(folder, Alone(), torch.bfloat16)
-        counts = [len(TOKENS[2])]
-        ours = model.scores(model.read(ids, counts, model.cache(counts)))
+        ours, _ = forced_logits(model_on(folder, dtype=torch.bfloat16), [tokens], torch.zeros(1, 0))
 
     assert 0 < (ours - exact).std() < 1.5 * (rough - exact).std()
 
@@ -156,6 +155,8 @@ def test_two_processes_complete_as_transformers_does(kind: str, tmp_path: Path) 
     for prompt, reply in zip(PROMPTS, replies, strict=True):
         ids = tokenizer.encode(prompt).ids
         expected = continuation(theirs, ids, 20)
-        if reply["text"] != tokenizer.decode(expected):  # then a tie, which rounding decides
+        if (
+            reply["text"] != tokenizer.decode(ids + expected)[len(tokenizer.decode(ids)) :]
+        ):  # then a tie, which rounding decides
             assert min(gap(theirs, ids + expected[:place]) for place in range(len(expected))) < 1e-4
     assert codes == [0, 0]

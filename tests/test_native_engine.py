@@ -20,13 +20,11 @@ from tokenizers import Tokenizer
 from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.engines.native import LONGEST, load
 from heavylift_runtime.errors import LoadError, PromptError
-from heavylift_runtime.native.batch import Batch, receive, send_end
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.generate import Answer, greedy
 from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.text import Markers
 from heavylift_runtime.options import Options
-from tests.rank_threads import on_ranks
+from tests.native_cores import replies_of
 from tests.t5_checkpoints import edit_tensors, oracle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +43,7 @@ def engine(tiny_t5: Path) -> Iterator[Engine]:
 
 
 def test_each_prompt_gets_its_reply_in_order_over_several_batches(engine: Engine) -> None:
-    replies = engine.generate([Request(prompt, Sampling(48)) for prompt in PROMPTS])
+    replies = replies_of(engine, [Request(prompt, Sampling(48)) for prompt in PROMPTS])
 
     assert [reply.text for reply in replies] == [
         "one thousand two hundred and four", "2011-03-03", "MCMLXXXVII", "doctor bafen of jokel street",
@@ -56,15 +54,15 @@ def test_each_prompt_gets_its_reply_in_order_over_several_batches(engine: Engine
 def test_token_counts_include_the_end_of_sequence_token(engine: Engine, tiny_t5: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tiny_t5 / "tokenizer.json"))
 
-    reply = engine.generate([Request(PROMPTS[0], Sampling(48))])[0]
+    reply = replies_of(engine, [Request(PROMPTS[0], Sampling(48))])[0]
 
     assert reply.prompt_tokens == len(tokenizer.encode(PROMPTS[0]).ids)
     assert reply.generated_tokens == len(tokenizer.encode(reply.text).ids)  # the tokenizer adds </s> here, too
 
 
 def test_a_row_ends_at_its_own_limit(engine: Engine) -> None:
-    full, short, single = engine.generate(
-        [Request(PROMPTS[0], Sampling(48)), Request(PROMPTS[0], Sampling(3)), Request(PROMPTS[0], Sampling(1))]
+    full, short, single = replies_of(
+        engine, [Request(PROMPTS[0], Sampling(48)), Request(PROMPTS[0], Sampling(3)), Request(PROMPTS[0], Sampling(1))]
     )
 
     assert (short.finish_reason, short.generated_tokens) == ("length", 3)
@@ -72,46 +70,46 @@ def test_a_row_ends_at_its_own_limit(engine: Engine) -> None:
     assert full.text.startswith(short.text)
 
 
-def test_prompts_that_cannot_be_served_are_refused_together_and_the_engine_goes_on(engine: Engine) -> None:
-    with pytest.raises(PromptError) as caught:
-        engine.generate(
-            [
-                Request("a", Sampling(0)),
-                Request(PROMPTS[0], Sampling(8)),
-                Request("a", Sampling(LONGEST + 1)),
-                Request("\ud83d", Sampling(8)),
-            ]
-        )
-
-    assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
-        "prompt 0 asks for 0 new tokens",
-        "prompt 2 asks for 2049 new tokens",
-        "prompt 3 holds half of a UTF-16 pair, which is no character",
+def test_a_prompt_that_cannot_be_served_is_refused_before_anything_is_computed_and_the_engine_goes_on(
+    engine: Engine,
+) -> None:
+    refused = [
+        (Request("a", Sampling(0)), "the request asks for 0 new tokens; ask for 1 to 2048"),
+        (Request("a", Sampling(LONGEST + 1)), "the request asks for 2049 new tokens"),
+        (Request("\ud83d", Sampling(8)), "the prompt holds half of a UTF-16 pair, which is no character"),
+        (Request("a" * 5_000_000, Sampling(5)), "the prompt has 5000000 characters; at most 65536 are read"),
+        (Request("1 " * LONGEST, Sampling(8)), "tokens; at most 2048 are read"),
+        (Request((), Sampling(8)), "the prompt has no tokens"),
+        (Request((5, -1), Sampling(8)), "the prompt has the token -1"),
+        (Request("a", Sampling(8), adapter="french"), "the request names the adapter 'french'; this engine has none"),
     ]
-    with pytest.raises(PromptError, match="prompt 0 has 5000000 characters; at most 65536 are read"):
-        engine.generate([Request("a" * 5_000_000, Sampling(5))])
-    with pytest.raises(PromptError, match=f"prompt 1 has .* tokens; at most {LONGEST} are read"):
-        engine.generate([Request("a", Sampling(8)), Request("1 " * LONGEST, Sampling(8))])
-    assert engine.generate([Request(PROMPTS[1], Sampling(48))])[0].text == "2011-03-03"
+
+    for request, sentence in refused:
+        with pytest.raises(PromptError) as caught:
+            engine.add(0, request)
+        assert sentence in str(caught.value)
+
+    assert not engine.busy
+    assert replies_of(engine, [Request(PROMPTS[1], Sampling(48))])[0].text == "2011-03-03"
 
 
 def test_odd_texts_are_answered(engine: Engine) -> None:
-    replies = engine.generate(
-        [Request(text, Sampling(5)) for text in ("", " ", "\0", "日本語 \U0001f600", "</s>", "a\nb\tc")]
+    replies = replies_of(
+        engine, [Request(text, Sampling(5)) for text in ("", " ", "\0", "日本語 \U0001f600", "</s>", "a\nb\tc")]
     )
 
     assert all(1 <= reply.generated_tokens <= 5 for reply in replies)
 
 
 def test_no_requests_are_no_replies(engine: Engine) -> None:
-    assert engine.generate([]) == []
+    assert replies_of(engine, []) == []
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "auto"])
 def test_the_answers_are_the_same_in_every_dtype_that_cpus_have(tiny_t5: Path, dtype: str) -> None:
     engine = load(Options(batch_size=4, dtype=dtype), tiny_t5, 0, 1, "")
 
-    replies = engine.generate([Request(prompt, Sampling(48)) for prompt in PROMPTS])
+    replies = replies_of(engine, [Request(prompt, Sampling(48)) for prompt in PROMPTS])
 
     assert replies[1].text == "2011-03-03"
 
@@ -150,60 +148,14 @@ def test_markers_come_from_generation_config_then_config(tiny_t5: Path, tmp_path
         Markers.of(Checkpoint.open(Folder(folder)))
 
 
-class Script:
-    """A model whose next tokens are written down."""
-
-    def __init__(self, rows: list[list[int]]) -> None:
-        self.rows, self.position, self.kept = rows, 0, []  # type: list[list[int]], int, list[list[int]]
-
-    def step(self) -> torch.Tensor:
-        self.position += 1
-        return torch.tensor([row[self.position - 1] for row in self.rows])
-
-    def keep(self, rows: list[int]) -> None:
-        self.kept.append(rows)
-        self.rows = [self.rows[row] for row in rows]
-
-
-def test_finished_rows_leave_the_batch_once_they_are_half_of_it() -> None:
-    script = Script([[5, 6, 7, 8, 1], [1, 9, 9, 9, 9], [5, 1, 9, 9, 9], [5, 6, 2, 2, 2]])
-
-    answers = greedy(script, [9, 9, 9, 3], {1})
-
-    assert script.kept == [[0, 3], [0]]
-    assert answers == [
-        Answer([5, 6, 7, 8, 1], "eos_token"),
-        Answer([1], "eos_token"),
-        Answer([5, 1], "eos_token"),
-        Answer([5, 6, 2], "length"),
-    ]
-
-
-def test_a_batch_reaches_every_rank_and_so_does_the_end() -> None:
-    batch = Batch.of([[4, 5, 1], [6]], [7, 8], 0)
-
-    def rank(group: Any) -> list[Batch | None]:
-        if group.rank == 0:
-            batch.send(group)
-            send_end(group)
-            return [batch, None]
-        return [receive(group), receive(group)]
-
-    for received in on_ranks(3, rank):
-        assert received[0] is not None and received[1] is None
-        assert received[0].ids.tolist() == [[4, 5, 1], [6, 0, 0]]
-        assert received[0].lengths.tolist() == [3, 1]
-        assert received[0].limits == (7, 8)
-
-
 @contextmanager
 def ranks(folder: Path, world: int, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """The engine's ranks as processes; none outlives the block."""
-    command = [sys.executable, str(ROOT / "tests" / "rank_process.py"), str(folder)]
+    command = [sys.executable, "-m", "tests.rank_process", str(folder)]
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(world), f"file://{tmp_path}/rendezvous"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         )
         for rank in range(world)
     ]  # fmt: skip
@@ -266,7 +218,7 @@ def test_when_a_rank_dies_the_other_stops_with_a_sentence(tiny_t5: Path, tmp_pat
 
     assert code != 0
     assert "RuntimeFault: " in complaint
-    assert ("another rank is gone" if dead == 0 else "the batch failed") in complaint
+    assert ("another rank is gone" if dead == 0 else "the step failed") in complaint
 
 
 @pytest.mark.slow
@@ -293,7 +245,7 @@ def test_unseen_inputs_are_answered_exactly_in_at_least_19_of_20_cases(
 
     pairs = list(islice(examples(task, seed=20, unseen=True), 60))
 
-    replies = engine.generate([Request(text, Sampling(48)) for text, _ in pairs])
+    replies = replies_of(engine, [Request(text, Sampling(48)) for text, _ in pairs])
 
     right = sum(reply.text == answer for reply, (_, answer) in zip(replies, pairs, strict=True))
     assert right >= 57

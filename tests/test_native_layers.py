@@ -1,4 +1,4 @@
-"""The layers against what they stand for: packed products, norm, position buckets, attention, the growing cache."""
+"""The layers against what they stand for: packed products, norm, position buckets, attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
-from heavylift_runtime.native.cache import FIRST, SelfCache
 from heavylift_runtime.native.layers import PositionBias, RMSNorm, attend, position_buckets
 from heavylift_runtime.native.linear import PACK_FROM, Linear, can_pack
 
@@ -92,23 +91,3 @@ def test_attention_is_the_fused_kernels() -> None:
 
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-
-
-def test_the_cache_grows_without_forgetting_and_sees_no_future() -> None:
-    def bias(distances: int) -> torch.Tensor:
-        return torch.arange(distances).flip(0).float().repeat(3, 1)
-
-    cache = SelfCache(2, 4, 3, 5, torch.float32, bias)
-
-    for position in range(2 * FIRST + 3):
-        slots, row = cache.next()
-        for layer, slot in enumerate(slots):
-            slot.fill_(100 * layer + position + 1)
-        past, future = row[0, 0, : position + 1], row[0, 0, position + 1 :]
-        assert past.tolist() == list(range(position, -1, -1))
-        assert torch.isneginf(future).all()
-    cache.keep(torch.tensor([3, 1]))
-
-    assert cache.keys[1].shape == (2 * 3, 5, 4 * FIRST)
-    assert cache.values[1][0, : 2 * FIRST + 3, 0].tolist() == [101.0 + position for position in range(2 * FIRST + 3)]
-    assert not cache.keys[1][:, :, 2 * FIRST + 3 :].any()

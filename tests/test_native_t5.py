@@ -14,12 +14,11 @@ from heavylift_runtime.families import family_of
 from heavylift_runtime.families.t5 import T5, Shape
 from heavylift_runtime.families.table import shard
 from heavylift_runtime.native.architectures.t5 import T5Model
-from heavylift_runtime.native.batch import Batch
+from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.distributed import Alone, Group
-from heavylift_runtime.native.generate import Answer, greedy
-from heavylift_runtime.native.loader import Loader, outputs_first
+from heavylift_runtime.native.loader import outputs_first
 from heavylift_runtime.native.sources import Folder
+from tests.native_cores import answers_of, core_of, forced_logits, model_on
 from tests.rank_threads import on_ranks
 from tests.t5_checkpoints import edit_config, edit_tensors, oracle, write_t5
 
@@ -46,34 +45,22 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def model_on(folder: Path, group: Group, dtype: torch.dtype = torch.float32) -> T5Model:
-    checkpoint = Checkpoint.open(Folder(folder))
-    with Loader(checkpoint, group.rank, group.world, dtype) as loader:
-        return T5Model(Shape.of(checkpoint.config), loader, group)
-
-
-def forced_logits(model: T5Model, batch: Batch, tokens: Tensor) -> Tensor:
-    """(B, T, V): what the model says at each of `tokens` (B, T), which begin with the start token."""
-    decoding = model.begin(batch.ids, batch.lengths, 0)
-    steps = [model.vocabulary.logits(decoding.forward(model.vocabulary.embed(column))) for column in tokens.unbind(1)]
-    return torch.stack(steps, 1)
-
-
-def answers_of(model: T5Model, prompts: list[list[int]], limits: list[int]) -> list[Answer]:
-    batch = Batch.of(prompts, limits, 0)
-    return greedy(model.begin(batch.ids, batch.lengths, 0), limits, {1})
+def inputs_of(prompts: list[list[int]]) -> dict[str, Tensor]:
+    """As transformers wants them: padded, with a mask."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([prompt + [0] * (longest - len(prompt)) for prompt in prompts])
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    return {"input_ids": ids, "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long()}
 
 
 @pytest.mark.parametrize(("kind", "world"), DEGREES)
 def test_logits_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
     torch.manual_seed(3)
-    batch = Batch.of(PROMPTS, [1] * 4, 0)
     tokens = torch.cat([torch.zeros(4, 1, dtype=torch.int64), torch.randint(2, 60, (4, 37))], 1)
     with torch.inference_mode():
-        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
-        expected = oracle(checkpoints[kind])(input_ids=batch.ids, attention_mask=mask, decoder_input_ids=tokens).logits
+        expected = oracle(checkpoints[kind])(**inputs_of(PROMPTS), decoder_input_ids=tokens).logits
 
-    ranks = on_ranks(world, lambda group: forced_logits(model_on(checkpoints[kind], group), batch, tokens))
+    ranks = on_ranks(world, lambda group: forced_logits(model_on(checkpoints[kind], group), PROMPTS, tokens)[1])
 
     for logits in ranks:
         assert torch.equal(logits, ranks[0])
@@ -82,13 +69,11 @@ def test_logits_are_those_of_transformers(checkpoints: dict[str, Path], kind: st
 
 @pytest.mark.parametrize(("kind", "world"), DEGREES)
 def test_greedy_tokens_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
-    batch = Batch.of(PROMPTS, [1] * 4, 0)
     with torch.inference_mode():
-        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
         model = oracle(checkpoints[kind])
-        expected = model.generate(input_ids=batch.ids, attention_mask=mask, max_new_tokens=40, do_sample=False)
+        expected = model.generate(**inputs_of(PROMPTS), max_new_tokens=40, do_sample=False)
 
-    ranks = on_ranks(world, lambda group: answers_of(model_on(checkpoints[kind], group), PROMPTS, [40] * 4))
+    ranks = on_ranks(world, lambda group: answers_of(core_of(model_on(checkpoints[kind], group)), PROMPTS, [40] * 4))
 
     for answers in ranks:
         for answer, row in zip(answers, expected[:, 1:].tolist(), strict=True):
@@ -98,44 +83,30 @@ def test_greedy_tokens_are_those_of_transformers(checkpoints: dict[str, Path], k
             assert len(answer.tokens) == 40 or answer.tokens[-1] == 1
 
 
-def test_a_row_gets_the_same_answer_in_any_company(checkpoints: dict[str, Path]) -> None:
-    limits = [33, 2, 20, 7]
-    with torch.inference_mode():
-        model = model_on(checkpoints["flan"], Alone())
-
-        together = answers_of(model, PROMPTS, limits)
-
-        alone = [answers_of(model, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, limits, strict=True)]
-    assert together == alone
-    assert any(len(answer.tokens) == limit for answer, limit in zip(alone, limits, strict=True))
-
-
 def test_a_transformers_5_checkpoint_of_an_own_unscaled_head_is_read_as_such(tmp_path: Path) -> None:
     # transformers 5 writes tie_word_embeddings: true into every T5, and says the scaling in a field of its own
     folder = write_t5(tmp_path / "t5")
     edit_config(folder, tie_word_embeddings=True, scale_decoder_outputs=False)
-    batch, tokens = Batch.of(PROMPTS, [1] * 4, 0), torch.tensor([[0, 5, 8]] * 4)
+    tokens = torch.tensor([[0, 5, 8]] * 4)
 
     with torch.inference_mode():
-        own = forced_logits(model_on(folder, Alone()), batch, tokens)
+        own = forced_logits(model_on(folder), PROMPTS, tokens)[1]
         edit_tensors(folder, lambda tensors: {k: v for k, v in tensors.items() if k != "lm_head.weight"})
-        shared = forced_logits(model_on(folder, Alone()), batch, tokens)
-        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
-        expected = oracle(folder)(input_ids=batch.ids, attention_mask=mask, decoder_input_ids=tokens).logits
+        shared = forced_logits(model_on(folder), PROMPTS, tokens)[1]
+        expected = oracle(folder)(**inputs_of(PROMPTS), decoder_input_ids=tokens).logits
 
     torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(own, shared, atol=0.1)
 
 
 def test_bf16_is_no_further_from_fp32_than_transformers_bf16(checkpoints: dict[str, Path]) -> None:
-    batch, tokens = Batch.of(PROMPTS, [1] * 4, 0), torch.tensor([[0, 5, 8, 44]] * 4)
+    tokens = torch.tensor([[0, 5, 8, 44]] * 4)
     with torch.inference_mode():
-        mask = (torch.arange(batch.ids.shape[1]) < batch.lengths.unsqueeze(1)).long()
         theirs = oracle(checkpoints["flan"])
-        inputs = {"input_ids": batch.ids, "attention_mask": mask, "decoder_input_ids": tokens}
+        inputs = {**inputs_of(PROMPTS), "decoder_input_ids": tokens}
         exact, rough = theirs(**inputs).logits, theirs.to(torch.bfloat16)(**inputs).logits
 
-        ours = forced_logits(model_on(checkpoints["flan"], Alone(), torch.bfloat16), batch, tokens)
+        ours = forced_logits(model_on(checkpoints["flan"], dtype=torch.bfloat16), PROMPTS, tokens)[1]
 
     assert 0 < (ours - exact).std() < 1.5 * (rough - exact).std()
 
@@ -192,8 +163,8 @@ def test_table_and_forward_pass_agree_for_flan_t5_xxl(world: int, tied: bool) ->
 
     with torch.device("meta"), torch.inference_mode():
         model = T5Model(Shape.of(config), weights, Unconnected(world - 1, world))
-        decoding = model.begin(torch.zeros(2, 7, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), 0)
-        hidden = decoding.forward(torch.empty(2, 4096))
+        batch = Batch.of([(0, 0), (0, 0)], sources=[Source(0, (5,) * 7), Source(1, (5,) * 3)], read=[7, 3])
+        hidden = model.forward(batch, model.stores(2, 16, 16))
 
     assert weights.taken == list(weights.shapes)  # all of the table, once, in its order
     assert hidden.shape == (2, 4096)

@@ -1,4 +1,4 @@
-"""What decoder-only models add to the layers: rotation, fading attention, windows, the cache of prompt and answer."""
+"""What decoder-only models add to the layers: rotation, fading attention, windows, texts cut into passes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb, create_sinusoidal_positions
 
 from heavylift_runtime.families.rotary import Llama3, Rotary
-from heavylift_runtime.native import layers
-from heavylift_runtime.native.architectures.attention import Continuing, Heads, Reading
-from heavylift_runtime.native.architectures.decoder import portions
-from heavylift_runtime.native.cache import STEP, TextCache
-from heavylift_runtime.native.layers import LayerNorm, attend_causally, slopes_of
+from heavylift_runtime.native.architectures.attention import Heads, Pass, runs
+from heavylift_runtime.native.batch import Batch, Chunk
+from heavylift_runtime.native.cache import Store
+from heavylift_runtime.native.layers import LayerNorm, slopes_of
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.rotary import Rotation, frequencies
+from heavylift_runtime.native.sight import causal, fading
 
 STRETCHED = Llama3(factor=8.0, low=1.0, high=4.0, original=8192)
 
@@ -101,78 +101,59 @@ def exact(query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tenso
 
 @settings(max_examples=40, deadline=None)
 @given(
-    count=st.integers(1, 30),
-    pairs=st.integers(1, 3),
-    group=st.integers(1, 3),
-    fading=st.booleans(),
-    window=st.none() | st.integers(1, 12),
-)
-def test_a_text_attends_to_what_it_may_see(
-    count: int, pairs: int, group: int, fading: bool, window: int | None
-) -> None:
-    torch.manual_seed(count)
-    query, key, value = torch.randn(pairs * group, count, 4), torch.randn(pairs, count, 4), torch.randn(pairs, count, 4)
-    slopes = slopes_of(pairs * group) if fading else None
-    expected = exact(query, key, value, 0.5, slopes, window)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "QUERIES", 8)  # several portions
-        ours = attend_causally(query, key, value, 0.5, slopes, window)
-
-    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=4),
-    more=st.integers(1, 3 * STEP),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     pairs=st.integers(1, 2),
     group=st.integers(1, 3),
-    fading=st.booleans(),
-    window=st.none() | st.integers(1, 40),
+    fades=st.booleans(),
+    window=st.none() | st.integers(1, 30),
+    apart=st.booleans(),
     data=st.data(),
 )
-def test_what_is_read_and_then_continued_is_as_if_read_at_once(
-    lengths: list[int], more: int, pairs: int, group: int, fading: bool, window: int | None, data: st.DataObject
+def test_every_token_sees_its_own_text_however_it_is_cut_into_passes(
+    lengths: list[int], pairs: int, group: int, fades: bool, window: int | None, apart: bool, data: st.DataObject
 ) -> None:
-    torch.manual_seed(more)
-    slopes = slopes_of(pairs * group) if fading else None
-    rotation = None if fading else Rotation(Rotary(4, 100.0), torch.float32)
-    heads = Heads(pairs * group, pairs, 4, (None, window), rotation, slopes)
-    texts = [torch.randn(2, length + more, (group + 2) * pairs * 4) for length in lengths]
+    torch.manual_seed(sum(lengths))
+    window = None if fades else window
+    slopes = slopes_of(pairs * group) if fades else None
+    rotation = None if fades else Rotation(Rotary(4, 100.0), torch.float32)
+    whole, narrow = causal(torch.float32, None), causal(torch.float32, window)
+    sights = (whole, narrow) if slopes is None else (fading(torch.float32, slopes),) * 2
+    heads = Heads(pairs * group, pairs, 4, sights, rotation, 0.5)
+    texts = [torch.randn(2, length, (group + 2) * pairs, 4) for length in lengths]
+    store = Store(2, len(lengths), pairs, 40, 4, torch.float32, torch.device("cpu"))
 
-    def cache_of(counts: list[int]) -> TextCache:
-        return TextCache(heads.windows, pairs, 4, torch.float32, counts, slopes)
+    def expected(text: Tensor, layer: int) -> Tensor:
+        turned = text[layer].clone()
+        if rotation is not None:
+            rotation.turn_(turned.narrow(1, 0, (group + 1) * pairs), rotation.at(torch.arange(len(turned))))
+        query, key, value = torch.split(turned.transpose(0, 1), [pairs * group, pairs, pairs])
+        return exact(query, key, value, 0.5, slopes, window if layer else None)
 
-    def at_once(text: Tensor) -> list[Tensor]:
-        reading = Reading(heads, cache_of([text.shape[1]]), 0, [text.shape[1]])
-        return [reading.mix(layer, text[layer].clone()) for layer in (0, 1)]
-
-    whole = [at_once(text) for text in texts]
-    cache = cache_of(lengths)
-    reading = Reading(heads, cache, 0, lengths)
-    beginnings = [torch.cat([t[layer, :n] for t, n in zip(texts, lengths, strict=True)]) for layer in (0, 1)]
-    prompts = [reading.mix(layer, beginnings[layer]) for layer in (0, 1)]
-    for layer in (0, 1):
-        expected = torch.cat([w[layer][:n] for w, n in zip(whole, lengths, strict=True)])
-        torch.testing.assert_close(prompts[layer], expected, atol=1e-5, rtol=1e-5)
-    rows = list(range(len(lengths)))
-    for step in range(more):
-        positions = torch.tensor([lengths[row] + step for row in rows])
-        continuing = Continuing(heads, cache, positions)
+    wanted = [[expected(text, layer) for layer in (0, 1)] for text in texts]
+    done = [0] * len(lengths)
+    while any(count < length for count, length in zip(done, lengths, strict=True)):
+        rows = data.draw(st.integers(0, next((s for s, n in enumerate(lengths) if done[s] == n), len(lengths))))
+        parts = [(slot, 1) for slot in range(rows)]
+        for slot in range(rows, len(lengths)):
+            if done[slot] < lengths[slot] and (data.draw(st.booleans()) or not parts):
+                parts.append((slot, data.draw(st.integers(1, lengths[slot] - done[slot]))))
+        chunks = [Chunk(slot, done[slot], count) for slot, count in parts[rows:]]
+        batch = Batch.of([(0, done[slot]) for slot in range(rows)], [(c, [0] * c.count) for c in chunks], apart=apart)
+        text = Pass(heads, store, batch)
         for layer in (0, 1):
-            qkv = torch.stack([texts[row][layer, lengths[row] + step] for row in rows])
-            expected = torch.stack([whole[row][layer][lengths[row] + step] for row in rows])
-            torch.testing.assert_close(continuing.mix(layer, qkv), expected, atol=1e-5, rtol=1e-5)
-        if len(rows) > 1 and data.draw(st.booleans()):
-            left = sorted(data.draw(st.permutations(range(len(rows))))[:-1])
-            cache.keep(torch.tensor(left))
-            rows = [rows[place] for place in left]
+            qkv = torch.cat([texts[slot][layer, done[slot] : done[slot] + count] for slot, count in parts]).flatten(1)
+            mixed = torch.cat([wanted[slot][layer][done[slot] : done[slot] + count] for slot, count in parts])
+            torch.testing.assert_close(text.mix(layer, qkv), mixed, atol=1e-5, rtol=1e-5)
+        for slot, count in parts:
+            done[slot] += count
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 60))
-def test_portions_hold_every_row_once_and_no_more_than_they_may(counts: list[int], most: int) -> None:
-    parts = list(portions(counts, most))
+@given(st.lists(st.integers(1, 2000), max_size=12), st.booleans())
+def test_rows_attend_together_where_at_most_half_of_it_is_padding(lengths: list[int], apart: bool) -> None:
+    parts = list(runs(lengths, apart=apart))
 
-    assert [row for first, stop in parts for row in range(first, stop)] == list(range(len(counts)))
-    assert all(sum(counts[first:stop]) <= most or stop - first == 1 for first, stop in parts)
+    assert [row for first, last, _ in parts for row in range(first, last)] == list(range(len(lengths)))
+    for first, last, longest in parts:
+        assert longest == max(lengths[first:last])
+        assert (last - first) * longest <= 2 * sum(lengths[first:last])
+        assert not apart or last - first == 1

@@ -5,7 +5,7 @@ Not an implementation, and no torch: native.py has one; script.py answers raw HT
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -115,16 +115,6 @@ class Piece:
         return cls(**{**document, "tokens": tokens, "error": None if error is None else (error[0], error[1])})
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A whole answer of `generate`; both token counts include the end-of-sequence token."""
-
-    text: str
-    finish_reason: str  # "eos_token" | "length"
-    prompt_tokens: int
-    generated_tokens: int
-
-
 class Engine(Protocol):
     """One model over `world` rank processes; each rank holds one of these. All but `follow` is called on rank 0."""
 
@@ -144,9 +134,6 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int:
         """Requests that may run at once."""
-
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer one batch, a reply for each request in order; going away, once the worker steps."""
 
     def follow(self) -> None:
         """Run what rank 0 broadcasts until it closes; called on ranks > 0 only."""

@@ -1,28 +1,31 @@
 """The native engine behind the seam of engine.py: loads a checkpoint on every rank, and keeps the ranks in step.
 
-Not a server and not a model: it turns prompts into tokens on rank 0, tells the others, and turns tokens into replies.
+Not a server and not a model: it turns prompts into tokens on rank 0, tells the others, and turns tokens into text.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.engine import Engine, Piece, Reply, Request, Token
+from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
-from heavylift_runtime.native.architectures import Model, model_of
-from heavylift_runtime.native.batch import Batch, receive, send_end
+from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.core import Core, Progress
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.generate import Answer, greedy
 from heavylift_runtime.native.loader import DTYPES, Loader
+from heavylift_runtime.native.memory import SHARE, free
+from heavylift_runtime.native.news import Arrival, News, hear, tell
 from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import source_of
+from heavylift_runtime.native.stream import Stream
 from heavylift_runtime.native.text import Markers, Text
 from heavylift_runtime.options import Options
 
@@ -62,7 +65,11 @@ def load(
         model = model_of(checkpoint.config, loader, group)
     group.barrier()
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
-    return NativeEngine(model, text, markers, group, options.batch_size)
+    budget = torch.tensor([int(SHARE * free()) // (world * options.workers)])
+    core = Core(
+        model, markers.start, markers.ends, options.batch_size, int(group.broadcast(budget)), (LONGEST, LONGEST)
+    )
+    return NativeEngine(core, text, group, options.batch_size)
 
 
 def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
@@ -88,71 +95,65 @@ def _threads(checkpoint: Checkpoint, world: int, dtype: torch.dtype, copies: int
 class NativeEngine:
     """One rank of a loaded model."""
 
-    def __init__(self, model: Model, text: Text | None, markers: Markers, group: Group, batch_size: int) -> None:
+    def __init__(self, core: Core, text: Text | None, group: Group, capacity: int) -> None:
         """`text`: on rank 0 only."""
-        self._model, self._text, self._markers, self._group = model, text, markers, group
-        self._batch_size = batch_size
+        self._core, self._text, self._group, self.capacity = core, text, group, capacity
         self._broken: str | None = None
-        self._waiting: dict[int, Request] = {}
+        self._arrived: list[Arrival] = []
+        self._gone: list[int] = []
+        self._refused: list[Piece] = []
+        self._streams: dict[int, Stream] = {}
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting)
-
-    @property
-    def capacity(self) -> int:
-        return self._batch_size
+        return bool(self._core.busy or self._arrived or self._gone or self._refused)
 
     def add(self, key: int, request: Request) -> None:
-        """Queues a request; PromptError where it cannot be served."""
-        self._encode([request])
-        self._waiting[key] = request
+        """Queues a request; PromptError where it cannot be served, a piece with an error where memory never fits it."""
+        prompt, sampling = self._tokens(request), request.sampling
+        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        arrival = Arrival(key, tuple(prompt), sampling, seed)
+        sequence = self._core.sequence(arrival)
+        if not self._core.scheduler.fits(sequence):
+            sentence = (
+                f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones for each of "
+                f"{sampling.num_beams} beams take more memory than there is for all; send less"
+            )
+            self._refused.append(Piece(key, (), None, len(prompt), 0, (507, sentence)))
+            return
+        assert self._text is not None
+        self._streams[key] = Stream(self._text.decode, sequence.text if not sequence.source else (), sampling.stop)
+        self._arrived.append(arrival)
 
     def cancel(self, key: int) -> None:
-        """Forgets a request."""
-        self._waiting.pop(key, None)
+        """Forgets a request; unknown keys are ignored."""
+        if self._streams.pop(key, None) is not None:
+            self._gone.append(key)
 
     def step(self) -> list[Piece]:
-        """A whole batch of what waits."""
-        keys = list(self._waiting)[: self._batch_size]
-        replies = self.generate([self._waiting.pop(key) for key in keys])
-        return [
-            Piece(key, (Token(-1, reply.text),), reply.finish_reason, reply.prompt_tokens, reply.generated_tokens)
-            for key, reply in zip(keys, replies, strict=True)
-        ]
-
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """Greedy answers, in order; PromptError before anything is computed, RuntimeFault when a rank is lost."""
-        assert self._text is not None, "generate is for rank 0; the others follow"
-        prompts = self._encode(requests)
-        limits = [request.sampling.max_new_tokens for request in requests]
-        answers: list[Answer] = []
-        for first in range(0, len(requests), self._batch_size):
-            rows = slice(first, first + self._batch_size)
-            answers += self._lead(Batch.of(prompts[rows], limits[rows], self._markers.pad))
-        return [
-            Reply(self._text.decode(answer.tokens), answer.finish_reason, len(prompt), len(answer.tokens))
-            for answer, prompt in zip(answers, prompts, strict=True)
-        ]
-
-    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Each prompt's tokens; PromptError where one cannot be served."""
-        assert self._text is not None
-        if faults := [fault for row, request in enumerate(requests) if (fault := _fault(row, request))]:
-            raise PromptError("\n".join(faults))
-        texts = iter(self._text.encode([each.prompt for each in requests if isinstance(each.prompt, str)]))
-        prompts = [next(texts) if isinstance(each.prompt, str) else list(each.prompt) for each in requests]
-        limits = [request.sampling.max_new_tokens for request in requests]
-        lengths = enumerate(zip(prompts, limits, strict=True))
-        if faults := [fault for row, each in lengths if (fault := _tokens_fault(row, *each, self._model))]:
-            raise PromptError("\n".join(faults))
-        return prompts
+        """One step of all that runs; RuntimeFault when a rank is lost."""
+        if self._broken is not None:
+            raise RuntimeFault(f"the ranks are out of step since {self._broken}; start the worker again")
+        pieces, self._refused = self._refused, []
+        if not self.busy:
+            return pieces
+        news = News(tuple(self._arrived), tuple(self._gone))
+        self._arrived, self._gone = [], []
+        try:
+            with torch.inference_mode():
+                tell(self._group, news, busy=self._core.busy)
+                progress = self._core.step(news)
+        except (RuntimeError, MemoryError) as error:
+            self._broken = f"{type(error).__name__}: {error}"
+            raise RuntimeFault(f"the step failed: {error}") from error
+        return pieces + [piece for each in progress if (piece := self._piece(each)) is not None]
 
     def follow(self) -> None:
-        """Runs rank 0's batches until it closes; RuntimeFault when it is gone without a word."""
+        """Runs rank 0's steps until it closes; RuntimeFault when it is gone without a word."""
         try:
-            while (batch := receive(self._group)) is not None:
-                self._run(batch)
+            with torch.inference_mode():
+                while (news := hear(self._group, busy=self._core.busy)) is not None:
+                    self._core.step(news)
         except RuntimeError as error:  # gloo's only type of error
             raise RuntimeFault(f"rank {self._group.rank} stops, for another rank is gone: {error}") from error
         self._group.close()
@@ -161,54 +162,64 @@ class NativeEngine:
         """Lets the followers return; those that are gone already are no fault here."""
         if self._broken is None:
             with suppress(RuntimeError):
-                send_end(self._group)
+                tell(self._group, None, busy=self._core.busy)
         self._group.close()
 
-    def _lead(self, batch: Batch) -> list[Answer]:
-        if self._broken is not None:
-            raise RuntimeFault(f"the ranks are out of step since {self._broken}; start the worker again")
-        try:
-            batch.send(self._group)
-            return self._run(batch)
-        except (RuntimeError, MemoryError) as error:
-            if self._group.world > 1:
-                # the others wait in the middle of a batch, and would take the next one for the rest of it
-                self._broken = f"{type(error).__name__}: {error}"
-            raise RuntimeFault(f"the batch failed: {error}") from error
+    def _tokens(self, request: Request) -> list[int]:
+        """The prompt's tokens; PromptError where it cannot be served."""
+        assert self._text is not None, "requests are rank 0's; the others follow"
+        if fault := _fault(request):
+            raise PromptError(fault)
+        prompt = self._text.encode([request.prompt])[0] if isinstance(request.prompt, str) else list(request.prompt)
+        if fault := _tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, self._core.positions):
+            raise PromptError(fault)
+        return prompt
 
-    def _run(self, batch: Batch) -> list[Answer]:
-        """What every rank does with a batch, with the same result on each."""
-        with torch.inference_mode():
-            decoding = self._model.begin(batch.ids, batch.lengths, self._markers.start)
-            return greedy(decoding, batch.limits, self._markers.ends)
+    def _piece(self, progress: Progress) -> Piece | None:
+        """One more token as text; None for a sequence that nobody waits for any more."""
+        sequence, reason = progress.sequence, progress.finish_reason
+        stream = self._streams.get(sequence.key)
+        if stream is None:
+            return None
+        text = stream.add(progress.token, last=reason is not None)
+        if stream.stopped:
+            if reason is None:
+                self._gone.append(sequence.key)
+            reason = "stop_sequence"
+        if reason is not None:
+            del self._streams[sequence.key]
+        prompt = len(sequence.source) or sequence.given
+        return Piece(sequence.key, (Token(progress.token, text),), reason, prompt, sequence.generated)
 
 
-def _fault(row: int, request: Request) -> str | None:
+def _fault(request: Request) -> str | None:
     """Why a request cannot be served, or None."""
-    if not 1 <= request.sampling.max_new_tokens <= LONGEST:
-        return f"prompt {row} asks for {request.sampling.max_new_tokens} new tokens; ask for 1 to {LONGEST}"
-    if len(request.prompt) > LONGEST * WIDEST:
-        return f"prompt {row} has {len(request.prompt)} characters; at most {LONGEST * WIDEST} are read, shorten it"
-    if isinstance(request.prompt, str) and any("\ud800" <= character <= "\udfff" for character in request.prompt):
-        return f"prompt {row} holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
+    prompt, wanted = request.prompt, request.sampling.max_new_tokens
+    if not 1 <= wanted <= LONGEST:
+        return f"the request asks for {wanted} new tokens; ask for 1 to {LONGEST}"
+    if len(prompt) > LONGEST * WIDEST:
+        return f"the prompt has {len(prompt)} characters; at most {LONGEST * WIDEST} are read, shorten it"
+    if isinstance(prompt, str) and any("\ud800" <= character <= "\udfff" for character in prompt):
+        return "the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
+    if request.adapter is not None:
+        return f"the request names the adapter {request.adapter!r}; this engine has none, leave it out"
     return None
 
 
-def _tokens_fault(row: int, prompt: Sequence[int], limit: int, model: Model) -> str | None:
+def _tokens_fault(prompt: list[int], wanted: int, words: int, positions: int | None) -> str | None:
     """Why a tokenized prompt cannot be served by this model, or None."""
     if not prompt:
-        return f"prompt {row} has no tokens; send at least one character"
+        return "the prompt has no tokens; send at least one character"
     if len(prompt) > LONGEST:
-        return f"prompt {row} has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
-    if max(prompt) >= model.vocabulary.size:
+        return f"the prompt has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
+    if strange := [token for token in prompt if not 0 <= token < words]:
         return (
-            f"prompt {row} has token {max(prompt)}, the model knows {model.vocabulary.size}; "
+            f"the prompt has the token {strange[0]}, the model knows {words}; "
             "its tokenizer has words that it never learned, leave them out"
         )
-    positions = model.positions
-    if positions is not None and len(prompt) + limit > positions:
+    if positions is not None and len(prompt) + wanted > positions:
         return (
-            f"prompt {row} has {len(prompt)} tokens and asks for {limit} new ones; "
+            f"the prompt has {len(prompt)} tokens and asks for {wanted} new ones; "
             f"the model has {positions} positions for both together, shorten it or ask for fewer"
         )
     return None

@@ -1,6 +1,6 @@
-"""A batch of tokenized prompts, and how rank 0 hands it to the other ranks: two broadcasts of whole numbers, no pickle.
+"""What one pass through the model reads: one more token of each running row, and portions of prompts, without padding.
 
-Not the decoding of it.
+Not the choice of who is in it (scheduler.py). Of N tokens, first come those of the rows, in the order of their slots.
 """
 
 from __future__ import annotations
@@ -11,43 +11,84 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heavylift_runtime.native.distributed import Group
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens [first, first + count) of the text in a slot; `source`: how many tokens its encoder has read."""
+
+    slot: int
+    first: int
+    count: int
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the encoder is to read for a slot."""
+
+    slot: int
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` (B, S) int64, padded at the right; `lengths` (B,) int64; the most new tokens of each row."""
+    """One pass."""
 
-    ids: Tensor
-    lengths: Tensor
-    limits: tuple[int, ...]
+    tokens: Tensor
+    """(N,) int64"""
+    positions: Tensor
+    """(N,) int64"""
+    at: tuple[int, ...]
+    """The positions of the rows' tokens."""
+    first: int = 0
+    """The rows' slots begin here."""
+    chunks: tuple[Chunk, ...] = ()
+    sources: tuple[Source, ...] = ()
+    read: tuple[int, ...] = ()
+    """With an encoder, how many source tokens each row looks at."""
+    wanted: Tensor | None = None
+    """(M,) int64: after which of the N tokens the next one is wanted; None: after each."""
+    apart: bool = False
+    """Each row attends for itself, over its own length: what it gets depends on no other."""
 
     @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], limits: Sequence[int], pad: int) -> Batch:
-        """Pads prompts, each of at least one token, to the longest."""
-        assert prompts and all(prompts) and len(prompts) == len(limits)
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[*prompt, *[pad] * (longest - len(prompt))] for prompt in prompts])
-        return cls(ids, torch.tensor([len(prompt) for prompt in prompts]), tuple(limits))
+    def of(
+        cls,
+        rows: Sequence[tuple[int, int]],
+        texts: Sequence[tuple[Chunk, Sequence[int]]] = (),
+        *,
+        ends: Sequence[bool] | None = None,
+        first: int = 0,
+        padding: int = 0,
+        sources: Sequence[Source] = (),
+        read: Sequence[int] = (),
+        apart: bool = False,
+    ) -> Batch:
+        """`rows`: each one's token and position; `texts`: chunks with their tokens; `ends`: whether a text ends there.
 
-    def send(self, group: Group) -> None:
-        """Called on rank 0; the others are in `receive`."""
-        if group.world == 1:
-            return
-        group.broadcast(torch.tensor(self.ids.shape))
-        group.broadcast(torch.cat([self.lengths.unsqueeze(1), torch.tensor(self.limits).unsqueeze(1), self.ids], 1))
+        `padding`: tokens at the end that belong to nobody, where the number of rows must not change.
+        """
+        tokens = [token for token, _ in rows]
+        positions = [position for _, position in rows]
+        wanted = list(range(len(rows)))
+        for (chunk, text), end in zip(texts, ends or [True] * len(texts), strict=True):
+            tokens += text
+            positions += range(chunk.first, chunk.first + chunk.count)
+            if end:
+                wanted.append(len(tokens) - 1)
+        tokens += [0] * padding
+        return cls(
+            torch.tensor(tokens),
+            torch.tensor(positions + [0] * padding),
+            tuple(position for _, position in rows),
+            first,
+            tuple(chunk for chunk, _ in texts),
+            tuple(sources),
+            tuple(read),
+            torch.tensor(wanted, dtype=torch.int64) if texts or padding else None,
+            apart,
+        )
 
-
-def send_end(group: Group) -> None:
-    """Called on rank 0: there are no more batches."""
-    if group.world > 1:
-        group.broadcast(torch.tensor([0, 0]))
-
-
-def receive(group: Group) -> Batch | None:
-    """Rank 0's next batch; None when there are no more. Waits as long as it takes, or until rank 0 is gone."""
-    rows, positions = group.broadcast(torch.zeros(2, dtype=torch.int64)).tolist()
-    if rows == 0:
-        return None
-    content = group.broadcast(torch.zeros(rows, positions + 2, dtype=torch.int64))
-    return Batch(content[:, 2:].contiguous(), content[:, 0].contiguous(), tuple(content[:, 1].tolist()))
+    def pick(self, x: Tensor) -> Tensor:
+        """(N, d) → (M, d), of the tokens that are wanted"""
+        return x if self.wanted is None else x.index_select(0, self.wanted)

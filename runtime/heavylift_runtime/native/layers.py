@@ -20,10 +20,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-QUERIES = 256
-"""Queries whose biases are held at once, where attention needs them spelt out."""
-
-
 class RMSNorm:
     """x / sqrt(mean(x²) + epsilon) * weight (Zhang and Sennrich 2019), the mean in fp32."""
 
@@ -120,37 +116,3 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float
     """
     scores = torch.baddbmm(bias, query, key, alpha=scale)
     return torch.bmm(torch.softmax(scores, -1), value)
-
-
-def attend_causally(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tensor | None = None, window: int | None = None
-) -> Tensor:
-    """Each token of one text over those up to itself: q (H, T, D), k and v (P, T, D) → (T, H * D).
-
-    `slopes`: (H,), ALiBi's; `window`: how many tokens a query sees, itself included. P divides H.
-    """
-    heads, count, width = query.shape
-    grouped = heads != len(key)
-    if slopes is None and (window is None or count <= window):
-        mixed = F.scaled_dot_product_attention(
-            query[None], key[None], value[None], is_causal=True, scale=scale, enable_gqa=grouped
-        )
-        return mixed.squeeze(0).transpose(0, 1).reshape(count, heads * width)
-    parts = []
-    for first in range(0, count, QUERIES):
-        last = min(first + QUERIES, count)
-        begin = 0 if window is None else max(0, first + 1 - window)
-        distance = torch.arange(first, last).unsqueeze(1) - torch.arange(begin, last)
-        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        bias = torch.zeros(distance.shape) if slopes is None else distance * -slopes[:, None, None]
-        mask = bias.masked_fill(hidden, -torch.inf).to(query.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query[None, :, first:last],
-            key[None, :, begin:last],
-            value[None, :, begin:last],
-            attn_mask=mask,
-            scale=scale,
-            enable_gqa=grouped,
-        )
-        parts.append(mixed.squeeze(0).transpose(0, 1).reshape(last - first, heads * width))
-    return torch.cat(parts)

@@ -23,6 +23,11 @@ class Vocabulary:
         self._start = size * group.rank // group.world
         self._head = Linear(table, bias, packed=False) if head is None else Linear(head, bias)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._table.device
+
     def embed(self, tokens: Tensor) -> Tensor:
         """(N,) int64 → (N, d)"""
         if self._group.world == 1:
@@ -32,26 +37,25 @@ class Vocabulary:
         rows = F.embedding(local.where(mine, 0), self._table) * mine.unsqueeze(1)
         return self._group.all_reduce(rows)
 
-    def choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest token of each row and its embedding: (N, d) → (N,) int64, (N, d); the lowest id wins a tie.
+    def scores(self, hidden: Tensor) -> Tensor:
+        """(N, d) → (N, n): this rank's part of the logits"""
+        return self._head(hidden)
 
-        A rank sends its best token's score, id and embedding together, so that a step needs one exchange, not two.
-        """
-        scores = self._head(hidden)
+    def likeliest(self, scores: Tensor) -> Tensor:
+        """This rank's scores (N, n) → each row's likeliest token over all ranks, (N,); the lowest id wins a tie."""
         if self._group.world == 1:
-            tokens = scores.argmax(1)
-            return tokens, F.embedding(tokens, self._table)
+            return scores.argmax(1)
         score, local = scores.float().max(1, keepdim=True)
         # an id is exact in fp32 up to 2 ** 24, far beyond any vocabulary
-        best = torch.cat([score, (local + self._start).float(), self._table[local.squeeze(1)].float()], 1)
-        ranks = self._group.all_gather(best)  # (world, N, 2 + d)
+        ranks = self._group.all_gather(torch.cat([score, (local + self._start).float()], 1))  # (world, N, 2)
         winner = ranks[:, :, 0].max(0).indices
-        chosen = ranks[winner, torch.arange(len(winner))]  # (N, 2 + d)
-        return chosen[:, 1].long(), chosen[:, 2:].to(self._table.dtype)
+        return ranks[winner, torch.arange(len(winner)), 1].long()
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(N, d) → (N, size) in fp32, gathered on every rank; for inspection, decoding needs `choose` only."""
-        mine = self._head(hidden).float()
+    def logits(self, scores: Tensor) -> Tensor:
+        """This rank's scores (N, n) → all logits (N, size) in fp32, on every rank"""
+        mine = scores.float()
+        if self._group.world == 1:
+            return mine
         widest = -(-self.size // self._group.world)
         padded = F.pad(mine, (0, widest - mine.shape[1]), value=-torch.inf)
         parts = self._group.all_gather(padded)

@@ -5,7 +5,7 @@ Not its table of weights: that is families/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -22,8 +22,9 @@ from heavylift_runtime.families.opt import OPT
 from heavylift_runtime.families.t5 import Shape as T5Shape
 from heavylift_runtime.native.architectures import bloom, gpt2, gpt_neox, gptj, llama, mixtral, opt
 from heavylift_runtime.native.architectures.t5 import T5Model
+from heavylift_runtime.native.batch import Batch
+from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.generate import Decoding
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.vocabulary import Vocabulary
 
@@ -39,11 +40,15 @@ class Model(Protocol):
     def positions(self) -> int | None:
         """The most tokens of prompt and answer together; None: the model sets no limit."""
 
-    def begin(self, ids: Tensor, lengths: Tensor, start: int) -> Decoding:
-        """Reads the prompts, ids (B, S) of the given lengths (B,).
+    @property
+    def encodes(self) -> bool:
+        """It reads prompts with an encoder, and its decoder answers them; else the decoder continues them."""
 
-        With an encoder the answers begin with token `start`; without one they continue the prompts.
-        """
+    def stores(self, slots: int, source: int, text: int) -> Sequence[Store]:
+        """Its empty caches, for texts, and sources, of at most so many tokens in each slot."""
+
+    def forward(self, batch: Batch, stores: Sequence[Store]) -> Tensor:
+        """One pass → what the head gets for the tokens that are wanted, (M, e)"""
 
 
 DECODERS: Mapping[type[DecoderFamily[Any]], Callable[[Any, Weights, Group], Model]] = {

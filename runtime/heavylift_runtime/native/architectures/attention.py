@@ -1,22 +1,28 @@
-"""Attention of decoder-only models, over prompts and token by token: rotation, cache, group of heads.
+"""Attention of one pass over the cache: a token of each row by batched products, each portion of a prompt alone.
 
 Not the products around it (blocks.py): it gets fused queries, keys and values, and gives mixed values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.families.decoder import Shape
-from heavylift_runtime.native.cache import TextCache
+from heavylift_runtime.native.batch import Batch
+from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.layers import attend, attend_causally, slopes_of
+from heavylift_runtime.native.layers import attend, slopes_of
 from heavylift_runtime.native.rotary import Rotation
+from heavylift_runtime.native.sight import Sight, causal, fading
+
+STEP = 16
+"""Places by which what is attended over grows, so that views are made anew only now and then."""
 
 
 @dataclass(frozen=True)
@@ -26,69 +32,129 @@ class Heads:
     queries: int
     pairs: int
     width: int
-    windows: tuple[int | None, ...]
-    rotation: Rotation | None
-    slopes: Tensor | None
-    """(H,), of a model whose attention fades with distance (ALiBi)."""
+    sights: tuple[Sight, ...]
+    """For each layer; layers of one kind share one."""
+    rotation: Rotation | None = None
+    scale: float = 1.0
 
     @classmethod
-    def of(cls, shape: Shape, group: Group, dtype: torch.dtype, *, fading: bool = False) -> Heads:
+    def of(cls, shape: Shape, group: Group, dtype: torch.dtype, *, fades: bool = False) -> Heads:
         """Rank r holds the r-th part of the query heads, and the key-value heads that those share."""
         queries = shape.heads // group.world
-        slopes = slopes_of(shape.heads)[group.rank * queries :][:queries] if fading else None
+        if fades:  # ALiBi
+            slopes = slopes_of(shape.heads)[group.rank * queries :][:queries]
+            sights = (fading(dtype, slopes),) * shape.layers
+        else:
+            kinds = {window: causal(dtype, window) for window in shape.window_of}
+            sights = tuple(kinds[window] for window in shape.window_of)
         rotation = None if shape.rotary is None else Rotation(shape.rotary, dtype)
-        return cls(queries, max(1, shape.pairs // group.world), shape.head_width, shape.window_of, rotation, slopes)
-
-    @property
-    def scale(self) -> float:
-        return float(self.width**-0.5)
+        pairs = max(1, shape.pairs // group.world)
+        return cls(queries, pairs, shape.head_width, sights, rotation, float(shape.head_width**-0.5))
 
 
-class Pass(Protocol):
-    """One pass of tokens through all layers."""
+class Rows(NamedTuple):
+    """Neighbouring rows that attend together, over the first `span` places of each one's cache."""
+
+    first: int
+    last: int
+    biases: list[Tensor]
+    """For each layer (rows * P, 1 or H / P, span)"""
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+class Pass:
+    """One pass of a batch through the layers of a decoder, each token seeing what is before it in its own text."""
+
+    def __init__(self, heads: Heads, store: Store, batch: Batch) -> None:
+        self._heads, self._store, self._batch = heads, store, batch
+        rotation = heads.rotation
+        self._turns = None if rotation is None else rotation.at(batch.positions)
+        count = len(batch.at)
+        self._places = store.places(batch.first, batch.positions[:count]) if count else None
+        lengths = [at + 1 for at in batch.at]
+        self._rows = [self._together(*borders) for borders in runs(lengths, apart=batch.apart)]
+        self._padding = len(batch.tokens) - count - sum(chunk.count for chunk in batch.chunks)
+        self._masks: dict[tuple[int, int], Tensor | None] = {}
+
+    def _together(self, first: int, last: int, span: int) -> Rows:
+        """Rows [first, last), of which the longest has `span` tokens."""
+        span = min(-(-span // STEP) * STEP, self._store.room)
+        positions, pairs = self._batch.positions[first:last], self._heads.pairs
+        biases = {
+            sight: _by_pair(sight.of(positions, span).transpose(0, 1), pairs)
+            for sight in dict.fromkeys(self._heads.sights)
+        }
+        keys, values = self._store.views(self._batch.first + first, last - first, span)
+        return Rows(first, last, [biases[sight] for sight in self._heads.sights], keys, values)
 
     def mix(self, layer: int, qkv: Tensor) -> Tensor:
         """(N, (H + 2 P) * D) → (N, H * D); the argument is overwritten."""
-
-
-class Reading:
-    """Prompts, one after the other without padding; each attends to itself, and the cache remembers it."""
-
-    def __init__(self, heads: Heads, cache: TextCache, first: int, lengths: Sequence[int]) -> None:
-        """`first`: the row of the cache that the first of these prompts has."""
-        self._heads, self._cache, self._first, self._lengths = heads, cache, first, list(lengths)
-        self.positions = torch.cat([torch.arange(length) for length in lengths])
-        self._turns = None if heads.rotation is None else heads.rotation.at(self.positions)
-
-    def mix(self, layer: int, qkv: Tensor) -> Tensor:
-        heads = self._heads
+        heads, pairs = self._heads, self._heads.pairs
         split = qkv.view(len(qkv), -1, heads.width)  # (N, H + 2 P, D)
         if heads.rotation is not None and self._turns is not None:
-            heads.rotation.turn_(split.narrow(1, 0, heads.queries + heads.pairs), self._turns)
+            heads.rotation.turn_(split.narrow(1, 0, heads.queries + pairs), self._turns)
+        queries, remembered = split.narrow(1, 0, heads.queries), split.narrow(1, heads.queries, 2 * pairs)
+        if self._places is not None:
+            self._store.put(layer, self._places, remembered[: len(self._places)])
         mixed = []
-        for row, text in enumerate(torch.split(split, self._lengths), self._first):
-            query, keys, values = torch.split(text.transpose(0, 1), [heads.queries, heads.pairs, heads.pairs])
-            self._cache.fill(layer, row, keys, values)
-            mixed.append(attend_causally(query, keys, values, heads.scale, heads.slopes, heads.windows[layer]))
-        return torch.cat(mixed)
+        for rows in self._rows:
+            query = queries[rows.first : rows.last].reshape((rows.last - rows.first) * pairs, -1, heads.width)
+            part = attend(query, rows.keys[layer], rows.values[layer], rows.biases[layer], heads.scale)
+            mixed.append(part.view(rows.last - rows.first, -1))
+        at = len(self._batch.at)
+        for chunk in self._batch.chunks:
+            part = remembered[at : at + chunk.count].view(chunk.count, 2, pairs, heads.width)
+            self._store.write(layer, chunk.slot, chunk.first, part)
+            mixed.append(self._portion(layer, chunk.slot, chunk.first, queries[at : at + chunk.count]))
+            at += chunk.count
+        if self._padding:
+            mixed.append(qkv.new_zeros(self._padding, heads.queries * heads.width))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+    def _portion(self, layer: int, slot: int, first: int, query: Tensor) -> Tensor:
+        """Tokens [first, first + n) of one text over those up to themselves: (n, H, D) → (n, H * D)"""
+        heads, count, sight = self._heads, len(query), self._heads.sights[layer]
+        keys, values = self._store.read(layer, slot, first + count)
+        mask = None
+        if not (sight.plain and first == 0):
+            if (slot, id(sight)) not in self._masks:
+                positions = torch.arange(first, first + count)
+                self._masks[slot, id(sight)] = sight.of(positions, first + count).unsqueeze(0)
+            mask = self._masks[slot, id(sight)]
+        return together(query, keys, values, mask, heads.scale, is_causal=mask is None)
 
 
-class Continuing:
-    """One more token of each row, at `positions` (B,)."""
+def together(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, is_causal: bool = False
+) -> Tensor:
+    """Attention of one text's tokens: q (n, H, D), k and v (P, T, D), mask (1, 1 or H, n, T) → (n, H * D)"""
+    mixed = F.scaled_dot_product_attention(
+        query.transpose(0, 1)[None], keys[None], values[None],
+        attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=query.shape[1] != len(keys),
+    )  # fmt: skip
+    return mixed.squeeze(0).transpose(0, 1).reshape(len(query), -1)
 
-    def __init__(self, heads: Heads, cache: TextCache, positions: Tensor) -> None:
-        self._heads, self._cache = heads, cache
-        self._turns = None if heads.rotation is None else heads.rotation.at(positions)
-        self._slots, self._biases = cache.next()
 
-    def mix(self, layer: int, qkv: Tensor) -> Tensor:
-        heads, rows = self._heads, len(qkv)
-        split = qkv.view(rows, -1, heads.width)  # (B, H + 2 P, D)
-        if heads.rotation is not None and self._turns is not None:
-            heads.rotation.turn_(split.narrow(1, 0, heads.queries + heads.pairs), self._turns)
-        pairs = split.narrow(1, heads.queries, 2 * heads.pairs).view(rows, 2, heads.pairs, heads.width)
-        self._slots[layer].copy_(pairs.transpose(0, 1))
-        query = split.narrow(1, 0, heads.queries).reshape(rows * heads.pairs, -1, heads.width)
-        cache = self._cache
-        mixed = attend(query, cache.keys[layer], cache.values[layer], self._biases[layer], heads.scale)
-        return mixed.view(rows, heads.queries * heads.width)
+def _by_pair(bias: Tensor, pairs: int) -> Tensor:
+    """(B, K, span), K being 1 or H → (B * P, 1 or H / P, span)"""
+    rows, kinds, span = bias.shape
+    if kinds == 1:
+        return bias.expand(rows, pairs, span).reshape(rows * pairs, 1, span)
+    return bias.reshape(rows * pairs, kinds // pairs, span)
+
+
+def runs(lengths: Sequence[int], *, apart: bool = False) -> Iterator[tuple[int, int, int]]:
+    """Neighbours [first, last) and the longest of them, such that at most half of their common span is padding.
+
+    `apart`: each one alone.
+    """
+    first = total = longest = 0
+    for place, length in enumerate(lengths):
+        wider = max(longest, length)
+        if place > first and (apart or (place + 1 - first) * wider > 2 * (total + length)):
+            yield first, place, longest
+            first, total, wider = place, 0, length
+        total, longest = total + length, wider
+    if lengths:
+        yield first, len(lengths), longest

@@ -30,7 +30,7 @@ def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
     def enter(embedded: Tensor, positions: Tensor) -> Tensor:
         return first(embedded)
 
-    heads = Heads.of(shape, group, table.dtype, fading=True)
+    heads = Heads.of(shape, group, table.dtype, fades=True)
     return Decoder(vocabulary, heads, blocks, norm, table.dtype, enter=enter)
 
 

@@ -1,15 +1,14 @@
-"""T5's forward pass (Raffel et al. 2020) on one rank of a tensor-parallel group: encoder, and decoder token by token.
+"""T5's forward pass (Raffel et al. 2020) on one rank of a group: whole sources, and the decoder's tokens.
 
-Not its table of weights (families/t5.py), not the choice of when to stop (generate.py). B rows, S source positions,
-H heads of this rank, D their width, d the model's width; activations are flat, (B * S, d).
+Not its table of weights (families/t5.py), not the choice of who is in a pass (scheduler.py). S source positions, H
+heads of this rank, D their width, d the model's width; activations are flat, (N, d), without padding.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.families.t5 import (
@@ -22,13 +21,16 @@ from heavylift_runtime.families.t5 import (
     SHARED,
     Shape,
 )
+from heavylift_runtime.native.architectures.attention import STEP, Heads, Pass, runs, together
 from heavylift_runtime.native.architectures.blocks import Output
-from heavylift_runtime.native.cache import CrossCache, SelfCache
+from heavylift_runtime.native.batch import Batch, Source
+from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.quantize.forms import stacked
+from heavylift_runtime.native.sight import Sight
 from heavylift_runtime.native.vocabulary import Vocabulary
 
 
@@ -80,14 +82,14 @@ class FeedForward:
 class T5Model:
     """One rank's part of a T5."""
 
+    encodes = True
     positions = None  # its biases reach any distance
 
     def __init__(self, shape: Shape, weights: Weights, group: Group) -> None:
         """Takes its weights in the order of the family's table, so that the loader can read ahead."""
-        self.shape, self.group = shape, group
-        self.heads = shape.num_heads // group.world
+        self.shape, heads = shape, shape.num_heads // group.world
         table = weights.take(SHARED)
-        self.dtype = table.dtype
+        self.dtype, self.device = table.dtype, table.device
         self.encoder = [
             (
                 SelfAttention(weights, ENCODER_SELF.format(block), shape, group, first=block == 0),
@@ -106,36 +108,58 @@ class T5Model:
         ]
         self.decoder_norm = RMSNorm(weights.take("decoder.final_layer_norm.weight"), shape.epsilon)
         self.encoder_bias = _position_bias(self.encoder[0][0].bias, shape, bidirectional=True)
-        self.decoder_bias = _position_bias(self.decoder[0][0].bias, shape, bidirectional=False)
+        past = _position_bias(self.decoder[0][0].bias, shape, bidirectional=False)
+        sight = Sight(lambda count: past.between(count)[:, :count])
+        self.heads = Heads(heads, heads, shape.d_kv, (sight,) * len(self.decoder))
         head = weights.matrix(HEAD) if weights.has(HEAD) else None
         self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
+        self._scale = shape.d_model**-0.5 if shape.scaled else None
 
-    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Source]:
-        """ids (B, S) int64 padded at the right, lengths (B,) → hidden (N, d) of the real tokens, and where they are"""
-        source = Source.of(ids, lengths, self.dtype)
-        bias = self.encoder_bias.square(source.positions) + source.mask[:, None, None]  # (B, H, S, S)
-        x = self.vocabulary.embed(ids.flatten() if source.real is None else ids.flatten()[source.real])
+    def stores(self, slots: int, source: int, text: int) -> tuple[Store, Store]:
+        """Its caches: of texts, and of what the encoder has read, of at most so many tokens in each slot."""
+        heads, layers = self.heads, len(self.decoder)
+        return (
+            Store(layers, slots, heads.pairs, text, heads.width, self.dtype, self.device),
+            Store(layers, slots, heads.pairs, source, heads.width, self.dtype, self.device),
+        )
+
+    def encode(self, sources: Sequence[Sequence[int]]) -> Tensor:
+        """Whole sources → (N, d) of all their tokens; each attends to itself, without padding."""
+        heads, lengths = self.heads, [len(source) for source in sources]
+        # (1, H, S, S)
+        biases = {length: self.encoder_bias.square(length).unsqueeze(0) for length in set(lengths)}
+        x = self.vocabulary.embed(torch.tensor([token for source in sources for token in source]))
         for attention, feed_forward in self.encoder:
-            qkv = source.padded(attention.qkv(attention.norm(x)))
-            query, key, value = qkv.view(*ids.shape, 3, self.heads, self.shape.d_kv).permute(
-                2, 0, 3, 1, 4
-            )  # (B, H, S, D)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-            mixed = mixed.transpose(1, 2).reshape(ids.numel(), -1)
-            x = feed_forward(attention.output(x, mixed if source.real is None else mixed[source.real]))
-        return self.encoder_norm(x), source
+            qkv = attention.qkv(attention.norm(x)).view(len(x), 3, heads.queries, heads.width)
+            mixed = []
+            for length, one in zip(lengths, torch.split(qkv, lengths), strict=True):
+                query, keys, values = one.unbind(1)
+                mixed.append(together(query, keys.transpose(0, 1), values.transpose(0, 1), biases[length], 1.0))
+            x = feed_forward(attention.output(x, torch.cat(mixed)))
+        return self.encoder_norm(x)
 
-    def begin(self, ids: Tensor, lengths: Tensor, start: int) -> Decoding:
-        """Encodes the source texts; the answers begin with token `start`."""
-        hidden, source = self.encode(ids, lengths)
-        pairs = [
-            source.padded(cross.pair(hidden))
-            .view(*ids.shape, 2, self.heads, self.shape.d_kv)
-            .permute(2, 0, 3, 1, 4)  # (2, B, H, S, D)
-            .contiguous()
-            for _, cross, _ in self.decoder
-        ]
-        return Decoding(self, CrossCache(pairs, source.mask), torch.full((len(ids),), start))
+    def forward(self, batch: Batch, stores: Sequence[Store]) -> Tensor:
+        """Reads the batch's sources, then one pass through the decoder → what the head gets, (M, d)"""
+        own, cross = stores
+        if batch.sources:
+            self._read(batch.sources, cross)
+        text, sources = Pass(self.heads, own, batch), Sources(self.heads, cross, batch)
+        x = self.vocabulary.embed(batch.tokens)
+        for layer, (attention, over_source, feed_forward) in enumerate(self.decoder):
+            x = attention.output(x, text.mix(layer, attention.qkv(attention.norm(x))))
+            x = over_source.output(x, sources.mix(layer, over_source.query(over_source.norm(x))))
+            x = feed_forward(x)
+        x = self.decoder_norm(batch.pick(x))
+        return x if self._scale is None else x * self._scale
+
+    def _read(self, sources: Sequence[Source], cross: Store) -> None:
+        """What the decoder's layers look at, of sources that are read now."""
+        hidden = self.encode([source.tokens for source in sources])
+        lengths = [len(source.tokens) for source in sources]
+        for layer, (_, over_source, _) in enumerate(self.decoder):
+            pairs = over_source.pair(hidden).view(len(hidden), 2, self.heads.pairs, self.heads.width)
+            for source, one in zip(sources, torch.split(pairs, lengths), strict=True):
+                cross.write(layer, source.slot, 0, one)
 
 
 def _position_bias(table: Tensor | None, shape: Shape, *, bidirectional: bool) -> PositionBias:
@@ -143,78 +167,34 @@ def _position_bias(table: Tensor | None, shape: Shape, *, bidirectional: bool) -
     return PositionBias(table, bidirectional=bidirectional, furthest=shape.max_distance)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the real tokens of a padded batch are: padding takes part in attention only, where it is masked."""
+class Sources:
+    """The attention of a pass's tokens over what the encoder has read for them."""
 
-    rows: int
-    positions: int
-    mask: Tensor
-    """(B, S) of 0 and, for padding, -inf"""
-    real: Tensor | None
-    """(N,): the real tokens among the B * S; None: all"""
+    def __init__(self, heads: Heads, store: Store, batch: Batch) -> None:
+        self._heads, self._store, self._batch = heads, store, batch
+        self._rows = [self._together(*borders) for borders in runs(batch.read, apart=batch.apart)]
+        self._padding = len(batch.tokens) - len(batch.at) - sum(chunk.count for chunk in batch.chunks)
 
-    @classmethod
-    def of(cls, ids: Tensor, lengths: Tensor, dtype: torch.dtype) -> Source:
-        rows, positions = ids.shape
-        padding = torch.arange(positions) >= lengths.unsqueeze(1)
-        mask = torch.zeros(rows, positions, dtype=dtype).masked_fill_(padding, -torch.inf)
-        # on the meta device, where shapes are proved, nothing is known of the padding
-        real = None if ids.is_meta or not padding.any() else (~padding).flatten().nonzero().squeeze(1)
-        return cls(rows, positions, mask, real)
+    def _together(self, first: int, last: int, span: int) -> tuple[int, int, Tensor, list[Tensor], list[Tensor]]:
+        lengths = torch.tensor(self._batch.read[first:last]).unsqueeze(1)
+        span = min(-(-span // STEP) * STEP, self._store.room)
+        dtype = self._store.content.dtype
+        bias = torch.zeros(last - first, span, dtype=dtype).masked_fill_(torch.arange(span) >= lengths, -torch.inf)
+        keys, values = self._store.views(self._batch.first + first, last - first, span)
+        return first, last, bias.repeat_interleave(self._heads.pairs, 0).unsqueeze(1), keys, values
 
-    def padded(self, x: Tensor) -> Tensor:
-        """(N, width) → (B * S, width), zeros for padding"""
-        if self.real is None:
-            return x
-        return x.new_zeros(self.rows * self.positions, x.shape[1]).index_copy_(0, self.real, x)
-
-
-class Decoding:
-    """A batch on its way through the decoder, all rows at the same position."""
-
-    def __init__(self, model: T5Model, cross: CrossCache, start: Tensor) -> None:
-        """`start`: (B,) int64, each row's first token."""
-        self._model, self._cross = model, cross
-        self._scale = model.shape.d_model**-0.5 if model.shape.scaled else None
-        self._embedded = model.vocabulary.embed(start)
-        self._own = SelfCache(
-            len(model.decoder),
-            len(start),
-            model.heads,
-            model.shape.d_kv,
-            model.dtype,
-            lambda count: model.decoder_bias.between(count)[:, :count],
-        )
-
-    def step(self) -> Tensor:
-        """The next token of each row, greedily: (B,) int64"""
-        tokens, self._embedded = self._model.vocabulary.choose(self.forward(self._embedded))
-        return tokens
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The decoder over one embedded token of each row, (B, d) → what the head gets, (B, d)"""
-        heads, width = self._model.heads, self._model.shape.d_kv
-        rows, inner = len(x), heads * width
-        flat = (rows * heads, 1, width)
-        own, cross = self._own, self._cross
-        slots, bias = own.next()
-        for layer, (attention, over_source, feed_forward) in enumerate(self._model.decoder):
-            qkv = attention.qkv(attention.norm(x))
-            slots[layer].copy_(qkv.narrow(1, inner, 2 * inner).view(rows, 2, heads, width).transpose(0, 1))
-            query = qkv.narrow(1, 0, inner).reshape(flat)
-            x = attention.output(x, attend(query, own.keys[layer], own.values[layer], bias).view(rows, inner))
-            query = over_source.query(over_source.norm(x)).view(flat)
-            x = over_source.output(
-                x, attend(query, cross.keys[layer], cross.values[layer], cross.bias).view(rows, inner)
-            )
-            x = feed_forward(x)
-        x = self._model.decoder_norm(x)
-        return x if self._scale is None else x * self._scale
-
-    def keep(self, rows: list[int]) -> None:
-        """Only these rows go on."""
-        index = torch.tensor(rows)
-        self._own.keep(index)
-        self._cross.keep(index)
-        self._embedded = self._embedded.index_select(0, index)
+    def mix(self, layer: int, query: Tensor) -> Tensor:
+        """(N, H * D) → (N, H * D)"""
+        heads = self._heads
+        mixed = []
+        for first, last, bias, keys, values in self._rows:
+            part = query[first:last].view((last - first) * heads.pairs, 1, heads.width)
+            mixed.append(attend(part, keys[layer], values[layer], bias).view(last - first, -1))
+        at = len(self._batch.at)
+        for chunk in self._batch.chunks:
+            part = query[at : at + chunk.count].view(chunk.count, heads.queries, heads.width)
+            mixed.append(together(part, *self._store.read(layer, chunk.slot, chunk.source), None, 1.0))
+            at += chunk.count
+        if self._padding:
+            mixed.append(torch.zeros_like(query[: self._padding]))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)

@@ -1,0 +1,173 @@
+"""Who is in the next pass: a token of every running row, and portions of waiting prompts up to a number of tokens.
+
+No torch, and not the pass itself. Every rank runs one on the same arrivals and takes the same decisions. Prompts are
+split so that each pass has about as much to do (DeepSpeed-FastGen's Dynamic SplitFuse, Holmes et al. 2024); they are
+served in the order of their arrival, and nobody overtakes. Memory is given out by what a row holds, not by what it may
+come to hold: when it runs out, the youngest goes back into the line, and is read again later with all it generated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from heavylift_runtime.native.sequence import Sequence
+
+
+class Memory(Protocol):
+    """The caches, by slot."""
+
+    def of(self, source: int, text: int) -> int:
+        """Bytes that a row of so many tokens takes."""
+
+    def move(self, sequence: Sequence, slot: int) -> None:
+        """Takes what the cache holds for a sequence into another slot; its own is free afterwards."""
+
+    def drop(self, slot: int) -> None:
+        """Forgets what a slot holds."""
+
+
+@dataclass
+class Plan:
+    """One pass."""
+
+    rows: list[Sequence] = field(default_factory=list)
+    """In the slots from 0 on; each reads one token."""
+    chunks: list[tuple[Sequence, int]] = field(default_factory=list)
+    """And the next so many tokens of these."""
+    sources: list[Sequence] = field(default_factory=list)
+    """Whose sources are read first."""
+
+
+class Scheduler:
+    """The line, and the rows that run."""
+
+    def __init__(self, memory: Memory, slots: int, tokens: int, budget: int, *, fixed: bool = False) -> None:
+        """At most `slots` rows, about `tokens` tokens in a pass, `budget` bytes of cache.
+
+        `fixed`: prompts are cut at multiples of `tokens` only, and what was generated is read again token by token.
+        """
+        self._memory, self._slots, self._tokens, self._budget, self._fixed = memory, slots, tokens, budget, fixed
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        """By slot: those that are ready, then at most one whose text is being read."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    def fits(self, sequence: Sequence) -> bool:
+        """Whether it could ever run to its end."""
+        each = self._memory.of(len(sequence.source), sequence.given + sequence.sampling.max_new_tokens - 1)
+        return each * sequence.width <= self._budget and sequence.width <= self._slots
+
+    def add(self, sequence: Sequence) -> None:
+        """At the end of the line."""
+        self.waiting.append(sequence)
+
+    def cancel(self, key: int) -> None:
+        """Forgets a sequence wherever it is."""
+        for sequence in [each for each in (*self.waiting, *self.running) if each.key == key]:
+            if sequence.slot < 0:
+                self.waiting.remove(sequence)
+            else:
+                self._leave(sequence)
+
+    def finish(self, ended: list[Sequence]) -> None:
+        """These leave their slots."""
+        # from the last slot on, so that few of those that stay are moved
+        for sequence in sorted(ended, key=lambda each: -each.slot):
+            self._leave(sequence)
+
+    def preempt(self) -> Sequence:
+        """The youngest that runs goes back to the head of the line."""
+        youngest = max((each for each in self.running), key=lambda each: each.number).leader
+        self.finish(list(youngest.beams) or [youngest])
+        youngest.forget()
+        self.waiting.appendleft(youngest)
+        return youngest
+
+    def ready(self, sequence: Sequence) -> bool:
+        """It reads one token in the next pass."""
+        if self._fixed:
+            return sequence.encoded and (sequence.given == 1 or sequence.cached >= sequence.given)
+        return sequence.encoded and sequence.pending == 1
+
+    def plan(self) -> Plan:
+        """The next pass; who is to leave must have left."""
+        held = self._held()
+        while held > self._budget and len({each.key for each in self.running}) > 1:
+            self.preempt()
+            held = self._held()
+        plan = Plan([each for each in self.running if self.ready(each)])
+        left = max(self._tokens - len(plan.rows), self._tokens // 4)
+        begun = False
+        for sequence in self.running[len(plan.rows) :]:
+            left -= self._read(sequence, plan, left)
+            begun = True
+        while self.waiting and left > 0:
+            sequence = self.waiting[0]
+            more = self._memory.of(len(sequence.source), len(sequence.text)) * sequence.width
+            if self._taken() + sequence.width > self._slots or (self.running and held + more > self._budget):
+                break
+            if begun and min(self._first(sequence), len(sequence.source) or 1) > left:
+                break
+            self.waiting.popleft()
+            sequence.slot = len(self.running)
+            self.running.append(sequence)
+            held += more
+            left -= self._read(sequence, plan, left)
+            begun = True
+        return plan
+
+    def fork(self, sequence: Sequence, others: list[Sequence]) -> None:
+        """Rows beside a running one, empty, in slots behind all that are ready."""
+        place = sum(self.ready(each) for each in self.running)
+        for reading in reversed(self.running[place:]):
+            self._memory.move(reading, reading.slot + len(others))
+            reading.slot += len(others)
+        self.running[place:place] = others
+        for slot, other in enumerate(others, place):
+            other.slot = slot
+
+    def _first(self, sequence: Sequence) -> int:
+        """The least of a text that is read in one pass."""
+        if not self._fixed:
+            return 1
+        border = min((sequence.cached // self._tokens + 1) * self._tokens, sequence.given)
+        return border - sequence.cached
+
+    def _read(self, sequence: Sequence, plan: Plan, left: int) -> int:
+        """Its part in the pass; returns how many tokens that is."""
+        count = 0
+        if not sequence.encoded:
+            sequence.encoded = True
+            if sequence.source:
+                plan.sources.append(sequence)
+                count = len(sequence.source)
+        if self.ready(sequence) and len(plan.rows) == sequence.slot:
+            plan.rows.append(sequence)
+            return count + 1
+        part = self._first(sequence) if self._fixed else max(1, min(sequence.pending, left - count))
+        plan.chunks.append((sequence, part))
+        return count + part
+
+    def _held(self) -> int:
+        return sum(self._memory.of(len(each.source), len(each.text)) for each in self.running)
+
+    def _taken(self) -> int:
+        """Slots that are taken, or will be once beam searches have spread."""
+        return sum(1 if each.leader.beams else each.width for each in self.running)
+
+    def _leave(self, sequence: Sequence) -> None:
+        hole, ready = sequence.slot, sum(map(self.ready, self.running))
+        self._memory.drop(hole)
+        # the last of those that are ready takes the place, and the one whose text is being read follows
+        for slot in dict.fromkeys((ready - 1, len(self.running) - 1)):
+            if slot > hole:
+                mover = self.running[slot]
+                self._memory.move(mover, hole)
+                self.running[hole], mover.slot, hole = mover, hole, slot
+        self.running.pop()
+        sequence.slot = -1

@@ -1,0 +1,125 @@
+"""The native engine's core on a checkpoint, without text and sockets, and schedules of arrivals run through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.engines.engine import Engine, Request, Sampling
+from heavylift_runtime.native.architectures import Model, model_of
+from heavylift_runtime.native.batch import Batch, Chunk, Source
+from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.core import TOKENS, Core
+from heavylift_runtime.native.distributed import Alone, Group
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.news import Arrival, News
+from heavylift_runtime.native.sources import Folder
+
+PLENTY = 1 << 40
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sequence's tokens, the end-of-sequence token among them where it ended so."""
+
+    tokens: list[int]
+    finish_reason: str
+
+
+def model_on(folder: Path, group: Group | None = None, dtype: torch.dtype = torch.float32) -> Model:
+    """The model of a folder, on one rank."""
+    group = Alone() if group is None else group
+    checkpoint = Checkpoint.open(Folder(folder))
+    assert checkpoint.family.check(checkpoint.config, group.world) == []
+    with torch.inference_mode(), Loader(checkpoint, group.rank, group.world, dtype) as loader:
+        return model_of(checkpoint.config, loader, group)
+
+
+def core_of(model: Model, *, slots: int = 4, budget: int = PLENTY, tokens: int = TOKENS, **settings: Any) -> Core:
+    """Ends at token 1; room for 64 tokens of prompt and of answer."""
+    return Core(model, 0, {1}, slots, budget, (64, 64), tokens, **settings)
+
+
+def arrival(key: int, prompt: Sequence[int], limit: int, **sampling: Any) -> Arrival:
+    return Arrival(key, tuple(prompt), Sampling(limit, **sampling), sampling.get("seed", 0))
+
+
+def run(core: Core, schedule: Mapping[int, News]) -> dict[int, Answer]:
+    """What each sequence got, news coming at the steps that they are written for; cancelled ones are missing."""
+    tokens: dict[int, list[int]] = {}
+    answers: dict[int, Answer] = {}
+    step = 0
+    with torch.inference_mode():
+        while core.busy or step <= max(schedule):
+            for progress in core.step(schedule.get(step, News())):
+                key = progress.sequence.key
+                assert key not in answers, "an answer goes on after its end"
+                tokens.setdefault(key, []).append(progress.token)
+                if progress.finish_reason is not None:
+                    answers[key] = Answer(tokens[key], progress.finish_reason)
+            step += 1
+            assert step < 5000
+    return answers
+
+
+def answers_of(core: Core, prompts: Sequence[Sequence[int]], limits: Sequence[int], **sampling: Any) -> list[Answer]:
+    """All at once."""
+    news = News(tuple(arrival(key, *each, **sampling) for key, each in enumerate(zip(prompts, limits, strict=True))))
+    answers = run(core, {0: news})
+    return [answers[key] for key in range(len(prompts))]
+
+
+def forced_logits(model: Model, prompts: Sequence[Sequence[int]], tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a decoder's prompts, all tokens together, (N, V), and then at each of `tokens` (B, T): (B, T, V).
+
+    With an encoder there is nothing to say of the prompts; `tokens` begin with the start token.
+    """
+    stores = model.stores(len(prompts), 64, 128)
+    vocabulary, count = model.vocabulary, 0 if model.encodes else 1
+    read = [len(prompt) for prompt in prompts] if model.encodes else []
+    said, steps = torch.zeros(0), []
+    with torch.inference_mode():
+        if not model.encodes:
+            chunks = [(Chunk(slot, 0, len(prompt)), prompt) for slot, prompt in enumerate(prompts)]
+            hidden = model.forward(replace(Batch.of([], chunks), wanted=None), stores)
+            said = vocabulary.logits(vocabulary.scores(hidden))
+        for place, column in enumerate(tokens.unbind(1)):
+            rows = [
+                (token, count * len(prompt) + place) for token, prompt in zip(column.tolist(), prompts, strict=True)
+            ]
+            fresh = model.encodes and place == 0
+            sources = [Source(slot, tuple(prompt)) for slot, prompt in enumerate(prompts)] if fresh else []
+            hidden = model.forward(Batch.of(rows, sources=sources, read=read), stores)
+            steps.append(vocabulary.logits(vocabulary.scores(hidden)))
+    return said, torch.stack(steps, 1) if steps else torch.zeros(0)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An engine's whole answer to a request."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+
+
+def replies_of(engine: Engine, requests: Sequence[Request]) -> list[Reply]:
+    """All at once, each answered to its end; an error is an AssertionError."""
+    texts = [""] * len(requests)
+    replies: dict[int, Reply] = {}
+    for key, request in enumerate(requests):
+        engine.add(key, request)
+    while engine.busy:
+        for piece in engine.step():
+            assert piece.error is None and piece.key not in replies, piece
+            texts[piece.key] += "".join(token.text for token in piece.tokens)
+            if piece.finish_reason is not None:
+                counts = piece.prompt_tokens, piece.generated_tokens
+                replies[piece.key] = Reply(texts[piece.key], piece.finish_reason, *counts)
+    return [replies[key] for key in range(len(requests))]
