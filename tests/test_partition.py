@@ -32,6 +32,7 @@ from heavylift_runtime.native.partitioned import prove
 from heavylift_runtime.native.sources import Folder, Prefix, Source
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.native_cores import replies_of
 from tests.t5_checkpoints import write_t5
 
 RANK = "rank-001-of-002.safetensors"
@@ -141,7 +142,7 @@ def test_the_engine_answers_from_a_partition_as_from_the_checkpoint(checkpoint: 
     request = Request("0 1 2 3", Sampling(12))
 
     answers = [
-        load(Options(), folder, 0, 1, "").generate([request])[0].text for folder in (checkpoint, tmp_path / "out")
+        replies_of(load(Options(), folder, 0, 1, ""), [request])[0].text for folder in (checkpoint, tmp_path / "out")
     ]
 
     assert answers[0] == answers[1]
