@@ -86,7 +86,7 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
         ("tags: {aws:x: y}", "3:8: a tag's key has 1 to 128 characters and does not begin with 'aws:'"),
         ("gate: {on_fail: explode}", "3:17: 'gate.on_fail' must be 'rollback', 'hold' or 'warn'; got 'explode'"),
         ("quantization: int7", "3:15: 'quantization' must be 'none', 'int8'"),
-        ("engine: native\nquantization: gptq", "4:15: 'quantization' of engine native is none"),
+        ("engine: native\nquantization: fp8", "4:15: 'quantization' of engine native is none or int8"),
         (
             "pipeline_parallel_degree: 65",
             "3:27: 'pipeline_parallel_degree' must be a whole number from 1 to 64; got 65",

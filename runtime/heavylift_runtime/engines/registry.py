@@ -70,6 +70,7 @@ _ROWS = (
         hardware=("cpu",),
         best_for="T5, which today's engines have dropped, and decoder-only models on CPUs",
         dtypes=("fp32", "bf16"),  # in fp16, the feed-forward layers of T5 overflow
+        quantizations=("none", "int8", "dynamic_int8", "int4", "awq", "gptq"),
         tensor_parallel=True,
         streams=True,
         module="heavylift_runtime.engines.native",
