@@ -1,0 +1,130 @@
+"""Clients that are not ours, unmodified, against the whole server with tiny-t5: OpenAI's and Hugging Face's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import ValidationError
+from openai import OpenAI
+
+from tests.served import Served, serving
+
+pytestmark = pytest.mark.slow
+
+ASKED, ANSWER = "write in words: 298", "two hundred and ninety-eight"
+CHAT = [{"role": "user", "content": ASKED}]
+COUNTS = {"prompt_tokens": 5, "completion_tokens": 7}
+TEMPLATE = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def served(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("clients") / "tiny"
+    shutil.copytree(tiny_t5, folder)
+    (folder / "chat.jinja").write_text(TEMPLATE)
+    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\noption.chat_template=chat.jinja\n")
+    with serving(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{served.address}/v1", api_key="none", max_retries=0, timeout=60) as found:
+        yield found
+
+
+@pytest.fixture
+def hub(served: Served) -> Iterator[InferenceClient]:
+    with InferenceClient(base_url=f"{served.address}/generate", timeout=60) as found:
+        yield found
+
+
+def test_openais_client_chats(client: OpenAI) -> None:
+    system = {"role": "system", "content": "be brief"}
+
+    reply = client.chat.completions.create(model="tiny", messages=[system, *CHAT], temperature=0, max_tokens=40)
+
+    assert reply.choices[0].message.content == ANSWER and reply.choices[0].finish_reason == "stop"
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens > 2
+
+
+def test_openais_client_chats_in_a_stream_with_its_usage(client: OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="tiny", messages=CHAT, temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+    )
+
+    *parts, usage = chunks
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == ANSWER
+    assert parts[-1].choices[0].finish_reason == "stop"
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert usage.choices == [] and usage.usage.completion_tokens > 5
+
+
+def test_openais_client_accumulates_a_stream_of_its_own(client: OpenAI) -> None:
+    with client.chat.completions.stream(model="tiny", messages=CHAT, temperature=0, n=2, seed=5) as stream:
+        final = stream.get_final_completion()
+
+    assert [choice.message.content for choice in final.choices] == [ANSWER] * 2
+
+
+def test_openais_client_completes_several_prompts(client: OpenAI) -> None:
+    reply = client.completions.create(model="tiny", prompt=[ASKED, ASKED], temperature=0, max_tokens=2, echo=True)
+
+    assert [choice.text for choice in reply.choices] == [f"{ASKED}two hundred"] * 2
+    assert [choice.finish_reason for choice in reply.choices] == ["length"] * 2
+    assert reply.usage.completion_tokens == 4
+
+
+def test_openais_client_completes_in_a_stream(client: OpenAI) -> None:
+    parts = list(client.completions.create(model="tiny", prompt=ASKED, temperature=0, max_tokens=40, stream=True))
+
+    assert "".join(part.choices[0].text for part in parts) == ANSWER
+    assert parts[-1].choices[0].finish_reason == "stop"
+
+
+def test_openais_client_stops_where_it_says(client: OpenAI) -> None:
+    reply = client.chat.completions.create(model="tiny", messages=CHAT, temperature=0, stop=[" and"])
+
+    assert reply.choices[0].message.content == "two hundred" and reply.choices[0].finish_reason == "stop"
+
+
+def test_openais_client_raises_its_own_error_with_our_sentence(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="'temperature' must be a number from 0 to 2: got 9") as caught:
+        client.chat.completions.create(model="tiny", messages=CHAT, temperature=9)
+
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_hugging_faces_client_generates(hub: InferenceClient) -> None:
+    assert hub.text_generation(ASKED, max_new_tokens=40) == ANSWER
+    assert hub.text_generation(ASKED, max_new_tokens=40, return_full_text=True) == ASKED + ANSWER
+
+
+def test_hugging_faces_client_streams(hub: InferenceClient) -> None:
+    texts = list(hub.text_generation(ASKED, max_new_tokens=40, stream=True))
+    events = list(hub.text_generation(ASKED, max_new_tokens=40, stream=True, details=True))
+
+    assert "".join(texts) == ANSWER and len(texts) > 3
+    assert events[-1].generated_text == ANSWER and events[-1].details.generated_tokens == len(events)
+
+
+def test_hugging_faces_client_raises_its_own_error(hub: InferenceClient) -> None:
+    with pytest.raises(ValidationError, match="'top_p' must be a number above 0"):
+        hub.text_generation(ASKED, top_p=0.0)
+
+
+def test_hugging_faces_client_chats(served: Served) -> None:
+    with InferenceClient(base_url=served.address, timeout=60) as hub:
+        reply = hub.chat_completion(CHAT, temperature=0.0, max_tokens=40)
+        parts = list(hub.chat_completion(CHAT, temperature=0.0, max_tokens=40, stream=True))
+
+    assert reply.choices[0].message.content == ANSWER
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == ANSWER
