@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from heavylift.errors import InputError
-from heavylift.spec.fault import Fault, Path, dotted, shown
+from heavylift.spec.fault import Fault, Path, dotted, escaped
 
 LARGEST_BYTES = 256 * 1024
 DEEPEST = 16
@@ -60,12 +60,12 @@ class Document:
             _refuse_unfolding(file, text)
             return cls(file, text)
         except yaml.YAMLError as error:
-            raise InputError(f"{file}{_where(error)}: not YAML: {_reason(error, text)}") from error
+            raise InputError(f"{file}{_where(error, text)}: not YAML: {_reason(error, text)}") from error
 
     def located(self, faults: Iterable[Fault]) -> list[str]:
         """`models/x.yaml:12:5: …`, in the order of the text."""
         placed = sorted((self._place(fault), fault.sentence) for fault in faults)
-        return [f"{self.file}:{line}:{column}: {sentence}" for (line, column), sentence in placed]
+        return [f"{self.file}:{line}:{column}: {escaped(sentence)}" for (line, column), sentence in placed]
 
     def _place(self, fault: Fault) -> Position:
         """Of the value, or of the key; what is missing has its parent's place."""
@@ -95,7 +95,7 @@ class Document:
     def _refuse_unprintable(self, path: Path, node: yaml.Node, *, at_key: bool = False) -> None:
         """YAML's escapes can write what is no text: NUL, terminal codes, half of a surrogate pair."""
         if (found := UNPRINTABLE.search(str(node.value))) is not None:
-            named = f"'{shown(dotted(path))[1:-1]}' holds the character U+{ord(found[0]):04X}"
+            named = f"'{dotted(path)}' holds the character U+{ord(found[0]):04X}"
             self.faults.append(Fault(path, f"{named}, which is not printable; remove it", at_key=at_key))
 
     def _pairs(self, node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader) -> Iterator[tuple[str, Any]]:
@@ -132,9 +132,12 @@ def _refuse_unfolding(file: File, text: str) -> None:
             raise InputError(f"{file}:{mark.line + 1}:{mark.column + 1}: {fault}")
 
 
-def _where(error: yaml.YAMLError) -> str:
+def _where(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
-    return "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
+    if mark is not None:
+        return f":{mark.line + 1}:{mark.column + 1}"
+    before = text[: getattr(error, "position", 0)]  # of a character that YAML does not allow
+    return f":{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
 def _reason(error: yaml.YAMLError, text: str) -> str:

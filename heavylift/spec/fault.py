@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 Path = tuple[str | int, ...]
+LONGEST_KEY = 60  # characters of it that a sentence shows
 
 
 class Fault(NamedTuple):
@@ -19,8 +20,19 @@ def dotted(path: Path) -> str:
     """`benchmark.slo[0].max_ms`"""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        named = f"[{step}]" if isinstance(step, int) else short(step)
+        text += named if isinstance(step, int) or not text else f".{named}"
     return text
+
+
+def short(key: str) -> str:
+    """A key, cut where it is too long for a sentence."""
+    return key if len(key) <= LONGEST_KEY else key[: LONGEST_KEY - 1] + "…"
+
+
+def escaped(sentence: str) -> str:
+    """In one line; what a terminal would obey is written as an escape."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in sentence)
 
 
 def shown(value: Any) -> str:

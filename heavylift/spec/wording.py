@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heavylift.spec.fault import Fault, Path, dotted, shown
+from heavylift.spec.fault import Fault, Path, dotted, short, shown
 
 Schema = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
 def _unknown(path: Path, parent: Schema, root: Schema) -> str:
     key = str(path[-1])
     keys = list(parent.get("properties", {}))
-    sentence = f"unknown key '{key}'"
+    sentence = f"unknown key '{short(key)}'"
     if near := difflib.get_close_matches(key.lower().replace("-", "_"), keys, n=1):
         return f"{sentence}; did you mean '{near[0]}'?"
     homes = sorted((home for home in _homes(key, root) if home != path), key=len)

@@ -110,7 +110,7 @@ def options(data: Data) -> Iterator[Fault]:
         elif key not in known and not free:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known)}"
-            whose = "engine " + " or ".join(engines)
+            whose = "any engine of this version" if row is None else f"engine {row.name}"
             yield Fault(path, f"'{key}' is no option of {whose}; {hint}", at_key=True)
         if isinstance(value, str) and (value != value.strip() or not value or not value.isprintable()):
             yield Fault(
