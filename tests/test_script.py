@@ -92,7 +92,6 @@ def test_options_and_headers_are_properties_and_options_win(script: Served) -> N
         ("dict", 200, "application/json", '{"when": "2026-11-20", "accents": "é"}'.encode()),
         ("text", 200, "text/plain; charset=utf-8", b"plain"),
         ("bytes", 200, "application/octet-stream", b"\x00\x01"),
-        ("none", 204, None, b""),
         ("error", 418, "application/json", b'{"error": "no tea", "code": 418, "message": "invoke handler failure"}'),
     ],
 )
@@ -102,6 +101,12 @@ def test_what_a_script_returns_is_the_reply(
     reply = script.ask({"kind": kind})
 
     assert (reply.status_code, reply.headers.get("content-type"), reply.content) == (code, content_type, body)
+
+
+def test_a_script_that_returns_nothing_is_204(script: Served) -> None:
+    reply = script.ask({"kind": "none"})
+
+    assert (reply.status_code, reply.content) == (204, b"")
 
 
 @pytest.mark.parametrize(

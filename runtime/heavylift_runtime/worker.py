@@ -60,7 +60,8 @@ def _serve(start: dict[str, Any], channel: Channel, inbox: Inbox) -> None:
         from heavylift_runtime.calls import serve_calls
         from heavylift_runtime.engines import script  # imports the user's code's world
 
-        loaded = script.load(options, folder, Path(start["scratch"]), report)
+        place = rank, int(start["world"]), start["rendezvous"]
+        loaded = script.load(options, folder, Path(start["scratch"]), report, *place)
         channel.send({"type": "ready", "capacity": 1})
         serve_calls(loaded, channel, inbox, rank, int(start["world"]))
         return

@@ -120,10 +120,9 @@ _ROWS = (
         families=(ANY,),
         hardware=("cpu", "gpu"),
         best_for="all models that no engine optimizes",
-        quantizations=("none", "bitsandbytes8", "bitsandbytes4"),
-        pipeline_parallel=True,
-        streams=True,
-        why_not=_NOT_BUILT.format("Accelerate"),
+        streams=True,  # it places layers on devices (device_map) in one process
+        module="heavylift_runtime.engines.accelerate",
+        keys=("task", "device_map", "max_memory", "revision", "trust_remote_code", "src_lang", "tgt_lang"),
     ),
     Capabilities(
         "neuronx",

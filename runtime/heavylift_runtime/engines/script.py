@@ -1,7 +1,7 @@
 """The bring-your-own engine: a user's model.py in a process of its own, or in one a rank. Not the contract: handler.py.
 
-With ranks (`engine=MPI`, `option.mpi_mode=true`) every one runs the script: rank 0 hands each call on before it
-answers itself, and only its answer is sent, as under mpirun in LMI. A follower ends where rank 0 does.
+With ranks (`engine=MPI`, `option.mpi_mode=true`) every one runs the script and makes each call, and only the answer of
+rank 0 is sent (calls.py), as under mpirun in LMI.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift_runtime.engines.content import Call
 from heavylift_runtime.engines.download import fetch
+from heavylift_runtime.engines.mpi import join
 from heavylift_runtime.engines.requirements import satisfy
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
@@ -29,27 +30,11 @@ COMPAT = Path(__file__).resolve().parents[2] / "compat"
 class Script:
     """A loaded script."""
 
-    batches = True
-    """It takes several calls in one message."""
-
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
-    def answer(self, message: Message) -> Any:
+    def answer(self, message: Message) -> Iterator[Message]:
         """What a `call` message gets: `answer`; or `begin`, chunks and `end`; or `error` (calls.py)."""
-        return self._answer(message) if "calls" in message.header else self._one(message)
-
-    def _one(self, message: Message) -> Message:
-        """The worker of one call at a time."""
-        call = {"properties": message.header["properties"], "size": len(message.body)}
-        first, *more = self._answer(Message({"type": "call", "calls": [call]}, message.body))
-        if first.type == "error":
-            return first
-        head = first.header["answers"][0] if first.type == "answer" else first.header
-        body = first.body + b"".join(each.body for each in more)
-        return Message({"type": "answer", "code": head["code"], "headers": head["headers"]}, body)
-
-    def _answer(self, message: Message) -> Iterator[Message]:
         from heavylift_runtime.engines.handler import HandlerFault
 
         try:
@@ -79,8 +64,18 @@ def _calls(message: Message) -> Iterator[Call]:
         at += each["size"]
 
 
-def load(options: Options, folder: Path, scratch: Path, report: Callable[[str], None]) -> Script:
+def load(
+    options: Options,
+    folder: Path,
+    scratch: Path,
+    report: Callable[[str], None],
+    rank: int = 0,
+    world: int = 1,
+    rendezvous: str = "",
+) -> Script:
     """Import the script, fetch its weights and make the empty first call; raises LoadError."""
+    if options.mpi_mode:
+        join(rank, world, rendezvous, options.model_loading_timeout)
     entry = folder / (options.entry_point or "model.py")
     if not entry.resolve().is_relative_to(folder) or entry.suffix != ".py":
         raise LoadError(f"option.entryPoint must be a .py file in the folder: got {options.entry_point!r}")
@@ -120,6 +115,6 @@ def _properties(options: Options, folder: Path) -> dict[str, Any]:
         "engine": "Python",
         "handler": options.handler,
         "model_dir": str(folder),
-        "device_id": "-1",
+        "device_id": os.environ.get("LOCAL_RANK", "-1") if options.mpi_mode else "-1",
         "tensor_parallel_degree": options.tensor_parallel_degree,
     }

@@ -1,0 +1,206 @@
+"""Requests that transformers' own `generate` answers together, a step at a time. Not an engine: accelerate.py is one.
+
+`generate` runs in a thread and is stopped and let go at every token: our choice of each row's token is a logits
+processor, and our knowledge of which rows have ended a stopping criterion. So every model that transformers can
+generate with, with whatever cache it has, is stepped, by its public ways only.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from heavylift_runtime.engines.choice import Choice, choose
+from heavylift_runtime.engines.engine import Piece, Sampling, Token
+from heavylift_runtime.engines.spelling import Spelling
+
+_DECIDED = (
+    "eos_token_id", "forced_eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time",
+    "stop_strings", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Row:
+    """One request: what it reads, what it has got."""
+
+    key: int
+    prompt: list[int]
+    given: list[int]
+    """What the decoder reads first: the prompt, or nothing where an encoder reads it."""
+    sampling: Sampling
+    spelling: Spelling
+    generator: torch.Generator | None
+    generated: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def take(self, choice: Choice, ends: frozenset[int], spell: Callable[[int], str]) -> Piece:
+        """One token more."""
+        self.generated.append(choice.token)
+        count, sampling = len(self.generated), self.sampling
+        finish = None
+        if choice.token in ends and not sampling.ignore_eos:
+            text, finish = self.spelling.end(), "eos_token"
+        else:
+            text = self.spelling.add(choice.token)
+            if not self.spelling.stopped and count == sampling.max_new_tokens:
+                text, finish = text + self.spelling.end(), "length"
+        if self.spelling.stopped:
+            finish = "stop_sequence"
+        self.ended = finish is not None
+        top = tuple((token, spell(token), logprob) for token, logprob in choice.top)
+        return Piece(self.key, (Token(choice.token, text, choice.logprob, top),), finish, len(self.prompt), count)
+
+
+def leave_to_requests(config: GenerationConfig) -> None:
+    """Takes out of a model's generation_config what each request decides; `generate` would fill it in."""
+    config.do_sample, config.num_beams, config.num_return_sequences = False, 1, 1
+    for name in _DECIDED:
+        setattr(config, name, None)
+
+
+class Generation:
+    """Some rows, from their prompts to the end of the last one."""
+
+    def __init__(self, model: Any, rows: Sequence[Row], pad: int, ends: frozenset[int], spell: Callable[[int], str]):
+        """Rows of one beam search are alone."""
+        self._model, self._rows, self._pad, self._ends, self._spell = model, rows, pad, ends, spell
+        self._pieces: list[Piece] = []
+        self._go, self._came = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self._thread.start()
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those that still run."""
+        return [row for row in self._rows if not row.ended]
+
+    def step(self) -> list[Piece]:
+        """A token for each row that runs; a row that failed has an error."""
+        self._go.release()
+        self._came.acquire()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def leave(self) -> None:
+        """Let the thread end, once no row runs any more."""
+        assert not self.rows
+        self._go.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            with torch.inference_mode():
+                if self.rows:
+                    self._generate()
+                if self.rows:
+                    raise RuntimeError("transformers ended before the requests did")
+        except Exception as error:  # the other rows of the engine go on
+            traceback.print_exc()
+            memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            sentence = f"the model failed: {type(error).__name__}: {error}"
+            for row in self.rows:
+                row.ended = True
+                failure = (507 if memory else 424, sentence)
+                self._pieces.append(Piece(row.key, (), None, len(row.prompt), len(row.generated), failure))
+            self._came.release()
+
+    def _generate(self) -> None:
+        beams = self._rows[0].sampling.num_beams
+        length = max(len(row.prompt) for row in self._rows)
+        right = bool(self._model.config.is_encoder_decoder)
+        device = self._model.device
+        ids = torch.full((len(self._rows), length), self._pad)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(self._rows):
+            place = slice(0, len(row.prompt)) if right else slice(length - len(row.prompt), length)
+            ids[number, place] = torch.tensor(row.prompt)
+            mask[number, place] = 1
+        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        if beams > 1:
+            self._deliver(self._model.generate(**inputs, generation_config=self._config(beams))[0].tolist())
+            return
+        self._model.generate(
+            **inputs,
+            generation_config=self._config(1),
+            logits_processor=LogitsProcessorList([_Chooser(self._choose)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(self._rows)]),
+        )
+
+    def _config(self, beams: int) -> GenerationConfig:
+        config: GenerationConfig = copy.deepcopy(self._model.generation_config)
+        config.max_new_tokens = max(row.sampling.max_new_tokens for row in self._rows)
+        config.pad_token_id, config.num_beams = self._pad, beams
+        if beams > 1:
+            sampling = self._rows[0].sampling
+            config.eos_token_id = None if sampling.ignore_eos else sorted(self._ends)
+            config.length_penalty = sampling.length_penalty
+            config.min_new_tokens = sampling.min_new_tokens
+            config.repetition_penalty = sampling.repetition_penalty
+        return config
+
+    def _choose(self, scores: Tensor) -> Tensor:
+        """The scores with nothing but each row's token; waits until the next step is wanted."""
+        if not self.rows:
+            return scores  # `generate` looks late at what has ended where it does not run on the CPU
+        tokens = [self._pad] * len(self._rows)
+        own = scores.float().cpu()
+        for number, row in enumerate(self._rows):
+            if row.ended:
+                continue
+            choice = choose(own[number], row.given, row.generated, row.sampling, self._ends, row.generator)
+            tokens[number] = choice.token
+            self._pieces.append(row.take(choice, self._ends, self._spell))
+        self._came.release()
+        self._go.acquire()
+        forced = torch.full_like(scores, -torch.inf)
+        forced[torch.arange(len(tokens)), torch.tensor(tokens)] = 0.0
+        return forced
+
+    def _deliver(self, tokens: list[int]) -> None:
+        """The best beam, at once."""
+        (row,) = self._rows
+        skipped = 1 if self._model.config.is_encoder_decoder else len(row.prompt)
+        taken: list[Token] = []
+        for token in tokens[skipped:]:
+            piece = row.take(Choice(token, None), self._ends, self._spell)
+            taken += piece.tokens
+            if row.ended:
+                break
+        if not row.ended:  # its end was cut off as padding is
+            row.ended = True
+            taken.append(Token(self._pad, row.spelling.end()))
+            piece = Piece(row.key, (), "length", len(row.prompt), len(row.generated))
+        self._pieces.append(Piece(row.key, tuple(taken), piece.finish_reason, len(row.prompt), len(row.generated)))
+        self._came.release()
+
+
+class _Chooser(LogitsProcessor):
+    def __init__(self, choose: Callable[[Tensor], Tensor]) -> None:
+        self._choose = choose
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        return self._choose(scores)  # type: ignore[return-value]  # torch's own operations give plain tensors
+
+
+class _Ended(StoppingCriteria):
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        return torch.tensor([row.ended for row in self._rows], device=input_ids.device)  # type: ignore[return-value]
