@@ -11,9 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from aws_cdk import Annotations, App
+from aws_cdk import Annotations, App, Environment
 
-from heavylift.deploy.stacks import FOUNDATION, serving
+from heavylift.deploy.pools import plan_of
+from heavylift.deploy.stacks import FOUNDATION, foundation_id, serving
 from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.lock import read_fresh
@@ -30,16 +31,17 @@ ROOT = Path(__file__).resolve().parent
 def main() -> None:
     """Synthesize everything; raises InputError with the faults of all model files."""
     app = App()
-    foundation = FoundationStack(app, FOUNDATION)
     faults: list[str] = []
     env: str | None = app.node.try_get_context("env")
     for file in model_files(app.node.try_get_context("model"), env):
         try:
-            add_model(app, foundation, file, env)
+            add_model(app, file, env)
         except InputError as error:
             faults += error.faults
     if faults:
         raise InputError(dict.fromkeys(faults))
+    if not app.node.children:  # no model yet: what outlives them can be deployed
+        FoundationStack(app, FOUNDATION)
     app.synth()
 
 
@@ -52,24 +54,52 @@ def model_files(chosen: str | None, env: str | None = None) -> list[Path]:
     return [Path(os.path.relpath(file)) for file in files]
 
 
-def add_model(app: App, foundation: FoundationStack, file: Path, env: str | None = None) -> None:
+def foundation_of(app: App, spec: ModelSpec) -> FoundationStack:
+    """What outlives the model in its account and region: one for all models there. `--context here=yes`: in the
+    account and region of the credentials, whatever the file says, as the embedded AWS needs it."""
+    given = (None, None) if app.node.try_get_context("here") else (spec.account, spec.region)
+    id = foundation_id(*given)
+    found = app.node.try_find_child(id)
+    assert found is None or isinstance(found, FoundationStack)
+    return FoundationStack(app, id, env=Environment(account=given[0], region=given[1])) if found is None else found
+
+
+def add_model(app: App, file: Path, env: str | None = None) -> None:
     """The serving stack of one model file, in an environment of it or none."""
     spec = ModelSpec.from_yaml(file, env)
     lock = read_fresh(spec, file, env)
-    plan = Plan.fit(spec, lock)
+    plan = plan_of(spec, lock)
     id = serving(plan.name)
     if app.node.try_find_child(id) is not None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
-    uri: str | None = app.node.try_get_context("image")
-    hardware = facts.instances()[plan.instance.type].hardware
-    assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
-    image = RuntimeImage.from_runtime(hardware) if uri is None else RuntimeImage.from_uri(uri)
+    foundation = foundation_of(app, spec)
     typed = os.path.relpath(file, ROOT) if env is None else f"{os.path.relpath(file, ROOT)} --env {env}"
-    stack = ServingStack(app, id, plan=plan, model_file=typed, foundation=foundation, image=image)
+    stack = ServingStack(
+        app,
+        id,
+        plan=plan,
+        model_file=typed,
+        foundation=foundation,
+        image=image_of(app, spec, plan),
+        spec=spec,
+        env=Environment(account=foundation.env_account, region=foundation.env_region),
+    )
     if (outdated := lock.known.outdated()) is not None:
         Annotations.of(stack).add_warning_v2(
             "heavylift:facts", f"{outdated}; `heavylift plan {typed}` writes them anew"
         )
+
+
+def image_of(app: App, spec: ModelSpec, plan: Plan) -> RuntimeImage:
+    """The one of `--context image=URI`, else the file's, else Heavylift's own for the plan's hardware."""
+    uri: str | None = app.node.try_get_context("image")
+    if uri is None and spec.image is not None:
+        uri = spec.image.uri
+    if uri is not None:
+        return RuntimeImage.from_uri(uri)
+    hardware = facts.instances()[plan.instance.type].hardware
+    assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
+    return RuntimeImage.from_runtime(hardware)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Not a model's: its template is the same whatever the models are.
 
 from __future__ import annotations
 
-from aws_cdk import Aws, CfnOutput, DefaultStackSynthesizer, Duration, Fn, RemovalPolicy, Stack
+from typing import Any
+
+from aws_cdk import Aws, CfnOutput, DefaultStackSynthesizer, Duration, Environment, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
@@ -19,8 +21,10 @@ from heavylift_cdk.checks import acknowledge, acknowledge_objects
 class FoundationStack(Stack):
     """`weights` and `reports` (S3), `key` (KMS), `role` (SageMaker's execution role), `log_group` (the Lambdas')."""
 
-    def __init__(self, scope: Construct, id: str) -> None:
-        super().__init__(scope, id, stack_name=FOUNDATION, description="Heavylift: what outlives a model")
+    def __init__(self, scope: Construct, id: str, **options: Any) -> None:
+        """`options` are Stack's."""
+        super().__init__(scope, id, stack_name=FOUNDATION, description="Heavylift: what outlives a model", **options)
+        self.env_account, self.env_region = _given(options.get("env"))
         self.key = kms.Key(
             self,
             "Key",
@@ -144,3 +148,7 @@ class FoundationStack(Stack):
             "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
             "SageMaker names the log groups, one for each endpoint",
         )
+
+
+def _given(env: Environment | None) -> tuple[str | None, str | None]:
+    return (None, None) if env is None else (env.account, env.region)

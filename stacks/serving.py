@@ -5,19 +5,26 @@ Not the image, the buckets and the role: they are handed in.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aws_cdk import CfnOutput, Stack, Tags
 from constructs import Construct
 
 from heavylift.deploy.stacks import serving as stack_of
 from heavylift.plan.plan import Plan
-from heavylift_cdk import BenchmarkGate, ModelEndpoint, RuntimeImage, WeightsReady
+from heavylift.spec import ModelSpec
+from heavylift_cdk import Alarms, BenchmarkGate, Dashboard, LiveConfig, ModelEndpoint, RuntimeImage, WeightsReady
+from heavylift_cdk.bounds import refuse
+from heavylift_cdk.planned import container_of, variant_of
+from stacks import hosting, scaled
 from stacks.foundation import FoundationStack
 
 
 class ServingStack(Stack):
     """WeightsReady → Model → EndpointConfig → Endpoint → BenchmarkGate; the gate's failure rolls the endpoint back.
 
-    `model_file` is what the user types after `heavylift weights push`.
+    `model_file` is what the user types after `heavylift weights push`. Of `spec` are the sections that a plan leaves as
+    they are: hosting, scaling, roll-out, monitoring; without it, the plan's one variant is all. `options` are Stack's.
     """
 
     def __init__(
@@ -29,8 +36,10 @@ class ServingStack(Stack):
         model_file: str,
         foundation: FoundationStack,
         image: RuntimeImage,
+        spec: ModelSpec | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}")
+        super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}", **options)
         ready = WeightsReady(
             self,
             "WeightsReady",
@@ -39,9 +48,7 @@ class ServingStack(Stack):
             weights=foundation.weights,
             log_group=foundation.log_group,
         )
-        endpoint = ModelEndpoint.of_plan(
-            self, "Endpoint", plan=plan, weights=foundation.weights, role=foundation.role, image=image
-        )
+        endpoint = self._endpoint(plan, spec, foundation, image)
         endpoint.node.add_dependency(ready)
         if plan.benchmark is not None:
             BenchmarkGate(
@@ -52,9 +59,60 @@ class ServingStack(Stack):
                 reports=foundation.reports,
                 log_group=foundation.log_group,
             )
+        else:  # the gate looks at the live configuration itself
+            LiveConfig(self, "LiveConfig", endpoint=endpoint, log_group=foundation.log_group)
 
         CfnOutput(self, "EndpointName", value=endpoint.name)
         CfnOutput(self, "EndpointConfigName", value=endpoint.config_name)
         Tags.of(self).add("heavylift:model", plan.name)
         for key, value in plan.tags.items():
             Tags.of(self).add(key, value)
+
+    def _endpoint(
+        self, plan: Plan, spec: ModelSpec | None, foundation: FoundationStack, image: RuntimeImage
+    ) -> ModelEndpoint:
+        container = container_of(plan, foundation.weights, image)
+        variant = variant_of(plan, container)
+        common: dict[str, Any] = {
+            "endpoint_name": plan.name,
+            "role": foundation.role,
+            "network_isolation": plan.enable_network_isolation,
+        }
+        if spec is None:
+            return ModelEndpoint(self, "Endpoint", variants=[variant], **common)
+        refuse(hosting.faults(spec, plan))
+        only = hosting.dressed(variant, spec)
+        endpoint = ModelEndpoint(
+            self,
+            "Endpoint",
+            variants=[hosting.other(only, container, each) for each in spec.variants or ()] or [only],
+            shadow=None if spec.shadow is None else hosting.other(only, container, spec.shadow),
+            network=hosting.network(spec),
+            volume_key=hosting.volume_key(self, spec),
+            data_capture=hosting.data_capture(self, spec, foundation.reports),
+            asynchronous=hosting.asynchronous(self, spec, foundation.reports),
+            metrics=hosting.metrics(spec),
+            rollout=hosting.rollout(spec.rollout),
+            **common,
+        )
+        self._watch(plan, spec, endpoint)
+        scaled.scale_variants(self, spec, plan, endpoint)
+        scaled.add_components(self, spec, plan, endpoint, container)
+        return endpoint
+
+    def _watch(self, plan: Plan, spec: ModelSpec, endpoint: ModelEndpoint) -> None:
+        """Alarms, which take an update back where the file says so, and the dashboard."""
+        limits, alarms = hosting.limits(spec, plan), None
+        if limits:
+            alarms = Alarms(self, "Alarms", endpoint=endpoint, limits=limits, notify=hosting.topics(self, spec))
+            if spec.rollout is not None and spec.rollout.auto_rollback:
+                endpoint.roll_back_on(*alarms.names)
+        if spec.monitoring is not None and spec.monitoring.dashboard:
+            price = plan.instance.price
+            Dashboard(
+                self,
+                "Dashboard",
+                endpoint=endpoint,
+                price_usd_per_hour=None if price is None else price.usd_per_hour,
+                alarms=alarms,
+            )

@@ -72,24 +72,21 @@ def test_every_file_in_models_is_taken_unless_one_is_chosen(monkeypatch: pytest.
 
 def test_two_files_with_one_name_are_refused() -> None:
     import app
-    from stacks.foundation import FoundationStack
 
     cdk_app = App(context={"image": IMAGE})
-    foundation = FoundationStack(cdk_app, "heavylift-foundation")
-    app.add_model(cdk_app, foundation, TINY)
+    app.add_model(cdk_app, TINY)
 
     with pytest.raises(InputError, match=r"'name' must be this file's alone.*got tiny-t5"):
-        app.add_model(cdk_app, foundation, TINY)
+        app.add_model(cdk_app, TINY)
 
 
 def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
     import app
-    from stacks.foundation import FoundationStack
 
     cdk_app = App(context={"image": "nginx:latest"})
 
     with pytest.raises(InputError, match="must be in Amazon ECR"):
-        app.add_model(cdk_app, FoundationStack(cdk_app, "heavylift-foundation"), TINY)
+        app.add_model(cdk_app, TINY)
 
 
 @pytest.mark.slow

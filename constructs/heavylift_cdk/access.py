@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from constructs import Construct, IConstruct
 
-from heavylift_cdk.checks import acknowledge_statement
+from heavylift_cdk.checks import acknowledge, acknowledge_objects
+
+Objects = tuple[s3.IBucket, str]
+"""A bucket and the keys in it that a statement names, such as "weights/a1/*"."""
 
 
 class Access:
@@ -20,13 +24,18 @@ class Access:
         self._scope, self._role = scope, role
         self._policy: iam.Policy | None = None
 
-    def add(self, statements: Iterable[iam.PolicyStatement]) -> None:
-        """Let the role do more."""
+    def add(self, statements: Iterable[iam.PolicyStatement], objects: Iterable[Objects] = ()) -> None:
+        """Let the role do more; `objects` are those that the statements name with a `*`."""
         for statement in statements:
             if self._policy is None:
                 self._policy = iam.Policy(self._scope, "Access", roles=[self._role])
             self._policy.add_statements(statement)
-            acknowledge_statement(self._policy, statement)
+            if "*" in statement.resources:
+                reason = "these actions, which attach a container to its VPC, know no resource"
+                acknowledge(self._policy, "IAM5[Resource::*]", reason)
+        for bucket, keys in objects:
+            assert self._policy is not None, "a statement names them"
+            acknowledge_objects(self._policy, bucket, keys, "what is below it is one model, or one endpoint's own")
 
     def before(self, resource: IConstruct) -> None:
         """SageMaker refuses what needs a right that the role has not yet: its policies go first."""

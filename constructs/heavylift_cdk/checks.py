@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from aws_cdk import Acknowledgment, Stack, Validations
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
@@ -21,19 +20,6 @@ def acknowledge(construct: IConstruct, finding: str, reason: str) -> None:
 def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, keys: str, reason: str) -> None:
     """Keep the finding that `construct`'s policy speaks of many objects, `keys`, of `bucket`."""
     acknowledge(construct, f"IAM5[Resource::{_shown_arn(construct, bucket)}/{keys}]", reason)
-
-
-def acknowledge_statement(construct: IConstruct, statement: iam.PolicyStatement) -> None:
-    """Keep the findings that a statement speaks of many objects below one prefix, or of `*` where EC2 has no more."""
-    reasons = {
-        "s3": "the objects of one prefix are one model, or one endpoint's own",
-        "ec2": "these actions, which attach a container to its VPC, know no resource",
-    }
-    service = statement.actions[0].split(":")[0]
-    for resource in statement.resources:
-        shown = _shown(Stack.of(construct).resolve(resource))
-        if "*" in shown:
-            acknowledge(construct, f"IAM5[Resource::{shown}]", reasons[service])
 
 
 def _shown(resolved: Any) -> str:
@@ -54,6 +40,5 @@ def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:
     """The bucket's ARN in the words of a finding: by its resource in the same stack, by its export in another."""
     here, home = Stack.of(construct), Stack.of(bucket)
     if here.node.addr == home.node.addr:
-        logical_id, attribute = here.resolve(bucket.bucket_arn)["Fn::GetAtt"]
-        return f"<{logical_id}.{attribute}>"
-    return str(here.resolve(home.export_value(bucket.bucket_arn))["Fn::ImportValue"])
+        return _shown(here.resolve(bucket.bucket_arn))
+    return _shown(here.resolve(home.export_value(bucket.bucket_arn)))

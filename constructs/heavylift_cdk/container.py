@@ -12,6 +12,7 @@ from typing import Literal
 
 from aws_cdk import Token
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_secretsmanager as secretsmanager
 
@@ -71,6 +72,10 @@ class Container:
             multi_model_config=_cache(self.cache_models) if many else None,
             image_config=_FROM_VPC if self.image_access == "vpc" else None,
         )
+
+    def objects(self) -> list[tuple[s3.IBucket, str]]:
+        """The keys that `statements` name with a `*`."""
+        return [] if self.data is None or self.data.granted else self.data.objects()
 
     def statements(self) -> list[iam.PolicyStatement]:
         """What the endpoint's role needs for it: to read its data and its secrets."""

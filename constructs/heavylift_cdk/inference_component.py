@@ -187,7 +187,7 @@ class InferenceComponent(Construct):
         refuse(faults())
         place = Construct(self, id)
         access = Access(place, self.endpoint.role)
-        access.add([] if data.granted else data.statements())
+        access.add([] if data.granted else data.statements(), data.objects())
         adapter = Component(
             place,
             "Component",

@@ -64,6 +64,10 @@ class ModelData:
             )
         )
 
+    def objects(self) -> list[tuple[s3.IBucket, str]]:
+        """The keys that `statements` name with a `*`."""
+        return [] if self.kind == "archive" else [(self.bucket, f"{self.key}*")]
+
     def statements(self) -> list[iam.PolicyStatement]:
         """What a role needs to list and read these objects, no others, and to decrypt them."""
         keys = self.key if self.kind == "archive" else f"{self.key}*"

@@ -68,8 +68,11 @@ class ModelEndpoint(Construct, EndpointMetrics):
         self.network, self.network_isolation = network, network_isolation
         self.pulls_assets = role is not None  # as the foundation's does
         access = Access(self, self.role)
-        for part in (network, data_capture, asynchronous):
-            access.add([] if part is None else part.statements())
+        if network is not None:
+            access.add(network.statements())
+        for written in (data_capture, asynchronous):
+            if written is not None:
+                access.add(written.statements(), written.objects())
         rendered = [variant.render(self._models(variant, access)) for variant in every]
         components = not all(variant.containers for variant in every)
         self.config = sagemaker.CfnEndpointConfig(

@@ -46,6 +46,10 @@ class DataCapture:
             kms_key_id=None if key is None else key.key_arn,
         )
 
+    def objects(self) -> list[tuple[s3.IBucket, str]]:
+        """The keys that `statements` name with a `*`."""
+        return [(self.bucket, f"{self.prefix}*")]
+
     def statements(self) -> list[iam.PolicyStatement]:
         """What the endpoint's role needs."""
         return write_statements(self.bucket, self.prefix)
@@ -123,6 +127,11 @@ class Asynchronous:
             error_topic=None if self.error_topic is None else self.error_topic.topic_arn,
             include_inference_response_in=[members[each] for each in self.include_response_in] or None,
         )
+
+    def objects(self) -> list[tuple[s3.IBucket, str]]:
+        """The keys that `statements` name with a `*`."""
+        prefixes = (self.prefix, self.failure_prefix)
+        return [(self.bucket, f"{prefix}*") for prefix in prefixes if prefix is not None]
 
     def statements(self) -> list[iam.PolicyStatement]:
         """What the endpoint's role needs: to write results, and to tell the topics."""

@@ -32,7 +32,7 @@ def served_model(
     bound = [_bound(scope, f"{id}{number}", each) for number, each in enumerate(containers)]
     rendered = [each.render(image.uri) for each, image in zip(containers, bound, strict=True)]
     for each, image in zip(containers, bound, strict=True):
-        access.add(each.statements())
+        access.add(each.statements(), each.objects())
         if not (image.is_asset and pulls_assets):
             access.add([iam.PolicyStatement(actions=list(PULL), resources=[image.repository_arn])])
     direct = len(containers) > 1 and all(each.hostname is not None for each in containers)

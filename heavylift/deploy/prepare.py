@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heavylift.deploy.pools import plan_of
 from heavylift.plan.lock import Lock, lock_path
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Plan
@@ -20,13 +21,16 @@ from heavylift.weights.store import Store
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place."""
+    """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place;
+    and the account and region that it names."""
 
     file: Path
     lock: Lock
     plan: Plan
     weights: Store
     env: str | None = None
+    account: str | None = None
+    region: str | None = None
 
 
 def prepare(
@@ -47,8 +51,8 @@ def prepare(
 
         client = boto3.client("s3")
     lock = inspect(spec, file.parent, client, progress) if config is None else published(spec, file.parent, config)
-    plan = Plan.fit(spec, lock, calibrations, wide=wide)
+    plan = plan_of(spec, lock, calibrations, wide=wide)
     path = lock_path(file, env)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
         lock.write(path)
-    return Prepared(file, lock, plan, store_of(spec, file.parent, client), env)
+    return Prepared(file, lock, plan, store_of(spec, file.parent, client), env, spec.account, spec.region)

@@ -31,6 +31,11 @@ def way_out(status: str, name: str) -> str | None:
     return None
 
 
+def foundation_id(account: str | None, region: str | None) -> str:
+    """The foundation's id in the app: there is one for each account and region, all of the same stack name."""
+    return "-".join([FOUNDATION, *(part for part in (account, region) if part is not None)])
+
+
 def serving(name: str) -> str:
     """The name of a model's serving stack."""
     return f"heavylift-{name}"

@@ -1,0 +1,271 @@
+"""What a model file says of hosting, scaling, roll-out and monitoring, in the template of its stack."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_file
+
+from heavylift.errors import InputError
+from heavylift.local.plugin.errors import ApiError
+from heavylift.local.plugin.shapes import Shapes
+from heavylift.plan.plan import Plan, Price
+from heavylift.spec import ModelSpec
+from stacks.foundation import FoundationStack
+from stacks.serving import ServingStack
+from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan, resolve
+from tests.plans import on_accelerators
+from tests.test_constructs_hosting import OPERATIONS, _plausible
+from tests.test_stacks_checks import add_nag
+
+BASE = "model: {path: weights}\n"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:topic"
+
+FULL = f"""
+instance_type: ml.c6i.xlarge
+initial_instance_count: 4
+inference_ami_version: auto
+capacity_reservation: {{arn: "arn:aws:sagemaker:us-east-1:123456789012:training-plan/mine"}}
+enable_ssm_access: true
+routing: {{strategy: prefix_aware, prefix_length: 4096, concurrency_threshold: 16}}
+network: {{subnets: [subnet-0123456789abcdef0], security_groups: [sg-0123456789abcdef0]}}
+kms_key: {KEY}
+scaling:
+  min: 2
+  max: 8
+  schedules: [{{name: night, when: "cron(0 20 * * ? *)", min: 2, max: 4}}]
+rollout: {{strategy: canary, canary_size: 25%, wait_in_seconds: 300, max_execution_timeout_in_seconds: 3600}}
+monitoring:
+  dashboard: true
+  notify: [{TOPIC}]
+  metrics: {{enhanced: true, publish_frequency_in_seconds: 30}}
+  data_capture: {{sampling_percentage: 10}}
+  alarms:
+    - {{metric: latency, percentile: 99, max_ms: 2000}}
+    - {{metric: errors_5xx, max: 0.01, for_minutes: 5, no_data: keep}}
+    - {{metric: cost, max_usd_per_hour: 1.5}}
+"""
+COMPONENTS = """
+instance_type: ml.g5.12xlarge
+managed_instances: {min: 0, max: 3, scale_in: {strategy: idle_release}}
+scaling: {min: 0, max: 4}
+inference_components:
+  - name: english
+    accelerators: 2
+    adapters: [{name: french, artifact: s3://adapters/french.tar.gz}]
+  - {name: small, accelerators: 1, copies: 2, min_memory_in_mb: 4096, scaling: {min: 1, max: 2}}
+"""
+QUEUED = f"""
+instance_type: ml.c6i.xlarge
+scaling: {{min: 0, max: 2}}
+async_inference:
+  output: s3://results/model/
+  kms_key: {KEY}
+  success_topic: {TOPIC}
+  include_response_in: [success]
+"""
+SHADOWED = """
+instance_type: ml.c6i.xlarge
+initial_instance_count: 2
+shadow: {name: candidate, weight: 0.5, instance_type: ml.g5.xlarge, initial_instance_count: 1, environment: {A: b}}
+rollout: {strategy: rolling, batch_size: 1, wait_in_seconds: 60}
+"""
+POOLED = """
+instance_pools: [{instance_type: ml.c6i.xlarge, priority: 1}, {instance_type: ml.m5.xlarge, priority: 2}]
+variant_instance_provision_timeout_in_seconds: 900
+initial_instance_count: 2
+"""
+SPLIT = """
+instance_type: ml.c6i.xlarge
+variants: [{name: live, weight: 9}, {name: next, weight: 1, initial_instance_count: 3}]
+scaling: {min: 1, max: 4, metric: invocations, target: 100}
+"""
+FILES = {
+    "full": FULL, "components": COMPONENTS, "queued": QUEUED, "shadowed": SHADOWED, "pooled": POOLED, "split": SPLIT,
+}  # fmt: skip
+
+
+def spec_of(folder: Path, name: str, text: str) -> ModelSpec:
+    (folder / f"{name}.yaml").write_text(f"name: {name}\n{BASE}{text}")
+    return ModelSpec.from_yaml(folder / f"{name}.yaml")
+
+
+def planned(spec: ModelSpec) -> Plan:
+    """The tests' plan on the spec's instances, without a gate."""
+    made = plan(name=spec.name, benchmark=None, gate_digest=None)
+    if spec.instance_type == "ml.g5.12xlarge":
+        made = on_accelerators(made)
+    price = Price(0.2, "us-east-1", "published", "2026-11-20", "https://example.com")
+    return replace(made, instance=replace(made.instance, count=spec.initial_instance_count, price=price))
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+    folder = tmp_path_factory.mktemp("models")
+    app = App(outdir=str(folder / "assembly"), context=FLAGS)
+    add_nag(app)
+    foundation = FoundationStack(app, "heavylift-foundation")
+    for name, text in FILES.items():
+        spec = spec_of(folder, name, text)
+        file = f"models/{name}.yaml"
+        ServingStack(
+            app, name, plan=planned(spec), model_file=file, foundation=foundation, image=IMAGE, spec=spec
+        )  # fmt: skip
+    app.synth()
+    return Synthesized(folder / "assembly")
+
+
+def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
+    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
+
+    assert {report["pluginName"]: report["violations"] for report in reports}["AwsSolutions"] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_cfn_lint_finds_nothing(synthesized: Synthesized, name: str) -> None:
+    found = lint_file(synthesized.folder / f"{name}.template.json")
+
+    assert [str(match) for match in found if match.rule.id != "W3005"] == []  # DependsOn beside a reference
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_apis_take_every_request(synthesized: Synthesized, name: str) -> None:
+    faults = []
+
+    for each in synthesized.json(name)["Resources"].values():
+        if each["Type"] not in OPERATIONS:
+            continue
+        service, operation, named = OPERATIONS[each["Type"]]
+        shapes = Shapes(service)
+        apart = ("ScalingTargetId", "ScheduledActions", "Tags")
+        given = {key: value for key, value in each["Properties"].items() if key not in apart}
+        try:
+            shapes.check(operation, shapes.coerce(operation, _plausible(resolve(given)) | named))
+        except ApiError as error:
+            faults.append(f"{each['Type']}: {error}")
+
+    assert faults == []
+
+
+def test_the_variant_is_as_the_file_says(synthesized: Synthesized) -> None:
+    config = synthesized.only("full", "AWS::SageMaker::EndpointConfig")
+    (variant,) = config["ProductionVariants"]
+
+    assert variant["InitialInstanceCount"] == 4
+    assert variant["RoutingConfig"] == {
+        "RoutingStrategy": "PREFIX_AWARE",
+        "PrefixAwareRoutingConfig": {"PrefixLength": 4096, "ConcurrencyThreshold": 16},
+    }
+    assert variant["CapacityReservationConfig"]["MlReservationArn"].endswith("training-plan/mine")
+    assert variant["EnableSSMAccess"] is True
+    assert config["KmsKeyId"] == KEY
+    assert config["MetricsConfig"]["MetricPublishFrequencyInSeconds"] == 30
+    assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 10
+    model = synthesized.only("full", "AWS::SageMaker::Model")
+    assert model["VpcConfig"] == {"SecurityGroupIds": ["sg-0123456789abcdef0"], "Subnets": ["subnet-0123456789abcdef0"]}
+
+
+def test_an_update_is_a_canary_that_the_files_alarms_take_back(synthesized: Synthesized) -> None:
+    endpoint = synthesized.only("full", "AWS::SageMaker::Endpoint")
+    alarms = synthesized.template("full").find_resources("AWS::CloudWatch::Alarm")
+
+    policy = endpoint["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    watched = [each["AlarmName"]["Ref"] for each in endpoint["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]]
+    assert policy["TrafficRoutingConfiguration"]["Type"] == "CANARY"
+    assert policy["MaximumExecutionTimeoutInSeconds"] == 3600
+    assert sorted(watched) == sorted(alarms)
+    assert all(each["Properties"]["AlarmActions"] == [TOPIC] for each in alarms.values())
+    periods = {each["Properties"]["MetricName"]: each["Properties"]["EvaluationPeriods"] for each in alarms.values()}
+    assert periods == {"ModelLatency": 3, "Invocation5XXErrors": 5, "CPUUtilization": 3}
+    assert {each["Properties"]["TreatMissingData"] for each in alarms.values()} == {"notBreaching", "ignore"}
+
+
+def test_instances_follow_the_concurrency_that_one_of_them_can_take(synthesized: Synthesized) -> None:
+    tracking = synthesized.only("full", "AWS::ApplicationAutoScaling::ScalingPolicy")
+    target = synthesized.only("full", "AWS::ApplicationAutoScaling::ScalableTarget")
+
+    policy = tracking["TargetTrackingScalingPolicyConfiguration"]
+    metric = policy["PredefinedMetricSpecification"]["PredefinedMetricType"]
+    assert metric == "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+    assert policy["TargetValue"] == 4, "batch_size · workers"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 8)
+    assert [each["ScheduledActionName"] for each in target["ScheduledActions"]] == ["night"]
+
+
+def test_components_share_instances_that_may_all_go(synthesized: Synthesized) -> None:
+    (variant,) = synthesized.only("components", "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+    components = [
+        each["Properties"]
+        for each in synthesized.json("components")["Resources"].values()
+        if each["Type"] == "AWS::SageMaker::InferenceComponent"
+    ]
+    found: dict[str, dict[str, Any]] = {each["InferenceComponentName"]: each["Specification"] for each in components}
+
+    assert variant["ManagedInstanceScaling"]["MinInstanceCount"] == 0
+    assert "ModelName" not in variant
+    assert set(found) == {"english", "french", "small"}
+    english = found["english"]["ComputeResourceRequirements"]
+    assert english["NumberOfAcceleratorDevicesRequired"] == 2
+    assert english["MinMemoryRequiredInMb"] == 9 * 1024, "the ledger's host memory"
+    assert found["french"]["Container"] == {"ArtifactUrl": "s3://adapters/french.tar.gz"}
+    assert "BaseInferenceComponentName" in found["french"]
+    assert found["small"]["ComputeResourceRequirements"]["MinMemoryRequiredInMb"] == 4096
+
+
+def test_a_shadow_and_variants_have_what_they_say_and_the_rest_from_the_file(synthesized: Synthesized) -> None:
+    config = synthesized.only("shadowed", "AWS::SageMaker::EndpointConfig")
+    split = synthesized.only("split", "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+
+    (shadow,) = config["ShadowProductionVariants"]
+    assert (shadow["VariantName"], shadow["InstanceType"]) == ("candidate", "ml.g5.xlarge")
+    assert "VolumeSizeInGB" not in shadow, "it has a disk of its own"
+    assert shadow["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+    assert [(each["VariantName"], each["InitialVariantWeight"], each["InitialInstanceCount"]) for each in split] == [
+        ("live", 9, 1),
+        ("next", 1, 3),
+    ]
+
+
+def test_pools_replace_the_one_type(synthesized: Synthesized) -> None:
+    (variant,) = synthesized.only("pooled", "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
+
+    assert "InstanceType" not in variant
+    assert [(each["InstanceType"], each["Priority"]) for each in variant["InstancePools"]] == [
+        ("ml.c6i.xlarge", 1),
+        ("ml.m5.xlarge", 2),
+    ]
+    assert variant["VariantInstanceProvisionTimeoutInSeconds"] == 900
+
+
+def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
+    app = App(context=FLAGS)
+    text = SPLIT.replace("weight: 9", "weight: 9, instance_type: auto, options: {max_new_tokens: 8}")
+    spec = spec_of(tmp_path, "refused", text)
+
+    with pytest.raises(InputError) as raised:
+        ServingStack(
+            app,
+            "refused",
+            plan=planned(spec),
+            model_file="models/refused.yaml",
+            foundation=FoundationStack(app, "heavylift-foundation"),
+            image=IMAGE,
+            spec=spec,
+        )
+
+    assert raised.value.faults == (
+        "refused: variant live cannot have 'options' of its own: it needs a plan of its own",
+        "refused: variant live needs an 'instance_type', or none to have the file's",
+    )
+
+
+def test_a_stack_that_no_gate_measures_looks_at_the_live_configuration(synthesized: Synthesized) -> None:
+    properties = synthesized.only("full", "Custom::HeavyliftLiveConfig")
+
+    assert properties["EndpointName"]["Fn::GetAtt"][1] == "EndpointName"
+    assert properties["EndpointConfigName"]["Fn::GetAtt"][1] == "EndpointConfigName"
