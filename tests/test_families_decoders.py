@@ -156,7 +156,7 @@ FAULTY: list[tuple[str, dict[str, Any], str]] = [
     (SHORT, {"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no'; it must be true or false"),
     (SHORT, {"architectures": ["LlamaModel"]}, "'architectures' is ['LlamaModel']; only 'LlamaForCausalLM' or"),
     (SHORT, {"rope_scaling": 4}, "'rope_scaling' is 4; it must be an object, or null"),
-    (SHORT, {"rope_scaling": {"type": "yarn"}}, "known are rope_type 'default', 'linear' and 'llama3'"),
+    (SHORT, {"rope_scaling": {"type": "su"}}, "known are rope_type 'default', 'linear', 'dynamic'"),
     (SHORT, {"rope_scaling": {"type": "linear"}}, "'factor' is None; it must be a number above 0 (in 'rope_scaling')"),
     (SHORT, {"head_dim": 9}, "of each head's 9 numbers an even count must be turned, not 1.0"),
     ("Qwen/Qwen2-0.5B", {"use_sliding_window": True, "layer_types": [1]}, "'layer_types' is [1]; it must name"),

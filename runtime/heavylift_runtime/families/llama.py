@@ -86,6 +86,7 @@ def sizes(fields: Fields) -> dict[str, Any]:
     head_width = fields.whole("head_dim") if fields.given("head_dim") is not None else max(1, width // heads)
     if heads % pairs:
         fields.refuse("num_key_value_heads", f"it must divide 'num_attention_heads' {heads}")
+    rotary, positions = rotary_of(fields, head_width), fields.whole("max_position_embeddings")
     return {
         "vocabulary": fields.whole("vocab_size"),
         "width": width,
@@ -97,8 +98,8 @@ def sizes(fields: Fields) -> dict[str, Any]:
         "activation": fields.choice("hidden_act", ACTIVATIONS),
         "epsilon": fields.number("rms_norm_eps", below=1.0),
         "tied": fields.truth("tie_word_embeddings"),
-        "positions": fields.whole("max_position_embeddings"),
-        "rotary": rotary_of(fields, head_width),
+        "positions": positions if rotary.reach is None else min(positions, rotary.reach),
+        "rotary": rotary,
     }
 
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from heavylift_runtime.families.rotary import Llama3, Rotary
+from heavylift_runtime.families.rotary import Llama3, Rotary, Yarn
 
 
 class Rotation:
@@ -18,6 +18,7 @@ class Rotation:
 
     def __init__(self, rotary: Rotary, dtype: torch.dtype) -> None:
         self._width, self._interleaved, self._dtype = rotary.width, rotary.interleaved, dtype
+        self._length = rotary.length
         speeds = frequencies(rotary)
         # each pair twice, as its numbers lie in a head, and the sign with which its partner is added
         self._speeds = speeds.repeat_interleave(2) if rotary.interleaved else speeds.repeat(2)  # (R,)
@@ -27,7 +28,8 @@ class Rotation:
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) int64 → cosines and signed sines, each (N, 1, R)"""
         angles = (positions.unsqueeze(1).float() * self._speeds).unsqueeze(1)
-        return angles.cos().to(self._dtype), (angles.sin() * self._signs).to(self._dtype)
+        cosines, sines = angles.cos() * self._length, angles.sin() * (self._signs * self._length)
+        return cosines.to(self._dtype), sines.to(self._dtype)
 
     def turn_(self, heads: Tensor, turns: tuple[Tensor, Tensor]) -> None:
         """Turns heads (N, K, D), in place."""
@@ -44,7 +46,26 @@ def frequencies(rotary: Rotary) -> Tensor:
     """Radians by which each pair turns per position: (R / 2,) fp32."""
     exponents = torch.arange(0, rotary.width, 2).float() / rotary.width
     speeds = 1.0 / (rotary.theta**exponents) / rotary.linear
+    if rotary.factors:
+        return 1.0 / (torch.tensor(rotary.factors) * rotary.theta**exponents)
+    if rotary.yarn is not None:
+        return _blended(speeds, rotary, rotary.yarn)
     return speeds if rotary.llama3 is None else _stretched(speeds, rotary.llama3)
+
+
+def _blended(speeds: Tensor, rotary: Rotary, by: Yarn) -> Tensor:
+    """YaRN's: the pair that turns so many times within the original length lies where its formula says."""
+
+    def pair(turns: float) -> float:
+        return rotary.width * math.log(by.original / (turns * 2 * math.pi)) / (2 * math.log(rotary.theta))
+
+    first, last = pair(by.fast), pair(by.slow)
+    if by.whole:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, rotary.width - 1)
+    last = last + 0.001 if first == last else last
+    slowed = ((torch.arange(len(speeds)).float() - first) / (last - first)).clamp(0, 1)
+    return speeds / by.factor * slowed + speeds * (1 - slowed)
 
 
 def _stretched(speeds: Tensor, by: Llama3) -> Tensor:
