@@ -18,7 +18,8 @@ from heavylift_runtime.server.schemas.lmi_shapes import SHAPES
 
 INVOCATIONS = "/invocations"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-PATHS = (INVOCATIONS, CHAT, COMPLETIONS, tgi.WHOLE, tgi.STREAM, "/")
+_OWN = (CHAT, COMPLETIONS, tgi.WHOLE, tgi.STREAM, "/")  # paths that speak one schema
+PATHS = (INVOCATIONS, *_OWN)
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class _Schema:
 
 
 def read(path: str, headers: Mapping[str, str], body: bytes, defaults: Defaults) -> Exchange:
-    """The exchange of a POST to one of PATHS; Misread (4xx) with every fault, in the schema's own shape.
+    """The exchange of a POST; Misread (4xx) with every fault, in the schema's own shape.
 
     `headers` have names in lower case. Never another exception, whatever the bytes.
     """
     schema = _of_path(path, defaults)
     try:
         document = _document(headers, body, schema.example, defaults)
-        if path == INVOCATIONS:
+        if path not in _OWN:  # /invocations, and /models/{name}/invoke
             schema = _of_document(document, schema, defaults)
         return schema.read(headers, document)
     except Refused as refused:
