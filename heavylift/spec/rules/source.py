@@ -92,11 +92,11 @@ def _refused(key: str, value: str) -> str | None:
 def options(data: Data) -> Iterator[Fault]:
     """Options add keys that the engine knows; those of other fields, and line breaks, are refused.
 
-    A script is handed every option; without an engine, those of all engines are taken.
+    Some engines are handed every option; without an engine, those of all engines are taken.
     """
     row = ENGINES.get(named(data, "engine"))
     engines = [row.name] if row is not None else [each.name for each in ENGINES.values() if each.available]
-    free = (row is not None and (row.name == "script" or not row.available)) or data.get("code") is not None
+    free = (row is not None and (row.passes_through or not row.available)) or data.get("code") is not None
     known = sorted({key.removeprefix("option.") for each in engines for key in known_keys(each) if "option." in key})
     known = [key for key in known if key not in OWN_OPTIONS]
     for key, value in part(data, "options").items():
