@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from heavylift.cli import main
 from heavylift.errors import InputError
 from heavylift.plan.lock import Lock, lock_path, read_fresh, unread
 from heavylift.plan.plan import Plan
-from heavylift.spec import ModelSpec, environments
+from heavylift.spec import ModelSpec, environments, not_yet
 from heavylift.weights.published import published
 from tests.conftest import ROOT
 
@@ -129,3 +132,37 @@ def test_an_unread_lock_that_was_edited_is_refused(checkout: Path) -> None:
 
     with pytest.raises(InputError, match="was edited"):
         Lock.read(path, "heavylift plan")
+
+
+def blocks() -> list[str]:
+    """The YAML blocks of the document that are whole files."""
+    text = (ROOT / "docs" / "model-file.md").read_text()
+    return [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\nname: " in f"\n{block}"]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_document_s_files_are_valid(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(not_yet, "NOT_YET", {})
+    document = yaml.safe_load(blocks()[number])
+    file = tmp_path / f"{document['name']}.yaml"
+    file.write_text(blocks()[number])
+    (tmp_path / "base.yaml").write_text("model: {path: m}\n")
+
+    specs = [ModelSpec.from_yaml(file, env) for env in (None, *environments(file))]
+
+    assert len(specs) == 1 + len(document.get("environments", {}))
+
+
+def test_the_document_tells_every_field() -> None:
+    text = "".join(blocks())
+
+    missing = [name for name in fields_of(ModelSpec.model_json_schema()) if re.search(rf"\b{name}\b", text) is None]
+
+    assert not missing
+
+
+def fields_of(schema: dict[str, Any]) -> set[str]:
+    """The names of all fields but the benchmark's own, which another document tells."""
+    told = {"BenchmarkSpec", "LoadSpec", "WarmupSpec", "OwnPrompts", "SyntheticSpec"}
+    kinds = [kind for name, kind in schema["$defs"].items() if name not in told and "Target" not in name]
+    return {name for kind in (schema, *kinds) for name in kind.get("properties", {})}
