@@ -59,11 +59,14 @@ def dump(document: object) -> bytes:
     Three characters that JSON allows are escaped all the same: Python's splitlines, and so httpx's, take them for the
     end of a line.
     """
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODE(document)
+    if text.isascii():
+        return text.encode()
     try:
         return text.translate(_LINE_ENDS).encode()
     except UnicodeEncodeError:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps would make one each time
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
