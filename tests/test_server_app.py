@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from heavylift_runtime.server import app, body, patience, rolling, texts
 from heavylift_runtime.server.refused import Refused
@@ -45,9 +47,11 @@ class Serving:
         await self._texts.refuse(visit, refused)
 
     @property
-    def door(self) -> app.Door:
-        health = {"status": "ready" if self._refused is None else self._refused.sentence}
-        return app.Door(lambda: (self._refused is None, health), lambda scope: self, body.Bodies(), self.visits.append)
+    def app(self) -> Starlette:
+        health: dict[str, object] = {"status": "ready" if self._refused is None else self._refused.sentence}
+        ask = app.Ask(lambda scope: self, body.Bodies(), self.visits.append)
+        routes = [Route(path, ask, methods=["POST"]) for path in app.PATHS]
+        return app.build(lambda: (self._refused is None, health), lambda: ["model"], lambda: b"", routes)
 
     async def ask(self, document: object, **arguments: Any) -> httpx.Response:
         async with httpx.AsyncClient(timeout=10, verify=False) as client:
@@ -71,7 +75,7 @@ def with_server(
         serving = Serving(parrot or Parrot(), limit, budget, refused)
         await serving.copy.start()
         config = uvicorn.Config(
-            app.build(serving.door), port=0, http=patience.ImpatientProtocol, lifespan="off", log_config=None, ws="none"
+            serving.app, port=0, http=patience.ImpatientProtocol, lifespan="off", log_config=None, ws="none"
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())

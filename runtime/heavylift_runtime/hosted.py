@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from heavylift_runtime.options import Options
+from heavylift_runtime.server.adapters import refuse_adapter
 from heavylift_runtime.server.conversation import Conversation
 from heavylift_runtime.server.defaults import defaults_of
 from heavylift_runtime.server.line import Line, serve_line
@@ -16,6 +17,7 @@ from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.rolling import Rolling
 from heavylift_runtime.server.schemas import failure, read
 from heavylift_runtime.server.scripts import Scripts
+from heavylift_runtime.server.sessions import HEADER, Sessions
 from heavylift_runtime.server.texts import Texts
 from heavylift_runtime.server.visit import Visit
 from heavylift_runtime.supervisor import Supervisor
@@ -32,46 +34,80 @@ class Hosted:
     options: Options
     supervisor: Supervisor
     desk: Texts | Scripts
-    running: Callable[[], int]  # requests that the copies compute
-    loads: Callable[[], Sequence[Mapping[str, float]]]  # what each copy's engine says of itself
+    duty: Rolling | Conversation
+    sessions: Sessions | None
     _lines: list[asyncio.Task[None]]
 
     @classmethod
     def begin(cls, name: str, folder: Path, options: Options, scratch: Path, report: Report) -> Hosted:
         """Begin to load it; on the event loop."""
-        lines: list[asyncio.Task[None]] = []
+        full, budget, lines = options.throttle_http_code, options.predict_timeout, []
+        desk: Texts | Scripts
+        duty: Rolling | Conversation
         if options.engine == "script":
-            conversation = Conversation(options.predict_timeout)
-            line = Line(
-                options.batch_size, options.max_batch_delay / 1000, options.job_queue_size, options.throttle_http_code
-            )
-            supervisor = Supervisor(options, folder, scratch, conversation, report)
-            lines += [
+            duty = conversation = Conversation(budget)
+            line = Line(options.batch_size, options.max_batch_delay / 1000, options.job_queue_size, full)
+            desk, sessions = Scripts(line, budget), None
+            supervisor = Supervisor(options, folder, scratch, duty, report)
+            lines = [
                 asyncio.create_task(serve_line(line, copy.ready, partial(conversation.ask, copy)))
                 for copy in supervisor.copies
             ]
-            desk: Texts | Scripts = Scripts(line, options.predict_timeout)
-            hosted = cls(name, str(folder), options, supervisor, desk, lambda: conversation.running, lambda: (), lines)
         else:
-            rolling = Rolling(options.job_queue_size, options.predict_timeout, options.throttle_http_code)
-            supervisor = Supervisor(options, folder, scratch, rolling, report)
-            desk = Texts(rolling, read, failure, defaults_of(name, folder, options), options.predict_timeout)
-            loads = rolling.loads
-            hosted = cls(
-                name, str(folder), options, supervisor, desk, lambda: rolling.running, lambda: [*loads.values()], lines
-            )
+            duty = Rolling(options.job_queue_size, budget, full)
+            desk = Texts(duty, read, failure, defaults_of(name, folder, options), budget)
+            sessions = Sessions(options.sessions_expiration) if options.sessions else None
+            supervisor = Supervisor(options, folder, scratch, duty, report)
         supervisor.start()
-        return hosted
+        return cls(name, str(folder), options, supervisor, desk, duty, sessions, lines)
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a place."""
+        return self.desk.waiting
+
+    @property
+    def running(self) -> int:
+        """Rows that the copies compute."""
+        return self.duty.running
+
+    @property
+    def restarts(self) -> int:
+        """Copies that have died and come back."""
+        return self.supervisor.restarts
+
+    @property
+    def loads(self) -> Sequence[Mapping[str, float]]:
+        """What each copy's engine tells of itself."""
+        return list(self.duty.loads.values()) if isinstance(self.duty, Rolling) else ()
+
+    @property
+    def state(self) -> dict[str, object]:
+        """For /ping's body."""
+        health = self.supervisor.health()
+        return {
+            "status": health.status,
+            "elapsed_s": round(health.elapsed_s, 1),
+            "waiting": self.waiting,
+            "running": self.running,
+            "timeline": health.timeline,
+        }
 
     def admit(self, visit: Visit) -> None:
-        """Refused (503) before the body is read, while no copy is there to answer."""
+        """Refused before the body is read: 503 while no copy is there to answer, 404 for an adapter."""
         visit.model = self.name
+        refuse_adapter(visit, self.options.engine)
         health = self.supervisor.health()
         if not health.ready:
             raise Refused(503, f"the model is not ready: {health.status}", retry_after=1)
 
     async def answer(self, visit: Visit, body: bytes) -> None:
-        """As its desk does."""
+        """As its desk does; what opens and closes a session is answered here."""
+        if self.sessions is not None:
+            if await self.sessions.answer(visit, body):
+                return
+        elif HEADER in visit.headers and self.options.engine != "script":
+            raise Refused(400, "sessions are off: set option.enable_stateful_sessions=true")
         await self.desk.answer(visit, body)
 
     async def refuse(self, visit: Visit, refused: Refused) -> None:
@@ -89,4 +125,4 @@ class Hosted:
 def model_name(folder: Path, options: Options) -> str:
     """What clients call the only model: as it was asked for, without the path before it."""
     place = (options.model_id or "").rstrip("/").rpartition("/")[2]
-    return place or folder.name or "model"
+    return (folder.name if place in ("", ".", "..") else place) or "model"

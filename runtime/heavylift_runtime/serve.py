@@ -12,19 +12,27 @@ import errno
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import Scope
 
 from heavylift_runtime.errors import AddressError, OptionsError, RuntimeFault
+from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
-from heavylift_runtime.server.app import Door, build
+from heavylift_runtime.server.adapters import adapter_routes
+from heavylift_runtime.server.app import PATHS, Ask, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
+from heavylift_runtime.server.metrics import Metrics
+from heavylift_runtime.server.models import model_routes
 from heavylift_runtime.server.patience import ImpatientProtocol
 from heavylift_runtime.server.visit import Visit
 
@@ -32,47 +40,89 @@ DRAIN_SECONDS = 22
 
 
 def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT (0); raises OptionsError, AddressError, or RuntimeFault with a rank's sentence."""
-    if not folder.is_dir():
+    """Serve until SIGTERM or SIGINT (0); raises OptionsError, AddressError, or RuntimeFault with a rank's sentence.
+
+    With SAGEMAKER_MULTI_MODEL=true the folder is not read: models come and go by the API of server/models.py.
+    """
+    many = environ.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true"
+    if not many and not folder.is_dir():
         raise OptionsError(f"no folder {str(folder)!r}: give one with serving.properties and weights or a model.py")
     folder = folder.resolve()
-    options = Options.load(folder, environ)
+    options = None if many else Options.load(folder, environ)
+    for warning in () if options is None else options.warnings:
+        print(warning, file=sys.stderr, flush=True)
     with _bind(host, _port(environ) if port is None else port) as listener:
         scratch = Path(tempfile.mkdtemp(prefix="heavylift-"))  # mode 0700
         try:
             address = f"http://{_show(listener)}"
-            print(f"heavylift_runtime: {address} serves {folder}: {options.describe()}", flush=True)
-            asyncio.run(_serve(options, folder, scratch, listener))
+            if options is None:
+                print(f"heavylift_runtime: {address} serves the models that POST /models loads", flush=True)
+                asyncio.run(_serve_many(environ, scratch, listener))
+            else:
+                print(f"heavylift_runtime: {address} serves {folder}: {options.describe()}", flush=True)
+                asyncio.run(_serve_one(options, folder, scratch, listener))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
-async def _serve(options: Options, folder: Path, scratch: Path, listener: socket.socket) -> None:
+async def _serve_one(options: Options, folder: Path, scratch: Path, listener: socket.socket) -> None:
     journal = Journal()
 
     def report(copy: int, stage: str) -> None:
         journal.write("stage", copy=copy, stage=stage)
 
     hosted = Hosted.begin(model_name(folder, options), folder, options, scratch, report)
+    supervisor, metrics = hosted.supervisor, Metrics(lambda: [hosted])
+    ask = Ask(lambda scope: hosted, Bodies(options.max_request_size), _teller(journal, metrics))
+    routes = [*(Route(path, ask, methods=["POST"]) for path in PATHS), *adapter_routes(lambda scope: options.engine)]
 
     def health() -> tuple[bool, dict[str, object]]:
-        health = hosted.supervisor.health()
-        return health.ready, {
-            "status": health.status,
-            "elapsed_s": round(health.elapsed_s, 1),
-            "waiting": hosted.desk.waiting,
-            "running": hosted.running(),
-            "timeline": health.timeline,
-        }
+        return supervisor.health().ready, hosted.state
 
+    try:
+        await _until(build(health, lambda: [hosted.name], metrics.page, routes), listener, supervisor.failed)
+    finally:
+        await hosted.end()
+    if supervisor.failure is not None:
+        raise RuntimeFault(str(supervisor.failure))
+
+
+async def _serve_many(environ: Mapping[str, str], scratch: Path, listener: socket.socket) -> None:
+    journal = Journal()
+    hall = Hall(environ, scratch, journal)
+    metrics = Metrics(hall.listed)
+
+    def asked(scope: Scope) -> Hosted:
+        return hall.find(str(scope["path_params"]["model"]))
+
+    ask = Ask(asked, Bodies(), _teller(journal, metrics))
+    routes = [*adapter_routes(lambda scope: asked(scope).options.engine), *model_routes(hall, ask)]
+
+    def health() -> tuple[bool, dict[str, object]]:
+        return True, {"status": "ready", "models": {each.name: each.state for each in hall.listed()}}
+
+    try:
+        app = build(health, lambda: [each.name for each in hall.listed()], metrics.page, routes)
+        await _until(app, listener, asyncio.Event())
+    finally:
+        await hall.end()
+
+
+def _teller(journal: Journal, metrics: Metrics) -> Callable[[Visit], None]:
     def over(visit: Visit) -> None:
-        journal.write("request", **visit.to_json(time.monotonic()))
+        now = time.monotonic()
+        journal.write("request", **visit.to_json(now))
+        metrics.over(visit, now)
 
-    door = Door(health, lambda scope: hosted, Bodies(), over)
+    return over
+
+
+async def _until(app: Starlette, listener: socket.socket, failed: asyncio.Event) -> None:
+    """Serve until a signal, or until the supervisor has given up."""
     server = _Server(
         uvicorn.Config(
-            build(door),
+            app,
             http=ImpatientProtocol,
             ws="none",
             lifespan="off",
@@ -84,16 +134,6 @@ async def _serve(options: Options, folder: Path, scratch: Path, listener: socket
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
-    try:
-        await _until(server, listener, hosted.supervisor.failed)
-    finally:
-        await hosted.end()
-    if hosted.supervisor.failure is not None:
-        raise RuntimeFault(str(hosted.supervisor.failure))
-
-
-async def _until(server: uvicorn.Server, listener: socket.socket, failed: asyncio.Event) -> None:
-    """Serve until a signal, or until the supervisor has given up."""
 
     async def watch() -> None:
         await failed.wait()

@@ -120,8 +120,17 @@ class Supervisor:
 
     def _note(self, copy: int, stage: str) -> None:
         self._report(copy, stage)
-        if not self.started.is_set() and len(self._timeline) < _LONGEST:
-            self._timeline.append((round(self._clock() - self._began, 3), f"copy {copy}: {stage}"))
+        if self.started.is_set() or len(self._timeline) == _LONGEST:
+            return
+        at, what = round(self._clock() - self._began, 3), f"copy {copy}: {stage}"
+        if self._timeline and _progress(self._timeline[-1][1]) == _progress(what) is not None:
+            self._timeline.pop()  # the same, further on
+        self._timeline.append((at, what))
+
+
+def _progress(stage: str) -> str | None:
+    """What a stage is a part of, where it tells a share: `weights` of `weights: 2 of 7 MB (30 %)`."""
+    return stage.rpartition(": ")[0] if stage.endswith("%)") else None
 
 
 def _environment(options: Options) -> dict[str, str]:

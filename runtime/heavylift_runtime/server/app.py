@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from heavylift_runtime.server.attending import GONE
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.schemas.reading import INVOCATIONS, PATHS
 from heavylift_runtime.server.texts import STOPPING
 from heavylift_runtime.server.visit import Visit
 
 _log = logging.getLogger("heavylift_runtime.server")
-
-PATHS = ("/invocations", "/generate", "/generate_stream", "/v1/chat/completions", "/v1/completions")
+__all__ = ["PATHS", "Ask", "Desk", "as_json", "build"]
 
 
 class Desk(Protocol):
@@ -44,38 +43,31 @@ class Desk(Protocol):
         """Say why there is no answer."""
 
 
-@dataclass(frozen=True)
-class Door:
-    """What the routes need."""
-
-    health: Callable[[], tuple[bool, dict[str, object]]]  # ready, and the body of /ping
-    desk: Callable[[Scope], Desk]  # of the model that is asked; raises Refused where there is none
-    bodies: Bodies
-    over: Callable[[Visit], None]  # is told of every visit's end
-    more: tuple[Route, ...] = ()
-
-
 class Ask:
     """POST: the ASGI application of every path that asks a model."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, desk: Callable[[Scope], Desk], bodies: Bodies, over: Callable[[Visit], None]) -> None:
+        """`desk`: of the model that is asked, raises Refused where there is none; `over`: told of every visit's end."""
+        self._desk = desk
+        self._bodies = bodies
+        self._over = over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = Visit.of(scope, receive, send)
+        visit.path = _route(visit)
         try:
             await self._answer(visit, scope)
         except ClientDisconnect:
             visit.code, visit.error = GONE.code, GONE.sentence
         finally:
-            self._door.over(visit)
+            self._over(visit)
 
     async def _answer(self, visit: Visit, scope: Scope) -> None:
         desk: Desk | None = None
         try:
-            desk = self._door.desk(scope)
+            desk = self._desk(scope)
             desk.admit(visit)
-            await desk.answer(visit, await self._door.bodies.read(Request(scope, visit.receive)))
+            await desk.answer(visit, await self._bodies.read(Request(scope, visit.receive)))
         except Refused as refused:
             await _say(desk, visit, refused)
         except asyncio.CancelledError:  # uvicorn, once the time to drain is over
@@ -96,19 +88,56 @@ async def _say(desk: Desk | None, visit: Visit, refused: Refused) -> None:
         await desk.refuse(visit, refused)
 
 
-def build(door: Door) -> Starlette:
-    """The ASGI application."""
+def _route(visit: Visit) -> str:
+    """The path whose schema is meant: of SageMaker's one door, or what its custom attribute `route=` names (vLLM)."""
+    if visit.path in PATHS and visit.path != INVOCATIONS:
+        return visit.path
+    for each in visit.headers.get("x-amzn-sagemaker-custom-attributes", "").split(";"):
+        name, _, path = each.strip().partition("=")
+        if name == "route" and path in PATHS:
+            return path
+    return INVOCATIONS
+
+
+def build(
+    health: Callable[[], tuple[bool, dict[str, object]]],
+    models: Callable[[], Sequence[str]],
+    page: Callable[[], bytes],
+    routes: Sequence[BaseRoute],
+) -> Starlette:
+    """The ASGI application. `health`: ready, and the body of /ping; `models`: their names; `page`: that of /metrics."""
 
     async def ping(request: Request) -> Response:
-        ready, body = door.health()
+        ready, body = health()
         return as_json(body, 200 if ready else 503)
 
-    ask = Ask(door)
-    asks = [Route(path, ask, methods=["POST"]) for path in PATHS]
+    async def metrics(request: Request) -> Response:
+        return Response(page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def listed(request: Request) -> Response:
+        return as_json({"object": "list", "data": [_described(name) for name in models()]})
+
+    async def one(request: Request) -> Response:
+        name = str(request.path_params["name"])
+        if name not in models():
+            raise Refused(404, f"no model {name[:80]!r}: GET /v1/models lists them")
+        return as_json(_described(name))
+
+    own = [
+        Route("/ping", ping),
+        Route("/metrics", metrics),
+        Route("/v1/models", listed),
+        Route("/v1/models/{name}", one),
+    ]
     return Starlette(
-        routes=[Route("/ping", ping), *asks, *door.more],
+        routes=[*own, *routes],
         exception_handlers={HTTPException: _no_route, Refused: _refused, Exception: _our_fault},
     )
+
+
+def _described(name: str) -> dict[str, object]:
+    """A model, as OpenAI lists it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "heavylift"}
 
 
 def as_json(document: object, code: int = 200) -> Response:

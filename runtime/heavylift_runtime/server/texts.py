@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class Texts:
 async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
     """Send frames as they come; a client that is behind gets several at once."""
     await visit.open(exchange.media_type)
+    last = time.monotonic()
     while True:
         frames = [exchange.event(index, piece) for index, piece in job.take()]
         refused, done = job.refused, job.done  # as they are before the client holds us up
@@ -80,6 +82,9 @@ async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
         if refused is not None or done:
             break
         await _news(job)
+        now = time.monotonic()
+        visit.gaps.append(now - last)
+        last = now
     await visit.close()
 
 

@@ -40,6 +40,7 @@ class Visit:
     generated_tokens: int = 0
     seated: float | None = None
     opened: float | None = None
+    gaps: list[float] = field(default_factory=list)  # between the tokens of a stream
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Visit:

@@ -1,0 +1,158 @@
+"""What the real server tells of itself: the log, /metrics, /ping's timeline, /v1/models, sessions, adapters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.served import Served, eventually, serving, write_script
+
+pytestmark = pytest.mark.slow
+
+SECRET = "write in words: 298"
+
+
+@pytest.fixture(scope="module")
+def native(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("observed") / "tiny"
+    shutil.copytree(tiny_t5, folder)
+    (folder / "serving.properties").write_text(
+        "engine=native\noption.dtype=fp32\noption.enable_stateful_sessions=true\noption.s3url=.\n"
+    )
+    with serving(folder) as served:
+        yield served
+
+
+def log(served: Served) -> list[dict[str, object]]:
+    lines = served.errors.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_a_request_is_one_line_of_json_without_its_payload(native: Served) -> None:
+    answer = native.ask({"inputs": SECRET}, **{"x-amzn-sagemaker-inference-id": "my-id"}).json()["outputs"][0]
+    (line,) = eventually(lambda: [line for line in log(native) if line.get("id") == "my-id"])
+
+    assert (line["event"], line["code"], line["rows"], line["model"]) == ("request", 200, 1, "tiny")
+    assert line["prompt_tokens"] == 8 and line["finish_reason"] == "eos_token"
+    assert 0 < line["first_token_ms"] <= line["total_ms"]  # type: ignore[operator]
+    assert SECRET not in native.errors.read_text() and answer not in native.errors.read_text()
+
+
+def test_an_old_key_is_warned_of_at_start(native: Served) -> None:
+    assert "option.s3url is an old name: write option.model_id" in native.errors.read_text()
+
+
+def test_the_start_is_told_stage_by_stage_in_the_log_and_in_ping(native: Served) -> None:
+    timeline = httpx.get(f"{native.address}/ping").json()["timeline"]
+
+    assert timeline[0][1] == "copy 0: starting processes" and timeline[-1][1] == "copy 0: ready"
+    assert [at for at, _ in timeline] == sorted(at for at, _ in timeline)
+    assert [line["stage"] for line in log(native) if line["event"] == "stage"][-1] == "ready"
+
+
+def test_metrics_count_requests_tokens_and_times(native: Served) -> None:
+    native.ask({"inputs": [SECRET, SECRET]})
+    stream = native.ask({"inputs": SECRET, "stream": True})
+    native.ask({"inputs": 3})
+    page = httpx.get(f"{native.address}/metrics")
+
+    assert stream.headers["content-type"].startswith("application/jsonlines")
+    assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    series = dict(line.rsplit(" ", 1) for line in page.text.splitlines() if not line.startswith("#"))
+    assert float(series['heavylift_requests_total{code="200",model="tiny"}']) >= 2
+    assert float(series['heavylift_errors_total{code="400",model="tiny"}']) >= 1
+    assert float(series['heavylift_generated_tokens_total{model="tiny"}']) >= 15
+    assert float(series['heavylift_first_token_seconds_count{model="tiny"}']) >= 2
+    assert float(series['heavylift_inter_token_seconds_count{model="tiny"}']) >= 1
+    assert series['heavylift_waiting_requests{model="tiny"}'] == "0.0"
+
+
+def test_the_model_is_listed_as_openai_lists_models(native: Served) -> None:
+    (model,) = httpx.get(f"{native.address}/v1/models").json()["data"]
+
+    assert httpx.get(f"{native.address}/v1/models/{model['id']}").json() == model
+    assert httpx.get(f"{native.address}/v1/models/other").status_code == 404
+
+
+def test_a_session_is_opened_used_and_closed(native: Served) -> None:
+    opened = native.ask({"requestType": "NEW_SESSION"})
+    identity, _, expires = opened.headers["x-amzn-sagemaker-new-session-id"].partition("; Expires=")
+    session = {"x-amzn-sagemaker-session-id": identity}
+
+    assert expires.endswith("Z")
+    assert native.ask({"inputs": SECRET}, **session).status_code == 200
+    closed = native.ask({"requestType": "CLOSE"}, **session)
+    assert closed.headers["x-amzn-sagemaker-closed-session-id"] == identity
+    late = native.ask({"inputs": SECRET}, **session)
+    assert (late.status_code, "is not open" in late.json()["error"]) == (400, True)
+
+
+def test_an_adapter_is_refused_and_never_answered_by_the_base_model(native: Served) -> None:
+    asked = native.ask({"inputs": SECRET}, **{"x-amzn-sagemaker-adapter-identifier": "poet"})
+    registered = httpx.post(f"{native.address}/adapters", json={"name": "poet", "src": "/opt/ml/poet"})
+
+    assert (asked.status_code, registered.status_code) == (404, 400)
+    assert asked.json()["error"] == "no adapter 'poet': engine native has none"
+    assert "engine native has no adapters" in registered.json()["error"]
+    assert httpx.get(f"{native.address}/adapters").json() == {"adapters": []}
+    assert httpx.delete(f"{native.address}/adapters/poet").status_code == 404
+
+
+def test_the_custom_attribute_route_reaches_another_schema_by_sagemaker_s_one_door(native: Served) -> None:
+    body = {"model": "tiny", "prompt": SECRET, "max_tokens": 16}
+    direct = httpx.post(f"{native.address}/v1/completions", json=body, timeout=60).json()
+    routed = native.ask(body, **{"x-amzn-sagemaker-custom-attributes": "route=/v1/completions"}).json()
+
+    assert direct["choices"] == routed["choices"]
+    assert direct["choices"][0]["text"] == "two hundred and ninety-eight"
+
+
+def test_a_read_only_model_folder_without_network_is_enough(tiny_t5: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_t5, folder)
+    (folder / "serving.properties").write_text("engine=native\n")
+    before = sorted(path.name for path in folder.iterdir())
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    with serving(folder, {"HF_HUB_OFFLINE": "1"}) as served:
+        assert served.ask({"inputs": SECRET}).status_code == 200
+    assert sorted(path.name for path in folder.iterdir()) == before
+    folder.chmod(0o755)
+
+
+STREAMS = """
+import time
+from djl_python import Output
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    asked = inputs.get_as_json()
+    def items():
+        for number in range(asked["items"]):
+            if number == asked.get("break_at"):
+                raise ValueError("the generator broke")
+            time.sleep(asked.get("pause", 0))
+            yield {"number": number}
+    return Output().add_property("content-type", "application/jsonlines").add_stream_content(items())
+"""
+
+
+def test_a_script_streams_is_cancelled_and_breaks_with_a_last_line(tmp_path: Path) -> None:
+    with serving(write_script(tmp_path / "model", STREAMS)) as served:
+        whole = served.ask({"items": 3})
+        broken = served.ask({"items": 3, "break_at": 1})
+        url = f"{served.address}/invocations"
+        with httpx.stream("POST", url, json={"items": 10_000, "pause": 0.01}, timeout=10) as reply:
+            next(reply.iter_lines())
+        after = served.ask({"items": 1}, seconds=20)  # the copy is free again long before the 100 s
+
+        assert [json.loads(line)["outputs"]["number"] for line in whole.text.splitlines()] == [0, 1, 2]
+        assert "the generator broke" in broken.text.splitlines()[-1]
+        assert after.status_code == 200
