@@ -37,7 +37,7 @@ EVERYTHING = f"""
 account: '123456789012'
 region: us-east-1
 staging: {{by: job, instance_type: ml.m5.4xlarge}}
-prompt: {{chat_template: chat.jinja, system: be short, few_shot: [{{input: 1 + 1, output: '2'}}]}}
+prompt: {{chat_template: chat.jinja, template: text.jinja, few_shot: [{{input: 1 + 1, output: '2'}}]}}
 partition: {{when: ahead_of_time, instance_type: auto}}
 compile: {{backend: torch, cuda_graphs: true, batch_sizes: [1, 4]}}
 image: {{dlc: {{framework: lmi, version: '0.33.0'}}}}

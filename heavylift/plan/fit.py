@@ -24,6 +24,7 @@ from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Decision, Plan
 from heavylift.plan.properties import Properties, properties_of
 from heavylift.plan.variant import variant_of
+from heavylift.serving.prompt import made_prompt
 from heavylift.serving.render import NAME, render_properties
 from heavylift.spec import ModelSpec
 
@@ -44,7 +45,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
     expected = performance_of(found, candidate)
     in_time = invocation(expected, demand.new_tokens, streams=demand.engine.streams)
     properties = properties_of(demand, choice.degree)
-    config_digest = _config_digest(properties, lock)
+    config_digest = _config_digest(properties, spec, lock)
     isolated = spec.enable_network_isolation
     variant, timed = variant_of(spec, lock, choice.fact, demand.engine.name)
     plan = Plan(
@@ -89,6 +90,7 @@ def _model(spec: ModelSpec, lock: Lock) -> form.Model:
         weights_bytes=weights_bytes(lock),
         bytes=lock.model.weights.bytes,
         code=spec.code,
+        prompt=None if spec.prompt is None else spec.prompt.model_dump(mode="json", exclude_defaults=True),
     )
 
 
@@ -146,9 +148,10 @@ def _tokens(spec: ModelSpec, demand: Demand) -> Decision:
     )
 
 
-def _config_digest(properties: Properties, lock: Lock) -> str:
-    rendered = File.of(NAME, render_properties(properties).encode())
-    return digest((rendered, *(() if lock.code is None else lock.code.files)))
+def _config_digest(properties: Properties, spec: ModelSpec, lock: Lock) -> str:
+    made = {NAME: render_properties(properties).encode(), **made_prompt(spec.prompt)}
+    locked = [file for each in (lock.code, lock.prompt) if each is not None for file in each.files]
+    return digest((*(File.of(path, content) for path, content in made.items()), *locked))
 
 
 def _gate_digest(plan: Plan) -> str:

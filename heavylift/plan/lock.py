@@ -103,6 +103,7 @@ class Lock:
     code: Files | None
     known: Known = field(default_factory=Known.now)
     workload: dict[str, Any] | None = None  # a dataset as heavylift.benchmark/1 carries it
+    prompt: Files | None = None  # templates beside the model file
 
     @classmethod
     def read(cls, path: Path, command: str) -> Lock:
@@ -124,7 +125,7 @@ class Lock:
         sound = weights.digest == digest(weights.files) and weights.bytes == sum(file.size for file in weights.files)
         if not weights.files:
             sound = weights.digest == unread(lock.model.source, lock.model.revision)
-        if not sound or (lock.code is not None and lock.code.digest != digest(lock.code.files)):
+        if not sound or any(each.digest != digest(each.files) for each in (lock.code, lock.prompt) if each is not None):
             raise InputError(f"{path} was edited: its digests do not belong to its files; write it with `{command}`")
         return lock
 
@@ -143,8 +144,9 @@ class Lock:
     def to_json(self) -> str:
         """Keys in the order of the classes, those of `config` sorted."""
         document = TypeAdapter(Lock).dump_python(self, mode="json")
-        if self.workload is None:
-            del document["workload"]
+        for key in ("workload", "prompt"):
+            if document[key] is None:
+                del document[key]
         if self.model.partition is None:
             del document["model"]["partition"]
         if self.model.config is not None:
@@ -159,6 +161,9 @@ class Lock:
             return f"the lock is of revision {self.model.revision}, the model file names {spec.model.revision}"
         if (self.code is None) != (spec.code is None):
             return f"the lock {'has no' if self.code is None else 'has a'} code folder, unlike the model file"
+        given = None if spec.prompt is None else (spec.prompt.chat_template or spec.prompt.template)
+        if (self.prompt is None) != (given is None):
+            return f"the lock {'has no' if self.prompt is None else 'has'} templates, unlike the model file"
         asked = None if spec.benchmark is None else spec.benchmark.workload
         named = None if asked is None or isinstance(asked, str) else asked.dataset
         locked = None if self.workload is None else self.workload["dataset"]["name"]

@@ -47,7 +47,8 @@ class Decision(Part):
 class Model(Part):
     """What is served; `family` is config.json's model_type, None without config.json.
 
-    `bytes` counts all files, `weights_bytes` those with tensors; `code` is the folder with model.py.
+    `bytes` counts all files, `weights_bytes` those with tensors; `code` is the folder with model.py, `prompt` as the
+    model file has it.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Model(Part):
     weights_bytes: int
     bytes: int
     code: str | None
+    prompt: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

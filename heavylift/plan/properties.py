@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from heavylift.errors import InputError
 from heavylift.plan.demand import Demand
+from heavylift.serving.prompt import prompt_options
 from heavylift.serving.render import render_properties
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.options import Options
@@ -27,7 +28,7 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     ]
     if spec.quantization != "none":
         own.append(("option.quantize", spec.quantization))
-    options = {"max_new_tokens": demand.new_tokens, **spec.options}
+    options = {"max_new_tokens": demand.new_tokens, **prompt_options(spec.prompt), **spec.options}
     own += [(f"option.{key}", _text(value)) for key, value in sorted(options.items())]
     serving = spec.serving
     own += [

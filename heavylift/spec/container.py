@@ -26,11 +26,11 @@ class Shot(Strictly):
 
 
 class PromptSpec(Strictly):
-    """What every request's text is put into."""
+    """What a request's text, or conversation, is put into. Jinja files lie beside the model file."""
 
-    chat_template: BesideFile | None = Field(None, description="a Jinja file; default: the tokenizer's own")
-    system: str | None = Field(None, min_length=1, max_length=16_384, description="the system message")
-    few_shot: Annotated[tuple[Shot, ...], Listed] = Field((), max_length=64, description="examples before the input")
+    chat_template: BesideFile | None = Field(None, description="of conversations; default: the tokenizer's own")
+    template: BesideFile | None = Field(None, description="of texts: `prompt`, with `examples` of few_shot")
+    few_shot: Annotated[tuple[Shot, ...], Listed] = Field((), max_length=64, description="examples before the text")
 
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=1_048_576)], ...], Listed, Field(min_length=1, max_length=32)]

@@ -14,7 +14,6 @@ from heavylift.spec.fault import Fault, dotted
 NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("staging",): "`heavylift weights push` copies the weights",
-        ("prompt",): "put the prompt together in the client, or in a script's handle()",
         ("image", "dlc"): "give the container's own address as 'image.uri'",
         ("image", "build"): "Docker builds it",
         ("partition",): "each rank splits the weights as it loads",

@@ -14,6 +14,7 @@ from heavylift.errors import InputError
 from heavylift.plan.digest import File, digest
 from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Weights
 from heavylift.serving.code import read_code
+from heavylift.serving.prompt import read_prompt
 from heavylift.spec import ModelSpec
 from heavylift.weights.headers import read_headers
 from heavylift.weights.hub import Hub
@@ -42,7 +43,7 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
     headers = read_headers(store, sizes)
     config = _config(store, sizes)
     files = _hashed(store, sizes, progress)
-    code, workload = beside(spec, spec_dir)
+    aside = beside(spec, spec_dir)
     partition = read_partition(store, sizes)
     stated = None if config is None else config.get("dtype", config.get("torch_dtype"))
     model = LockedModel(
@@ -55,17 +56,19 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
         tensor_bytes=headers.tensor_bytes if partition is None else None,
         partition=partition,
     )
-    return Lock(FORMAT, model, code, workload=workload)
+    return Lock(FORMAT, model, **aside)
 
 
-def beside(spec: ModelSpec, spec_dir: Path) -> tuple[Files | None, dict[str, Any] | None]:
-    """What lies beside the model file: the code folder, and the benchmark's prompts."""
-    code = None
-    if spec.code is not None:
-        contents = read_code(spec_dir / spec.code)
-        entries = tuple(File.of(path, content) for path, content in contents.items())
-        code = Files(digest(entries), entries)
-    return code, _dataset(spec, spec_dir)
+def beside(spec: ModelSpec, spec_dir: Path) -> dict[str, Any]:
+    """The lock's parts about what lies beside the model file: the code folder, templates, the benchmark's prompts."""
+    code = None if spec.code is None else _files(read_code(spec_dir / spec.code))
+    templates = read_prompt(spec.prompt, spec_dir)
+    return {"code": code, "prompt": _files(templates) if templates else None, "workload": _dataset(spec, spec_dir)}
+
+
+def _files(contents: dict[str, bytes]) -> Files:
+    entries = tuple(File.of(path, content) for path, content in contents.items())
+    return Files(digest(entries), entries)
 
 
 def _dataset(spec: ModelSpec, spec_dir: Path) -> dict[str, Any] | None:

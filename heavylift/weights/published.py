@@ -26,7 +26,6 @@ def published(spec: ModelSpec, spec_dir: Path, file: Path) -> Lock:
         raise InputError(f"{file} must say its 'torch_dtype': {', '.join(TORCH_DTYPES)}")
     facts = ModelFacts.of(config)
     source, revision = str(spec.model), spec.model.revision
-    code, workload = beside(spec, spec_dir)
     size = facts.weight_bytes(dtype) if facts.quantized is None else facts.weight_bytes(dtype, facts.quantized)
     model = LockedModel(
         source=source,
@@ -36,7 +35,7 @@ def published(spec: ModelSpec, spec_dir: Path, file: Path) -> Lock:
         dtype=dtype,
         parameters=facts.parameters,
     )
-    return Lock(FORMAT, model, code, workload=workload)
+    return Lock(FORMAT, model, **beside(spec, spec_dir))
 
 
 def _config(file: Path) -> Mapping[str, Any]:

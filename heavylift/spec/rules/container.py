@@ -26,6 +26,7 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
     256,
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
+PROMPT_OPTIONS = {"chat_template", "prompt_template", "prompt_examples"}
 TAG_SIGNS = "_.:/=+-@"
 
 
@@ -75,6 +76,17 @@ def plain_secrets(data: Data) -> Iterator[Fault]:
                 f"'environment.{key}' looks like a secret, and everybody who may describe the model could read it"
             )
             yield Fault(("environment", key), f"{sentence}; write its ARN under 'secrets'", at_key=True)
+
+
+def prompt(data: Data) -> Iterator[Fault]:
+    """Templates travel with serving.properties, and are the server's; a script makes its prompts itself."""
+    if data.get("prompt") is None:
+        return
+    for key, set_ in (("code", data.get("code")), ("enable_network_isolation", data.get("enable_network_isolation"))):
+        if set_ is not None and set_ is not False:
+            yield Fault(("prompt",), f"'prompt' cannot be combined with '{key}'", at_key=True)
+    for key in PROMPT_OPTIONS & part(data, "options").keys():
+        yield Fault(("options", key), f"'options.{key}' is set by 'prompt'; keep one of the two", at_key=True)
 
 
 def image(data: Data) -> Iterator[Fault]:
@@ -144,4 +156,4 @@ def _in_tags(character: str) -> bool:
     return character in TAG_SIGNS or unicodedata.category(character)[0] in "LNZ"
 
 
-RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, image, belongs, compiles, tags)
+RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, prompt, image, belongs, compiles, tags)
