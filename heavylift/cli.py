@@ -47,11 +47,15 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--html", {"type": Path, "metavar": "F", "help": "write the plan as a page"}),
         ("--png", {"type": Path, "metavar": "F", "help": "write the plan's pictures"})]),
     "ls": ("models:ls", "list the models of this checkout", [JSON]),
-    "synth": ("cloud:synth", "write the CloudFormation templates", [FILE, ENV]),
+    "synth": ("cloud:synth", "write the CloudFormation templates", [
+        ("--output", {"type": Path, "metavar": "DIR", "help": "default: .heavylift/cdk.out"}), FILE, ENV]),
     "diff": ("cloud:diff", "what a deployment would change", [FILE, ENV, LOCAL]),
     "weights": ("cloud:weights_push", "`weights push FILE`: copy the weights to S3", [
         ("action", {"choices": ["push"]}), FILE, ENV, LOCAL]),
-    "deploy": ("cloud:deploy", "foundation, weights, endpoint, gate", [FILE, ENV, LOCAL]),
+    "deploy": ("cloud:deploy", "foundation, weights, endpoint, gate", [
+        ("--retry-capacity", {
+            "type": int, "default": 0, "metavar": "N", "help": "try again so often while AWS has no machines (0)"}),
+        FILE, ENV, LOCAL]),
     "destroy": ("cloud:destroy", "remove a model's stack; --purge: and its weights, reports and the foundation", [
         FILE, ENV, LOCAL, ("--purge", {"action": "store_true"})]),
     "up": ("cloud:up", "start the embedded AWS and deploy to it", [FILE, ENV, LOCAL, PORT]),

@@ -41,6 +41,25 @@ def at_running(project: Project) -> Running:
     return running
 
 
+def at_region(region: str | None) -> None:
+    """Aim at the model file's region; at the environment's where it names none."""
+    if region is not None:
+        os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = region
+
+
+def check_account(account: str | None, *, local: bool) -> None:
+    """InputError where the credentials are not of the model file's account; the embedded AWS stands in for any."""
+    if account is None or local:
+        return
+    import boto3
+
+    found = boto3.client("sts").get_caller_identity()["Account"]
+    if found != account:
+        raise InputError(
+            f"the model file's account is {account}, and the credentials are of {found}: change one of them"
+        )
+
+
 def _aim(aws: EmbeddedAws, running: Running) -> None:
     local = aws.environment(running)
     refuse_real_aws(local)

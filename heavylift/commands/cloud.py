@@ -36,7 +36,7 @@ def up(chosen: argparse.Namespace) -> int:
             with console.step("embedded AWS"):
                 running = aim.start(deployment.project, chosen.port)
                 console.detail(f"http://localhost:{running.port}, process {running.pid}")
-            return _deploy(deployment, local=True)
+            return _deploy(deployment)
         except KeyboardInterrupt:
             if found_running:
                 deployment.abandon()
@@ -52,7 +52,8 @@ def deploy(chosen: argparse.Namespace) -> int:
         if chosen.local:
             aim.at_running(deployment.project)
         try:
-            return _deploy(deployment, local=chosen.local)
+            aim.check_account(deployment.prepared.account, local=chosen.local)
+            return _deploy(deployment, retries=chosen.retry_capacity)
         except KeyboardInterrupt:
             deployment.abandon()
             raise
@@ -69,14 +70,20 @@ def _deployment(chosen: argparse.Namespace, steps: int) -> Iterator[Deployment]:
             if chosen.command in ("up", "deploy"):  # the others change no endpoint
                 for line in show(prepared.plan).splitlines():
                     console.detail(line)
-        yield Deployment(project, prepared, console)
+        local = chosen.command == "up" or getattr(chosen, "local", False)
+        if not local:
+            aim.at_region(prepared.region)
+        yield Deployment(project, prepared, console, local)
 
 
-def _deploy(deployment: Deployment, *, local: bool) -> int:
+def _deploy(deployment: Deployment, *, retries: int = 0) -> int:
     console, plan = deployment.console, deployment.prepared.plan
+    if retries < 0:
+        raise InputError(f"--retry-capacity must be 0 or more: got {retries}")
     with console.step("cdk synth"):
         deployment.synth()
-    if local:
+    deployment.check_quotas()
+    if deployment.local:
         with console.step("cdk bootstrap"):
             deployment.bootstrap()
     with console.step("foundation stack"):
@@ -85,14 +92,14 @@ def _deploy(deployment: Deployment, *, local: bool) -> int:
         deployment.push(outputs["WeightsBucketName"])
     try:
         with console.step("serving stack: model, endpoint, benchmark gate"):
-            outcome = deployment.serve(outputs["ReportsBucketName"])
+            outcome = deployment.serve(outputs["ReportsBucketName"], retries)
     except (Missed, Unjudged) as refused:
         _show(refused.outcome)
         raise
     console.say(f"up in {sum(console.seconds.values()):.1f} s")
     _show(outcome)
     workload = None if plan.benchmark is None else plan.benchmark.workload
-    how = calls(plan.name, deployment.prepared.file, workload, local=local)
+    how = calls(plan.name, deployment.prepared.file, workload, local=deployment.local)
     print(f"\nendpoint {plan.name} is {outcome.status}\n{how}")
     return 0
 
@@ -117,9 +124,10 @@ def weights_push(chosen: argparse.Namespace) -> int:
 def synth(chosen: argparse.Namespace) -> int:
     """Write the templates of one model."""
     with _deployment(chosen, steps=2) as deployment:
+        output = None if chosen.output is None else chosen.output.resolve()
         with deployment.console.step("cdk synth"):
-            deployment.synth()
-        print(deployment.project.assembly)
+            deployment.synth(output)
+        print(deployment.project.assembly if output is None else output)
     return 0
 
 
@@ -130,7 +138,7 @@ def diff(chosen: argparse.Namespace) -> int:
             aim.at_running(deployment.project)
         with deployment.console.step("cdk synth"):
             deployment.synth()
-        names = [stacks.FOUNDATION, stacks.serving(deployment.prepared.plan.name)]
+        names = [f"{stacks.FOUNDATION}*", stacks.serving(deployment.prepared.plan.name)]
         app = str(deployment.project.assembly)
         return cdk.run(deployment.project, ["diff", *names], app=app, line=lambda text: print(text, end=""))
 

@@ -55,16 +55,27 @@ def run(
             raise
 
 
-def synth(project: Project, model: Path | None, env: str | None = None, *, line: Callable[[str], None]) -> int:
-    """Write the cloud assembly of one model file (or of all), in an environment of it, to project.assembly."""
+def synth(
+    project: Project,
+    model: Path | None,
+    env: str | None = None,
+    *,
+    output: Path | None = None,
+    here: bool = False,
+    line: Callable[[str], None],
+) -> int:
+    """Write the cloud assembly of one model file (or of all), in an environment of it, to `output`: project.assembly
+    where None. `here`: for the account and region of the credentials, whatever the file says."""
     chosen = [] if model is None else ["--context", f"model={model}"]
     chosen += [] if env is None else ["--context", f"env={env}"]
+    chosen += ["--context", "here=yes"] if here else []
+    folder = project.assembly if output is None else output
 
     def telling(text: str) -> None:
         if not text.startswith(HINTS):
             line(text)
 
-    return run(project, ["synth", "--quiet", "--output", str(project.assembly), *chosen], line=telling)
+    return run(project, ["synth", "--quiet", "--output", str(folder), *chosen], line=telling)
 
 
 def bootstrap(project: Project, environment: str, *, line: Callable[[str], None]) -> int:

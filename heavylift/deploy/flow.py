@@ -11,7 +11,7 @@ from pathlib import Path
 
 import boto3
 
-from heavylift.deploy import cdk, reports, stacks
+from heavylift.deploy import capacity, cdk, quota, reports, stacks
 from heavylift.deploy.console import Console
 from heavylift.deploy.events import Transcript
 from heavylift.deploy.prepare import Prepared
@@ -40,6 +40,7 @@ class Deployment:
     project: Project
     prepared: Prepared
     console: Console
+    local: bool = False
 
     def bootstrap(self) -> None:
         """`cdk bootstrap` the embedded AWS, once, after `synth`; an account of the user's is his to bootstrap."""
@@ -48,15 +49,25 @@ class Deployment:
                 code = cdk.bootstrap(self.project, f"aws://{ACCOUNT}/{REGION}", line=lines)
             self._check(code, "cdk bootstrap", stacks.TOOLKIT)
 
-    def synth(self) -> None:
-        """Run app.py for this model file."""
+    def synth(self, output: Path | None = None) -> None:
+        """Run app.py for this model file, into `output`: the project's assembly where None."""
         made = self.prepared
-        self._check(cdk.synth(self.project, made.file, made.env, line=self.console.detail), "cdk synth", None)
+        code = cdk.synth(
+            self.project, made.file, made.env, output=output, here=self.local, line=self.console.detail
+        )  # fmt: skip
+        self._check(code, "cdk synth", None)
+
+    def check_quotas(self) -> None:
+        """DeployError where the account may not run so many instances; the embedded AWS has no quotas."""
+        if not self.local:
+            clients = boto3.client("service-quotas"), boto3.client("sagemaker")
+            for line in quota.check(*clients, self.prepared.plan.name, self.prepared.instances):
+                self.console.detail(line)
 
     def foundation(self) -> stacks.Stack:
         """Deploy what outlives the model; gives the stack with its outputs."""
         with self._transcript(stacks.FOUNDATION) as lines:
-            code = cdk.deploy(self.project, stacks.FOUNDATION, line=lines)
+            code = cdk.deploy(self.project, f"{stacks.FOUNDATION}*", line=lines)  # its id names account and region
         self._check(code, "the foundation", stacks.FOUNDATION)
         return self.found_foundation()
 
@@ -74,8 +85,12 @@ class Deployment:
         for pushed in (weights, push_config(made.plan, made.file.parent, bucket, s3)):
             self.console.detail(f"{pushed.uri}: {pushed.sent:,} bytes sent, {pushed.already:,} were there")
 
-    def serve(self, reports_bucket: str) -> Outcome:
-        """Deploy the serving stack and fetch what its gate reported. Raises SloMissed or DeployError on a roll-back."""
+    def serve(self, reports_bucket: str, retries: int = 0) -> Outcome:
+        """Deploy the serving stack and fetch what its gate reported, tried again at most `retries` times while AWS has
+        no capacity. Raises SloMissed or DeployError on a roll-back."""
+        return capacity.retried(lambda: self._serve(reports_bucket), retries, self.console.say)
+
+    def _serve(self, reports_bucket: str) -> Outcome:
         plan, s3 = self.prepared.plan, boto3.client("s3")
         before = frozenset(reports.prefixes(s3, reports_bucket, plan.name))
         name = stacks.serving(plan.name)
@@ -99,10 +114,14 @@ class Deployment:
     def _check_serving(self) -> None:
         """CloudFormation compares templates: a stack without changes may have lost its endpoint since."""
         found = endpoint(boto3.client("sagemaker"), self.prepared.plan.name)
-        if found["status"] != "InService":
+        stack = stacks.describe(boto3.client("cloudformation"), stacks.serving(self.prepared.plan.name))
+        wanted = None if stack is None else stack.outputs.get("EndpointConfigName")
+        live = found["endpoint_config"]
+        if found["status"] != "InService" or live != wanted:
+            serves = "" if live in (None, wanted) else f" and serves {live} in place of {wanted}"
             raise DeployError(
-                f"the stack is complete, but the endpoint {found['name']} is {found['status']}: it was changed or "
-                "deleted outside of its stack; run `heavylift destroy` with the same file, then deploy again"
+                f"the stack is complete, but the endpoint {found['name']} is {found['status']}{serves}: it was changed "
+                "or deleted outside of its stack; run `heavylift destroy` with the same file, then deploy again"
             )
 
     def abandon(self) -> None:
@@ -142,7 +161,10 @@ class Deployment:
             raise Missed(f"the SLO was missed, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
         if verdict in ("VOID", "INCONCLUSIVE"):
             raise Unjudged(f"nothing was proven, and {name} was rolled back ({outcome.status}):\n{told}", outcome)
-        raise DeployError(f"{name} was not deployed ({outcome.status}):\n{told}")
+        type_ = self.prepared.plan.instance.type
+        told += "".join(f"\n{line}" for line in capacity.explained(reasons, type_))
+        kind = capacity.NoCapacity if capacity.lacks_capacity(reasons) else DeployError
+        raise kind(f"{name} was not deployed ({outcome.status}):\n{told}")
 
     def _held(self, run: reports.Run, outcome: Outcome) -> None:
         """A held deployment stays, and the command says by its exit code that somebody must decide."""

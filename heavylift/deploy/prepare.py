@@ -5,8 +5,9 @@ Not a deployment. A lock that is the same as before is not written again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from heavylift.deploy.pools import plan_of
@@ -22,7 +23,7 @@ from heavylift.weights.store import Store
 @dataclass(frozen=True)
 class Prepared:
     """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place;
-    and the account and region that it names."""
+    the account and region that it names; and how many instances of which types it asks for at first."""
 
     file: Path
     lock: Lock
@@ -31,6 +32,7 @@ class Prepared:
     env: str | None = None
     account: str | None = None
     region: str | None = None
+    instances: dict[str, int] = field(default_factory=dict)
 
 
 def prepare(
@@ -55,4 +57,21 @@ def prepare(
     path = lock_path(file, env)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
         lock.write(path)
-    return Prepared(file, lock, plan, store_of(spec, file.parent, client), env, spec.account, spec.region)
+    return Prepared(
+        file, lock, plan, store_of(spec, file.parent, client), env, spec.account, spec.region, _instances(spec, plan)
+    )
+
+
+def _instances(spec: ModelSpec, plan: Plan) -> dict[str, int]:
+    """Of pools, none: where one type has no quota, SageMaker takes the next."""
+    if spec.instance_pools is not None:
+        return {}
+    count: Counter[str] = Counter()
+    own, number = plan.instance.type, plan.instance.count
+    shadow = () if spec.shadow is None else (spec.shadow,)
+    for each in (*(spec.variants or ()), *shadow):
+        type_ = own if each.instance_type is None else each.instance_type
+        count[type_] += number if each.initial_instance_count is None else each.initial_instance_count
+    if not spec.variants:
+        count[own] += number
+    return dict(count)
