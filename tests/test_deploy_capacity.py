@@ -14,8 +14,6 @@ from heavylift.errors import DeployError
 
 LACK = "Endpoint: Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 QUOTA = "Endpoint: The account-level service limit 'ml.g5.xlarge for endpoint usage' is 0: ResourceLimitExceeded"
-    "Endpoint: The account-level service limit 'ml.g5.xlarge for endpoint usage' is 0 Instances, ResourceLimitExceeded"
-)
 
 
 def test_a_lack_of_machines_and_a_small_quota_are_told_apart() -> None:
