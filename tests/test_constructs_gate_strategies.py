@@ -134,6 +134,7 @@ def test_the_state_machine_runs_all_generators_at_once_and_none_twice(synthesize
     assert (generate["MaxConcurrency"], generate["ToleratedFailureCount"]) == (4, 0)
     assert generate["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
     assert "Retry" not in send and "Retry" not in generate
+    assert generate["ResultPath"] == "$.sent", "the share must reach the states after it; a null is lost on the way"
     for state in ("Generate", "Merge and answer"):
         (catch,) = definition["States"][state]["Catch"]
         assert catch["Next"] == "Answer failure", "CloudFormation is answered whatever happens"

@@ -53,11 +53,12 @@ class Generators(Construct):
                 "Resource": INVOKE.format(partition=Stack.of(self).partition),
                 "Parameters": {"FunctionName": runner.function_arn, "Payload": payload},
                 "TimeoutSeconds": LAMBDA_SECONDS,
+                "ResultSelector": {"status.$": "$.StatusCode"},  # of 100 generators, more would not fit into a state
                 **rest,
             }
 
         caught = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Answer failure"}
-        one = task({"Share.$": "$.share", "Generator.$": "$.generator"}, ResultPath=None, End=True)
+        one = task({"Share.$": "$.share", "Generator.$": "$.generator"}, End=True)
         return {
             "TimeoutSeconds": WHOLE.to_seconds(),
             "StartAt": "Generate",
@@ -73,12 +74,12 @@ class Generators(Construct):
                         "StartAt": "Send",
                         "States": {"Send": one},
                     },
-                    "ResultPath": None,
+                    "ResultPath": "$.sent",
                     "Catch": [caught],
                     "Next": "Merge and answer",
                 },
-                "Merge and answer": task({"Share.$": "$.share"}, ResultPath=None, Catch=[caught], End=True),
-                "Answer failure": task({"Share.$": "$.share", "Error.$": "$.error"}, ResultPath=None, End=True),
+                "Merge and answer": task({"Share.$": "$.share"}, ResultPath="$.answered", Catch=[caught], End=True),
+                "Answer failure": task({"Share.$": "$.share", "Error.$": "$.error"}, End=True),
             },
         }
 

@@ -46,14 +46,16 @@ def handler(event: Mapping[str, Any], context: Any, *, pause: Callable[[float], 
     time; Lambda then calls again, with the same RequestId, and the answer that is already there is delivered.
     """
     if "Generator" in event:
-        share, bucket = Share(**event["Share"]), os.environ["REPORTS_BUCKET"]
-        generate(share, int(event["Generator"]), bucket, seconds_left(context) - RESERVE)
+        bucket, left = os.environ["REPORTS_BUCKET"], seconds_left(context)
+        generate(Share(**event["Share"]), int(event["Generator"]), bucket, left - RESERVE)
         return
-    request, leg = event.get("Request", event), event.get("Leg")
+    leg = event.get("Leg")
+    share = Share(**event["Share"]) if "Share" in event else None
+    request = event.get("Request", event) if share is None else share.event(os.environ["REPORTS_BUCKET"])
+    answer: Answer | None
     try:
-        if "Share" in event:
-            request = Share(**event["Share"]).event(os.environ["REPORTS_BUCKET"])
-            answer: Answer | None = merged(event, request, context, pause)
+        if share is not None:
+            answer = merged(share, event.get("Error"), request, context, pause)
         else:
             answer = decide(request, context, None if leg is None else Leg(**leg), pause)
     except Held:
@@ -116,9 +118,9 @@ def decide(event: Mapping[str, Any], context: Any, leg: Leg | None, pause: Calla
 
 
 def merged(
-    event: Mapping[str, Any], request: Mapping[str, Any], context: Any, pause: Callable[[float], None]
+    share: Share, failed: Any, request: Mapping[str, Any], context: Any, pause: Callable[[float], None]
 ) -> Answer:
-    """The answer to a request whose load several Lambdas have made."""
+    """The answer to a request whose load several Lambdas have made; `failed` is what stopped one of them, or None."""
     properties, bucket = request["ResourceProperties"], os.environ["REPORTS_BUCKET"]
     gate = Gate.from_properties(properties).measuring(properties)
     given = Given(bucket, gate.benchmark.subject.model, request["RequestId"])
@@ -128,10 +130,10 @@ def merged(
     try:
         if (reason := wanted_no_more(request["StackId"])) is not None:
             raise TakenBack(reason)
-        if "Error" in event:
-            told = json.dumps(event["Error"])[:1000]
+        if failed is not None:
+            told = json.dumps(failed)[:1000]
             raise GateClosed(f"a generator failed, and less than the load was offered: {told}")
-        answer = gate.concluded(gathered(Share(**event["Share"]), gate, bucket), bucket, stage, deadline, pause)
+        answer = gate.concluded(gathered(share, gate, bucket), bucket, stage, deadline, pause)
     except BaseException:
         undone(stage, deadline, pause)
         raise
