@@ -112,6 +112,32 @@ def test_a_refusal_reaches_boto3_with_our_status_and_sentence(endpoint: Embedded
     assert "'max_new_tokens' must be a whole number from 1 to" in json.loads(response["OriginalMessage"])["error"]
 
 
+def test_a_chat_template_comes_with_weights_in_s3(endpoint: Embedded) -> None:
+    s3, name = endpoint.client("s3"), "chats"
+    s3.create_bucket(Bucket=name)
+    for row in s3.list_objects_v2(Bucket=ENDPOINT, Prefix="model/")["Contents"]:
+        file = row["Key"].removeprefix("model/")
+        content = s3.get_object(Bucket=ENDPOINT, Key=row["Key"])["Body"].read()
+        if file == "tokenizer_config.json":
+            template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+            content = json.dumps({**json.loads(content), "chat_template": template}).encode()
+        place = "config" if file == "serving.properties" else "weights"
+        s3.put_object(Bucket=name, Key=f"{place}/{file}", Body=content)
+    weights = {"OPTION_MODEL_ID": f"s3://{name}/weights/"}
+    deployed = endpoint.deploy(name, stack(name, weights, data=f"s3://{name}/config/"))
+    assert deployed.status == "CREATE_COMPLETE", deployed.reasons("Endpoint")
+
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": ASKED}]
+    reply = endpoint.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=name,
+        ContentType="application/json",
+        Body=json.dumps({"messages": messages, "temperature": 0}),
+    )
+    endpoint.destroy(name)
+
+    assert json.load(reply["Body"])["choices"][0]["message"]["content"] == ANSWER
+
+
 @pytest.fixture(scope="module")
 def sdk() -> Path:
     """The interpreter of an environment with the SageMaker SDK, made on the first use: some two minutes, 600 MB."""

@@ -55,7 +55,8 @@ class Hosted:
             ]
         else:
             duty = Rolling(options.job_queue_size, budget, full)
-            desk = Texts(duty, read, failure, defaults_of(name, folder, options), budget)
+            defaults = defaults_of(name, folder, options, lambda: _files(supervisor))
+            desk = Texts(duty, read, failure, defaults, budget)
             sessions = Sessions(options.sessions_expiration) if options.sessions else None
             supervisor = Supervisor(options, folder, scratch, duty, report)
         supervisor.start()
@@ -120,6 +121,11 @@ class Hosted:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
         await self.supervisor.stop()
+
+
+def _files(supervisor: Supervisor) -> Mapping[str, str]:
+    """Of the checkpoint, as told by the first copy that has loaded."""
+    return next((copy.files for copy in supervisor.copies if copy.files), {})
 
 
 def model_name(folder: Path, options: Options) -> str:

@@ -52,6 +52,7 @@ class Copy:
         self.stage = "starting"
         self.ready = asyncio.Event()
         self.capacity = 1
+        self.files: Mapping[str, str] = {}  # of the checkpoint, that the server needs and cannot read
         self._options = options
         self._folder = folder
         self._scratch = scratch
@@ -162,6 +163,7 @@ class Copy:
         elif message.type == "ready":
             self._loaded.add(rank)
             self.capacity = message.header.get("capacity", self.capacity)
+            self.files = message.header.get("files", self.files)
             if len(self._loaded) == self._options.ranks and not self._dead.done():
                 self._at("ready")
                 self.ready.set()

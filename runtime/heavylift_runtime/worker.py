@@ -4,7 +4,7 @@ Every rank reads its channel in a thread, so that it notices at any moment that 
 whole process group: no rank outlives the server, even after `kill -9`. Rank 0 gets the work; the others follow it.
 
     to the rank     start {options, folder, scratch, rank, world, rendezvous} · stop · work, see steps.py and calls.py
-    from the rank   stage {stage} · ready {capacity} · failed {error, memory} · results, see steps.py and calls.py
+    from the rank   stage {stage} · ready {capacity, files} · failed {error, memory} · results: steps.py, calls.py
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.engines.engine import Engine
+from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import LoadError, RuntimeFault
 from heavylift_runtime.options import Options
@@ -74,7 +75,8 @@ def _serve(start: dict[str, Any], channel: Channel, inbox: Inbox) -> None:
         channel.send({"type": "ready"})
         engine.follow()
         return
-    channel.send({"type": "ready", "capacity": engine.capacity})
+    files = prompt_files(options, folder)
+    channel.send({"type": "ready", "capacity": engine.capacity, "files": files})
     roll(engine, channel, inbox)
     engine.close()  # not after a failure: the others may never listen again, and the server ends them
 

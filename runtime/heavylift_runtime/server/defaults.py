@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.options import Options
+from heavylift_runtime.server.prompts import Templates
 from heavylift_runtime.server.schemas import Defaults
 from heavylift_runtime.server.schemas.fastertransformer import MAX_SEQ_LEN
-from heavylift_runtime.server.templates import prompts_of, reader
+from heavylift_runtime.server.templates import AwaitedPrompts, chained, prompts_of, reader
+
+Told = Callable[[], Mapping[str, str]]
 
 
-def defaults_of(name: str, folder: Path, options: Options) -> Defaults:
+def defaults_of(name: str, folder: Path, options: Options, told: Told = dict) -> Defaults:
     """The schemas' defaults of one model; OptionsError where its templates are wrong.
 
-    The server reads nothing from S3: of weights that lie there, chat_template.jinja and tokenizer_config.json count
-    where the model folder has them, beside serving.properties.
+    The server reads nothing from S3: of weights that lie there, `told` gives the files (engines/prompt_files.py), once
+    the model has loaded.
     """
     place = options.model_id
-    folders = [folder] if place is None or "://" in place else [folder, Path(place)]
+    prompts: Templates
+    if place is not None and place.startswith("s3://"):
+        prompts = AwaitedPrompts(lambda: prompts_of(options.properties, chained(reader(folder), told().get)))
+    else:
+        folders = [folder] if place is None else [folder, folder / place]
+        prompts = prompts_of(options.properties, reader(*folders))
     of_ft = options.engine == "fastertransformer"
     compat: Any = options.lmi_compat  # keys.py allows Defaults' own three words
     return Defaults(
@@ -28,5 +37,5 @@ def defaults_of(name: str, folder: Path, options: Options) -> Defaults:
         tgi_compat=options.tgi_compat,
         output_formatter="sse" if options.output_formatter == "sse" else "jsonlines",
         fastertransformer=of_ft,
-        prompts=prompts_of(options.properties, reader(*folders)),
+        prompts=prompts,
     )

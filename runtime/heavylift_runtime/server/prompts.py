@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
@@ -21,6 +21,16 @@ from heavylift_runtime.server.sandbox import Sandbox
 
 Render = Callable[[Mapping[str, Any]], str]
 LARGEST_TEMPLATE = 2**20  # characters
+
+
+class Templates(Protocol):
+    """What the schemas need of Prompts."""
+
+    def fill(self, text: str) -> str:
+        """The prompt for a text; Refused (400) where it cannot be made."""
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], generation: bool, variables: Mapping[str, Any]) -> str:
+        """The prompt for a conversation; Refused (400) where it cannot be made."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,8 @@ from heavylift_runtime.server.prompts import LARGEST_TEMPLATE, Prompts, Render, 
 
 Read = Callable[[str], str | None]  # the text of a file of the model; None where it has none of that name
 LARGEST_FILE = 64 * 2**20  # bytes; a tokenizer.json has up to some twenty million
-KEYS = ("chat_template", "prompt_template", "prompt_examples")
+TOKENIZER = "tokenizer.json"
+FILES = ("chat_template.jinja", "tokenizer_config.json", TOKENIZER)  # of a checkpoint
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -62,6 +64,34 @@ def reader(*folders: Path) -> Read:
         return None
 
     return read
+
+
+def chained(*reads: Read) -> Read:
+    """The first that has the file."""
+
+    def read(name: str) -> str | None:
+        return next((text for each in reads if (text := each(name)) is not None), None)
+
+    return read
+
+
+class AwaitedPrompts:
+    """Prompts that are known once the model has loaded, and not needed before."""
+
+    def __init__(self, make: Callable[[], Prompts]) -> None:
+        self._make = make
+
+    @cached_property
+    def _prompts(self) -> Prompts:
+        return self._make()
+
+    def fill(self, text: str) -> str:
+        """As Prompts does."""
+        return self._prompts.fill(text)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], generation: bool, variables: Mapping[str, Any]) -> str:
+        """As Prompts does."""
+        return self._prompts.chat(messages, generation, variables)
 
 
 def _compiled(
@@ -132,5 +162,5 @@ def _begins(config: Mapping[str, Any], token: str | None, read: Read, faults: li
         return None
     if config.get("add_bos_token") is True:
         return token
-    processor = _json(read, "tokenizer.json", faults).get("post_processor")
+    processor = _json(read, TOKENIZER, faults).get("post_processor")
     return token if json.dumps(token) in json.dumps(processor) else None

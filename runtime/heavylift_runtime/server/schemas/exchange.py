@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from heavylift_runtime.engines.engine import Piece, Request, Token
-from heavylift_runtime.server.prompts import Prompts
+from heavylift_runtime.server.prompts import Prompts, Templates
 from heavylift_runtime.server.refused import Refused
 
 JSON = "application/json"
@@ -38,7 +38,7 @@ class Defaults:
     """The frames of LMI's streams, where Accept does not say."""
     fastertransformer: bool = False
     """Parameters mean what they mean to FasterTransformer, also where no name of its own is among them."""
-    prompts: Prompts = field(default_factory=Prompts)
+    prompts: Templates = field(default_factory=Prompts)
     clock: Callable[[], float] = time.time
     identity: Callable[[], str] = lambda: uuid.uuid4().hex
 
