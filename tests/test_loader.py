@@ -21,8 +21,12 @@ from heavylift_runtime.families.table import Split
 from heavylift_runtime.native import loader as loader_module
 from heavylift_runtime.native import reading
 from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.sources import Folder, Prefix, Source, source_of
+from tests.decoder_checkpoints import KINDS as DECODERS
+from tests.decoder_checkpoints import write_decoder
+from tests.rank_threads import on_ranks
 from tests.t5_checkpoints import edit_config, edit_tensors, write_t5
 
 BUCKET = "weights-of-tests"
@@ -367,3 +371,40 @@ def test_where_the_weights_are_is_read_from_model_id(tmp_path: Path, folder: Pat
     for wrong in ("google/flan-t5-xxl", "s3://", "s3:///a"):
         with pytest.raises(LoadError, match="'model_id' is"):
             source_of(wrong, tmp_path)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("kind", ["t5", "gpt2", "opt"])
+def test_ranks_read_rows_for_each_other_so_that_s3_sends_the_checkpoint_once(
+    tmp_path: Path, bucket: Any, kind: str, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, config = DECODERS.get(kind, ("", {}))
+    made = write_decoder(tmp_path / "m", family, **config) if family else write_t5(tmp_path / "m")
+    source = push(bucket, made, "weights/abc")
+    sent: list[int] = []
+    read_into = Prefix.read_into
+
+    def counted(self: Prefix, name: str, start: int, buffer: memoryview) -> None:
+        sent.append(len(buffer))
+        read_into(self, name, start, buffer)
+
+    def load(group: Group) -> dict[str, Tensor]:
+        checkpoint = Checkpoint.open(source)
+        sent.clear()
+        names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+        group.barrier()
+        with Loader(checkpoint, group.rank, world, torch.float32, group=group) as loader:
+            return {name: loader.take(name) for name in names}
+
+    monkeypatch.setattr(Prefix, "read_into", counted)
+    found = on_ranks(world, load)
+
+    for rank in range(world):
+        here = taken(Folder(made), rank, world)
+        assert all(torch.equal(found[rank][name], here[name]) for name in here)
+    checkpoint = Checkpoint.open(Folder(made))
+    split = {weight.name for weight in checkpoint.agree() if weight.axis is not None}
+    stored = [checkpoint.find(weight) for weight in checkpoint.agree()]
+    once = sum(tensor.bytes for tensor in stored if tensor is not None)
+    whole = sum(tensor.bytes for tensor in stored if tensor is not None and tensor.name not in split)
+    assert sum(sent) <= once + whole * (world - 1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
@@ -43,9 +44,10 @@ class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
     A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
-    the part is read, straight to where it stays; from S3 whole rows are. Peak memory: what was handed out, plus the
-    tensors on their way (64 MiB and one tensor; one tensor from a local folder), plus for each reader 8 MiB where
-    numbers are cast, and 8 MiB where pieces are read from S3.
+    the part is read, straight to where it stays. From S3, where so many requests would take longer, each rank of a
+    group reads its share of the rows and the ranks exchange them; without a group whole rows are read. Peak memory:
+    what was handed out, plus the tensors on their way (64 MiB and one tensor; one tensor from a local folder, one whole
+    tensor where rows are exchanged), plus for each reader 8 MiB where numbers are cast or cut.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Loader:
         dtype: torch.dtype,
         report: Callable[[str], None] = lambda line: None,
         quantize: str = "none",
+        group: Group | None = None,
     ) -> None:
         """Proves the checkpoint against its family's table first: LoadError names every tensor that does not fit.
 
         `quantize`: what plain matrices become on their way; how stored ones lie is the checkpoint's own affair.
+        `group`: the ranks, which then read rows for each other where pieces of rows would be too many requests.
         """
         if checkpoint.partition is not None:
             checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
@@ -71,6 +75,7 @@ class Loader:
         self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in table}
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
+        self._group = group if group is not None and group.world > 1 and not self._source.pieces else None
         self._waiting = iter(held)
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
@@ -107,7 +112,8 @@ class Loader:
         for future in futures:
             future.result()
         reading, *copies = self._readings[name]
-        tensor = reading.shaped(flat)
+        own = self._own(name)
+        tensor = own.shaped(flat) if own is reading else self._exchanged(reading, own.shaped(flat))
         for copy in copies:
             self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
@@ -145,7 +151,7 @@ class Loader:
 
     def _start(self, weight: Weight) -> None:
         """Reads a weight, or lets the readers begin with it."""
-        reading = self._readings[weight.name][0]
+        reading = self._own(weight.name)
         flat = reading.room(self._kind(weight.name))
         tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
         if self._pool is None:
@@ -154,6 +160,27 @@ class Loader:
             self._coming[weight.name] = flat, []
         else:
             self._coming[weight.name] = flat, [self._pool.submit(read_block, *task) for task in tasks]
+
+    def _own(self, name: str) -> Reading:
+        """What this rank reads of a tensor: its part, or its share of rows that all ranks need pieces of."""
+        reading = self._readings[name][0]
+        shared = self._group is not None and len(self._readings[name]) == 1 and reading.scattered
+        return reading.rows(self._group.rank, self._group.world) if shared and self._group is not None else reading
+
+    def _exchanged(self, reading: Reading, rows: Tensor) -> Tensor:
+        """The part, out of the rows of all ranks; each calls this for the same tensors in the same order."""
+        assert self._group is not None
+        ranks, count = range(self._group.world), reading.stored.shape[0]
+        shares = [reading.rows(rank, len(ranks)).part.shape[0] for rank in ranks]
+        room = rows.new_zeros(max(shares), *rows.shape[1:])
+        room[: len(rows)] = rows
+        every = self._group.all_gather(room.view(torch.uint8)).view(rows.dtype)  # bytes: not every type can be sent
+        columns = tuple(map(slice, reading.part.start[1:], reading.part.stop[1:]))
+        part = rows.new_empty(reading.part.shape)
+        for rank, share in zip(ranks, shares, strict=True):
+            first = count * rank // len(ranks)
+            part[first : first + share] = every[rank, :share][(slice(None), *columns)]
+        return part
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""

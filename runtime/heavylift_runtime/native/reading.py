@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -66,6 +66,17 @@ class Reading:
         wide = [axis for axis, size in enumerate(shape) if size > 1]
         by_step = iter(sorted(wide, key=lambda axis: -steps[axis]))
         return [next(by_step) if size > 1 else axis for axis, size in enumerate(shape)]
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the part is many short pieces of a row-major tensor: of every row some numbers."""
+        return self.stored.steps == replace(self.stored, strides=None).steps and bool(self._loops()[1])
+
+    def rows(self, rank: int, world: int) -> Reading:
+        """A rank's share of the rows in which the part lies, whole: one piece of the file. Shares differ by a row."""
+        count, *others = self.stored.shape
+        first, last = count * rank // world, count * (rank + 1) // world
+        return Reading(self.stored, Shard((first, *(0 for _ in others)), (last, *others)))
 
     def blocks(self) -> Iterator[Block]:
         """All of the part, in order."""

@@ -24,6 +24,8 @@ class Source(Protocol):
     """For messages."""
     readers: int
     """How many reads at once pay off; 1: no threads."""
+    pieces: bool
+    """Whether many small reads cost no more than their bytes; if not, ranks rather read rows for each other."""
 
     def files(self) -> dict[str, int]:
         """Name → size in bytes."""
@@ -38,7 +40,7 @@ class Source(Protocol):
 class Folder:
     """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
 
-    readers = 1
+    readers, pieces = 1, True
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
@@ -81,7 +83,7 @@ class Folder:
 class Prefix:
     """A checkpoint under `s3://bucket/prefix/`, read in ranges and never stored on disk."""
 
-    readers = 8
+    readers, pieces = 8, False
 
     def __init__(self, bucket: str, prefix: str, client: Any) -> None:
         """`client`: boto3's S3 client. The prefix is a folder: 'a/b' and 'a/b/' are the same."""
