@@ -68,6 +68,7 @@ def with_server(
     limit: int = 2,
     budget: float = 10,
     refused: Refused | None = None,
+    seconds: float = 20,
 ) -> None:
     """Run a story beside the server on a free port of this process."""
 
@@ -83,7 +84,7 @@ def with_server(
             await asyncio.sleep(0.01)
         serving.port = server.servers[0].sockets[0].getsockname()[1]
         try:
-            await asyncio.wait_for(story(serving), 20)
+            await asyncio.wait_for(story(serving), seconds)
         finally:
             server.should_exit = server.force_exit = True
             await asyncio.gather(task, return_exceptions=True)

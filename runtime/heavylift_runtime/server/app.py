@@ -129,10 +129,12 @@ def build(
         Route("/v1/models", listed),
         Route("/v1/models/{name}", one),
     ]
-    return Starlette(
+    application = Starlette(
         routes=[*own, *routes],
         exception_handlers={HTTPException: _no_route, Refused: _refused, Exception: _our_fault},
     )
+    application.router.redirect_slashes = False  # no client of a contract is off by a slash, and it costs a URL
+    return application
 
 
 def _described(name: str) -> dict[str, object]:
@@ -156,7 +158,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    sentence = f"{request.method} {request.url.path[:80]!r}: use GET /ping or POST /invocations"
+    sentence = f"{request.method} {request.scope['path'][:80]!r}: use GET /ping or POST /invocations"
     reply = _error(error.status_code, sentence)
     reply.headers.update(error.headers or {})
     return reply
