@@ -1,6 +1,6 @@
 """What a model file can say and nothing honours yet: refused with a sentence, never ignored.
 
-Whoever builds one of these takes its line out. A path leads to a field; its default needs no building.
+Whoever builds one of these takes its line out. A path leads to a field, "*" through a list; defaults need no building.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from heavylift.spec.fault import Fault, dotted
+from heavylift.spec.fault import Fault, Path, dotted
 
 NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
@@ -20,17 +20,32 @@ NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("compile",): "nothing is compiled ahead of time",
         ("secrets",): "a script can ask Secrets Manager itself",
         ("multi_model",): "the endpoint has one model",
+        ("network", "image_access"): "the image is pulled through SageMaker's own network",
+        ("variants", "*", "options"): "a variant has no plan of its own",
+        ("variants", "*", "serving"): "a variant has no plan of its own",
+        ("variants", "*", "tensor_parallel_degree"): "a variant has no plan of its own",
+        ("shadow", "options"): "a variant has no plan of its own",
+        ("shadow", "serving"): "a variant has no plan of its own",
+        ("shadow", "tensor_parallel_degree"): "a variant has no plan of its own",
     }
 )
-DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({})
+DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({("network", "image_access"): "platform"})
 
 
 def not_yet(data: dict[str, Any]) -> Iterator[Fault]:
     """A fault for each field that is said, is not at its default, and is not built."""
     for path, instead in NOT_YET.items():
-        value: Any = data
-        for step in path:
-            value = value.get(step) if isinstance(value, dict) else None
-        if value is not None and value != DEFAULTS.get(path) and value not in ({}, []):
-            sentence = f"'{dotted(path)}' is known, but this version does not build it yet ({instead}); leave it out"
-            yield Fault(path, sentence, at_key=True)
+        for place, value in _found(data, path, ()):
+            if value is not None and value != DEFAULTS.get(path) and value not in ({}, []):
+                known = f"'{dotted(place)}' is known, but this version does not build it yet"
+                yield Fault(place, f"{known} ({instead}); leave it out", at_key=True)
+
+
+def _found(value: Any, path: tuple[str, ...], at: Path) -> Iterator[tuple[Path, Any]]:
+    if not path:
+        yield at, value
+    elif path[0] == "*":
+        for index, each in enumerate(value if isinstance(value, list) else ()):
+            yield from _found(each, path[1:], (*at, index))
+    elif isinstance(value, dict) and path[0] in value:
+        yield from _found(value[path[0]], path[1:], (*at, path[0]))

@@ -50,6 +50,20 @@ def prompts(data: Data) -> Iterator[Fault]:
         yield Fault(("benchmark", "workload"), "'benchmark.workload' needs exactly one of 'synthetic' and 'dataset'")
 
 
+def traced(data: Data) -> Iterator[Fault]:
+    """A trace's times are said, or are those of the prompts."""
+    benchmark = data.get("benchmark")
+    said = benchmark.get("load") if isinstance(benchmark, dict) else None
+    if not isinstance(benchmark, dict) or not isinstance(said, dict) or said.get("arrivals") != "trace":
+        return
+    workload = benchmark.get("workload")
+    if said.get("times_s") is None and not (isinstance(workload, dict) and workload.get("dataset") is not None):
+        sentence = (
+            "'benchmark.load' trace needs 'times_s', or a 'benchmark.workload' dataset whose lines have 'arrival_s'"
+        )
+        yield Fault(("benchmark", "load"), sentence)
+
+
 def enough_requests(data: Data) -> Iterator[Fault]:
     """So many requests can certify each target, if none of them misses it; else money is spent for no verdict."""
     benchmark = data.get("benchmark")
@@ -89,4 +103,4 @@ def streamed(data: Data) -> Iterator[Fault]:
         yield Fault(("benchmark", "stream"), f"{sentence}; leave it out")
 
 
-RULES: tuple[Rule, ...] = (targets, load, prompts, enough_requests, held, streamed)
+RULES: tuple[Rule, ...] = (targets, load, prompts, traced, enough_requests, held, streamed)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
+from heavylift.plan import facts
 from heavylift.spec.fault import Fault, shown
 from heavylift.spec.rules.read import Data, Rule, named, part, whole
 from heavylift_runtime.engines.registry import ENGINES
@@ -64,6 +65,11 @@ def engine(data: Data) -> Iterator[Fault]:
     if row is not None and row.why_not is not None:
         yield Fault(("engine",), f"engine: {row.name} cannot run: {row.why_not}")
         return
+    fact = facts.instances().get(named(data, "instance_type"))
+    if row is not None and fact is not None and fact.hardware not in row.hardware:
+        runs_on = " or ".join(row.hardware)
+        sentence = f"'instance_type' of engine {row.name} is one with {runs_on}; {fact.type} is {fact.hardware}"
+        yield Fault(("instance_type",), sentence)
     able = [each for each in ENGINES.values() if each.available] if row is None else [row]
     asked = named(data, "quantization")
     allowed = list(dict.fromkeys(name for each in able for name in each.quantizations))
