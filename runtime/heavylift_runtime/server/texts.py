@@ -41,17 +41,20 @@ class Texts:
         try:
             exchange = self.read(visit.path, visit.headers, body, self.defaults)
         except Misread as misread:
-            await visit.refuse(misread, misread.answer.media_type, misread.answer.body)
+            await visit.refuse(misread, misread.answer)
             return
-        job = self.rolling.join(exchange.requests, stream=exchange.stream)
+        try:
+            job = self.rolling.join(exchange.requests, stream=exchange.stream)
+        except Refused as refused:
+            await visit.refuse(refused, exchange.failure(refused.code, refused.sentence))
+            return
         visit.rows, visit.stream = len(job.rows), exchange.stream
         budget = max(self.budget, STREAM_SECONDS) if exchange.stream else self.budget
         try:
             with attending(visit.receive, job.refuse, budget, lambda: _late(job, budget)):
                 await _news(job)
                 if job.refused is not None and not job.unread:
-                    answer = exchange.failure(job.refused.code, job.refused.sentence)
-                    await visit.refuse(job.refused, answer.media_type, answer.body)
+                    await visit.refuse(job.refused, exchange.failure(job.refused.code, job.refused.sentence))
                 elif exchange.stream:
                     await _stream(visit, exchange, job)
                 else:
@@ -62,8 +65,7 @@ class Texts:
 
     async def refuse(self, visit: Visit, refused: Refused) -> None:
         """Answer a request that could not be read, in the shape that its path speaks."""
-        answer = self.fail(visit.path, refused.code, refused.sentence, self.defaults)
-        await visit.refuse(refused, answer.media_type, answer.body)
+        await visit.refuse(refused, self.fail(visit.path, refused.code, refused.sentence, self.defaults))
 
 
 async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:

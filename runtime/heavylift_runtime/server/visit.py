@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.schemas import Answer
 
 JSON = "application/json"
 _ID_HEADERS = ("x-amzn-sagemaker-inference-id", "x-request-id")
@@ -60,13 +61,14 @@ class Visit:
         await self._start(code, {"content-type": media_type, "content-length": str(len(body))} | dict(more or {}))
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def refuse(self, refused: Refused, media_type: str = JSON, body: bytes | None = None) -> None:
-        """Send why there is no answer, with when to come back (RFC 9110, section 10.2.3)."""
+    async def refuse(self, refused: Refused, answer: Answer | None = None) -> None:
+        """Send why there is no answer, with when to come back (RFC 9110, section 10.2.3). `answer`: a schema's way to
+        say so, with a status of its own."""
         self.error = refused.sentence
-        if body is None:  # json.dumps writes ASCII: a sentence may quote half of a surrogate pair
-            body = json.dumps({"error": refused.sentence, "code": refused.code}).encode()
+        if answer is None:  # json.dumps writes ASCII: a sentence may quote half of a surrogate pair
+            answer = Answer(refused.code, JSON, json.dumps({"error": refused.sentence, "code": refused.code}).encode())
         later = {} if refused.retry_after is None else {"retry-after": str(refused.retry_after)}
-        await self.reply(refused.code, media_type, body, later)
+        await self.reply(answer.status, answer.media_type, answer.body, later)
 
     async def open(self, media_type: str, code: int = 200, more: Mapping[str, str] | None = None) -> None:
         """Begin a reply in chunks."""
