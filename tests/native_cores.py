@@ -14,7 +14,7 @@ from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.batch import Batch, Chunk, Source
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import TOKENS, Core
+from heavylift_runtime.native.core import TOKENS, Core, Limits
 from heavylift_runtime.native.distributed import Alone, Group
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.news import Arrival, News
@@ -41,8 +41,8 @@ def model_on(folder: Path, group: Group | None = None, dtype: torch.dtype = torc
 
 
 def core_of(model: Model, *, slots: int = 4, budget: int = PLENTY, tokens: int = TOKENS, **settings: Any) -> Core:
-    """Ends at token 1; room for 64 tokens of prompt and of answer."""
-    return Core(model, 0, {1}, slots, budget, (64, 64), tokens, **settings)
+    """Ends at token 1; room for 128 tokens of prompt and answer."""
+    return Core(model, 0, {1}, slots, budget, Limits.of(model, 128), tokens=tokens, **settings)
 
 
 def arrival(key: int, prompt: Sequence[int], limit: int, **sampling: Any) -> Arrival:
@@ -59,7 +59,8 @@ def run(core: Core, schedule: Mapping[int, News]) -> dict[int, Answer]:
             for progress in core.step(schedule.get(step, News())):
                 key = progress.sequence.key
                 assert key not in answers, "an answer goes on after its end"
-                tokens.setdefault(key, []).append(progress.token)
+                assert progress.error is None, progress.error
+                tokens.setdefault(key, []).extend(chosen.token for chosen in progress.chosen)
                 if progress.finish_reason is not None:
                     answers[key] = Answer(tokens[key], progress.finish_reason)
             step += 1

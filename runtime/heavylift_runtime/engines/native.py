@@ -14,15 +14,16 @@ from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
+from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import Core, Progress
+from heavylift_runtime.native.core import Core, Limits, Progress
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import DTYPES, Loader
 from heavylift_runtime.native.memory import SHARE, free
 from heavylift_runtime.native.news import Arrival, News, hear, tell
+from heavylift_runtime.native.sampling import Chosen
 from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.stream import Stream
@@ -32,8 +33,6 @@ from heavylift_runtime.options import Options
 NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SMALL = 64 * 1000 * 1000
 """Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
-LONGEST = 2048
-"""Tokens of a prompt, and of an answer; the encoder takes memory with the square of the first."""
 WIDEST = 32
 """Characters of a token, at most as a mean: megabytes are refused before tokenizing them holds up everybody."""
 
@@ -61,15 +60,23 @@ def load(
         torch.set_num_threads(_threads(checkpoint, world, dtype, copies=options.workers))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     group = join(rank, world, rendezvous)
-    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, report) as loader:
+    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, report, options.quantize, group) as loader:
         model = model_of(checkpoint.config, loader, group)
     group.barrier()
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
     budget = torch.tensor([int(SHARE * free()) // (world * options.workers)])
+    limits = Limits.of(model, options.max_model_len)
     core = Core(
-        model, markers.start, markers.ends, options.batch_size, int(group.broadcast(budget)), (LONGEST, LONGEST)
+        model,
+        markers.start,
+        markers.ends,
+        options.capacity,
+        int(group.broadcast(budget)),
+        limits,
+        invariant=options.batch_invariant,
+        alone=world == 1,
     )
-    return NativeEngine(core, text, group, options.batch_size)
+    return NativeEngine(core, text, group, options.capacity)
 
 
 def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
@@ -116,8 +123,8 @@ class NativeEngine:
         sequence = self._core.sequence(arrival)
         if not self._core.scheduler.fits(sequence):
             sentence = (
-                f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones for each of "
-                f"{sampling.num_beams} beams take more memory than there is for all; send less"
+                f"a prompt of {len(prompt)} tokens and {sampling.max_new_tokens} new ones take more memory than there "
+                "is for all requests together; send less"
             )
             self._refused.append(Piece(key, (), None, len(prompt), 0, (507, sentence)))
             return
@@ -127,7 +134,11 @@ class NativeEngine:
 
     def cancel(self, key: int) -> None:
         """Forgets a request; unknown keys are ignored."""
-        if self._streams.pop(key, None) is not None:
+        if self._streams.pop(key, None) is None:
+            self._refused = [piece for piece in self._refused if piece.key != key]
+        elif any(arrival.key == key for arrival in self._arrived):
+            self._arrived = [arrival for arrival in self._arrived if arrival.key != key]
+        else:
             self._gone.append(key)
 
     def step(self) -> list[Piece]:
@@ -168,37 +179,61 @@ class NativeEngine:
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens; PromptError where it cannot be served."""
         assert self._text is not None, "requests are rank 0's; the others follow"
-        if fault := _fault(request):
+        limits = self._core.limits
+        if fault := _fault(request, limits) or _sampling_fault(request.sampling, self.capacity):
             raise PromptError(fault)
         prompt = self._text.encode([request.prompt])[0] if isinstance(request.prompt, str) else list(request.prompt)
-        if fault := _tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, self._core.positions):
+        if fault := _tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, limits):
             raise PromptError(fault)
         return prompt
 
     def _piece(self, progress: Progress) -> Piece | None:
-        """One more token as text; None for a sequence that nobody waits for any more."""
+        """New tokens as text; None for a sequence that nobody waits for any more."""
         sequence, reason = progress.sequence, progress.finish_reason
         stream = self._streams.get(sequence.key)
         if stream is None:
             return None
-        text = stream.add(progress.token, last=reason is not None)
-        if stream.stopped:
-            if reason is None:
-                self._gone.append(sequence.key)
-            reason = "stop_sequence"
-        if reason is not None:
+        tokens = []
+        for place, chosen in enumerate(progress.chosen, 1):
+            text = stream.add(chosen.token, last=reason is not None and place == len(progress.chosen))
+            tokens.append(Token(chosen.token, text, chosen.logprob, self._named(chosen)))
+            if stream.stopped:
+                if reason is None:
+                    self._gone.append(sequence.key)
+                reason = "stop_sequence"
+                break
+        if reason is not None or progress.error is not None:
             del self._streams[sequence.key]
         prompt = len(sequence.source) or sequence.given
-        return Piece(sequence.key, (Token(progress.token, text),), reason, prompt, sequence.generated)
+        generated = len(tokens) if sequence.width > 1 else sequence.generated
+        return Piece(sequence.key, tuple(tokens), reason, prompt, generated, progress.error)
+
+    def _named(self, chosen: Chosen) -> tuple[tuple[int, str, float], ...]:
+        """The likeliest tokens with their texts."""
+        assert self._text is not None
+        return tuple((token, self._text.word(token), logprob) for token, logprob in chosen.top)
 
 
-def _fault(request: Request) -> str | None:
+def _sampling_fault(sampling: Sampling, capacity: int) -> str | None:
+    """What of it this engine cannot do, or None."""
+    if sampling.num_beams == 1:
+        return None
+    if sampling.num_beams > capacity:
+        return f"the request asks for {sampling.num_beams} beams; at most {capacity} rows run at once, ask for fewer"
+    if sampling.temperature != 0:
+        return f"a beam search draws no tokens: got the temperature {sampling.temperature}, leave it out"
+    if sampling.logprobs is not None:
+        return "a beam search keeps no log-probabilities of tokens; leave them out, or ask for one beam"
+    return None
+
+
+def _fault(request: Request, limits: Limits) -> str | None:
     """Why a request cannot be served, or None."""
     prompt, wanted = request.prompt, request.sampling.max_new_tokens
-    if not 1 <= wanted <= LONGEST:
-        return f"the request asks for {wanted} new tokens; ask for 1 to {LONGEST}"
-    if len(prompt) > LONGEST * WIDEST:
-        return f"the prompt has {len(prompt)} characters; at most {LONGEST * WIDEST} are read, shorten it"
+    if not 1 <= wanted <= limits.answer:
+        return f"the request asks for {wanted} new tokens; ask for 1 to {limits.answer}"
+    if len(prompt) > limits.prompt * WIDEST:
+        return f"the prompt has {len(prompt)} characters; at most {limits.prompt * WIDEST} are read, shorten it"
     if isinstance(prompt, str) and any("\ud800" <= character <= "\udfff" for character in prompt):
         return "the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
     if request.adapter is not None:
@@ -206,20 +241,20 @@ def _fault(request: Request) -> str | None:
     return None
 
 
-def _tokens_fault(prompt: list[int], wanted: int, words: int, positions: int | None) -> str | None:
+def _tokens_fault(prompt: list[int], wanted: int, words: int, limits: Limits) -> str | None:
     """Why a tokenized prompt cannot be served by this model, or None."""
     if not prompt:
         return "the prompt has no tokens; send at least one character"
-    if len(prompt) > LONGEST:
-        return f"the prompt has {len(prompt)} tokens; at most {LONGEST} are read, shorten it"
+    if len(prompt) > limits.prompt:
+        return f"the prompt has {len(prompt)} tokens; at most {limits.prompt} are read, shorten it"
     if strange := [token for token in prompt if not 0 <= token < words]:
         return (
             f"the prompt has the token {strange[0]}, the model knows {words}; "
             "its tokenizer has words that it never learned, leave them out"
         )
-    if positions is not None and len(prompt) + wanted > positions:
+    if limits.together is not None and len(prompt) + wanted > limits.together:
         return (
             f"the prompt has {len(prompt)} tokens and asks for {wanted} new ones; "
-            f"the model has {positions} positions for both together, shorten it or ask for fewer"
+            f"the model has {limits.together} positions for both together, shorten it or ask for fewer"
         )
     return None

@@ -85,7 +85,7 @@ class Batch:
             tuple(chunk for chunk, _ in texts),
             tuple(sources),
             tuple(read),
-            torch.tensor(wanted, dtype=torch.int64) if texts or padding else None,
+            torch.tensor(wanted, dtype=torch.int64) if texts else None,
             apart,
         )
 

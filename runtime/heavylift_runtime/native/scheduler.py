@@ -59,8 +59,13 @@ class Scheduler:
 
     def fits(self, sequence: Sequence) -> bool:
         """Whether it could ever run to its end."""
-        each = self._memory.of(len(sequence.source), sequence.given + sequence.sampling.max_new_tokens - 1)
-        return each * sequence.width <= self._budget and sequence.width <= self._slots
+        return self.most(sequence) <= self._budget and sequence.width <= self._slots
+
+    def most(self, sequence: Sequence) -> int:
+        """Bytes of cache that it takes in the end."""
+        # the last token is never read
+        text = sequence.given + sequence.sampling.max_new_tokens - 1
+        return self._memory.of(len(sequence.source), text) * sequence.width
 
     def add(self, sequence: Sequence) -> None:
         """At the end of the line."""
@@ -92,7 +97,7 @@ class Scheduler:
         """It reads one token in the next pass."""
         if self._fixed:
             return sequence.encoded and (sequence.given == 1 or sequence.cached >= sequence.given)
-        return sequence.encoded and sequence.pending == 1
+        return sequence.encoded and sequence.pending <= 1
 
     def plan(self) -> Plan:
         """The next pass; who is to leave must have left."""
@@ -100,7 +105,7 @@ class Scheduler:
         while held > self._budget and len({each.key for each in self.running}) > 1:
             self.preempt()
             held = self._held()
-        plan = Plan([each for each in self.running if self.ready(each)])
+        plan = Plan(self.running[: self._leading()])
         left = max(self._tokens - len(plan.rows), self._tokens // 4)
         begun = False
         for sequence in self.running[len(plan.rows) :]:
@@ -111,8 +116,10 @@ class Scheduler:
             more = self._memory.of(len(sequence.source), len(sequence.text)) * sequence.width
             if self._taken() + sequence.width > self._slots or (self.running and held + more > self._budget):
                 break
-            if begun and min(self._first(sequence), len(sequence.source) or 1) > left:
+            if begun and (len(sequence.source) or self._first(sequence)) > left:
                 break
+            if self._fixed and sequence.given == 1 and len(plan.rows) < len(self.running):
+                break  # it is read as a row, and rows come first
             self.waiting.popleft()
             sequence.slot = len(self.running)
             self.running.append(sequence)
@@ -123,7 +130,7 @@ class Scheduler:
 
     def fork(self, sequence: Sequence, others: list[Sequence]) -> None:
         """Rows beside a running one, empty, in slots behind all that are ready."""
-        place = sum(self.ready(each) for each in self.running)
+        place = self._leading()
         for reading in reversed(self.running[place:]):
             self._memory.move(reading, reading.slot + len(others))
             reading.slot += len(others)
@@ -153,6 +160,10 @@ class Scheduler:
         plan.chunks.append((sequence, part))
         return count + part
 
+    def _leading(self) -> int:
+        """How many rows are ready, from slot 0 on."""
+        return next((slot for slot, each in enumerate(self.running) if not self.ready(each)), len(self.running))
+
     def _held(self) -> int:
         return sum(self._memory.of(len(each.source), len(each.text)) for each in self.running)
 
@@ -161,7 +172,7 @@ class Scheduler:
         return sum(1 if each.leader.beams else each.width for each in self.running)
 
     def _leave(self, sequence: Sequence) -> None:
-        hole, ready = sequence.slot, sum(map(self.ready, self.running))
+        hole, ready = sequence.slot, self._leading()
         self._memory.drop(hole)
         # the last of those that are ready takes the place, and the one whose text is being read follows
         for slot in dict.fromkeys((ready - 1, len(self.running) - 1)):

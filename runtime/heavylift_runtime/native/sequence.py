@@ -22,6 +22,8 @@ class Sequence:
     given: int
     """How many of `text` were given: the prompt, or an encoder-decoder's start token."""
     sampling: Sampling
+    plain: bool = True
+    """Its next token is the likeliest one, with nothing to know besides."""
     seed: int = 0
     number: int = 0
     """Later arrivals have higher ones."""

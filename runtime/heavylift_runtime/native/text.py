@@ -40,6 +40,11 @@ class Text:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
+    def word(self, token: int) -> str:
+        """One token's text by itself, special ones as they are written."""
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text
+
 
 @dataclass(frozen=True)
 class Markers:

@@ -100,6 +100,8 @@ class Pass:
         mixed = []
         for rows in self._rows:
             query = queries[rows.first : rows.last].reshape((rows.last - rows.first) * pairs, -1, heads.width)
+            if self._batch.apart:
+                query = query.clone()  # a product's last bits depend on where in memory its factors begin
             part = attend(query, rows.keys[layer], rows.values[layer], rows.biases[layer], heads.scale)
             mixed.append(part.view(rows.last - rows.first, -1))
         at = len(self._batch.at)

@@ -141,13 +141,14 @@ class T5Model:
     def forward(self, batch: Batch, stores: Sequence[Store]) -> Tensor:
         """Reads the batch's sources, then one pass through the decoder → what the head gets, (M, d)"""
         own, cross = stores
-        if batch.sources:
-            self._read(batch.sources, cross)
-        text, sources = Pass(self.heads, own, batch), Sources(self.heads, cross, batch)
+        for sources in [[source] for source in batch.sources] if batch.apart else [batch.sources]:
+            if sources:
+                self._read(sources, cross)
+        text, read = Pass(self.heads, own, batch), Sources(self.heads, cross, batch)
         x = self.vocabulary.embed(batch.tokens)
         for layer, (attention, over_source, feed_forward) in enumerate(self.decoder):
             x = attention.output(x, text.mix(layer, attention.qkv(attention.norm(x))))
-            x = over_source.output(x, sources.mix(layer, over_source.query(over_source.norm(x))))
+            x = over_source.output(x, read.mix(layer, over_source.query(over_source.norm(x))))
             x = feed_forward(x)
         x = self.decoder_norm(batch.pick(x))
         return x if self._scale is None else x * self._scale
@@ -189,6 +190,8 @@ class Sources:
         mixed = []
         for first, last, bias, keys, values in self._rows:
             part = query[first:last].view((last - first) * heads.pairs, 1, heads.width)
+            if self._batch.apart:
+                part = part.clone()  # as in Pass
             mixed.append(attend(part, keys[layer], values[layer], bias).view(last - first, -1))
         at = len(self._batch.at)
         for chunk in self._batch.chunks:

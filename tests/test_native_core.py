@@ -1,0 +1,233 @@
+"""The native engine's core: whoever comes, goes, waits or is pushed out, each request gets its own tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heavylift_runtime.native.architectures import Model
+from heavylift_runtime.native.cache import Store
+from heavylift_runtime.native.core import Core
+from heavylift_runtime.native.news import Arrival, News
+from heavylift_runtime.native.scheduler import Scheduler
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
+from tests.rank_threads import on_ranks
+from tests.t5_checkpoints import write_t5
+
+MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m"]
+LIMITS = [24, 2, 17, 7, 30, 11]
+PROMPTS = [[5, 9, 33, 21, 7, 2], [12], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 11], [3, 2],
+           [7] * 41, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _pages_of_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of these models would never need a second page."""
+    monkeypatch.setattr(Store, "taken", lambda store, count: store._planes * store._each * count)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    @cache
+    def write(kind: str) -> Path:
+        place = tmp_path_factory.mktemp(kind)
+        if kind == "t5":
+            return write_t5(place)
+        family, config = KINDS[kind]
+        return write_decoder(place, family, **config)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def model(folder: Callable[[str], Path]) -> Callable[[str], Model]:
+    return cache(lambda kind: model_on(folder(kind)))
+
+
+@pytest.fixture(scope="module")
+def alone(model: Callable[[str], Model]) -> Callable[[str], list[Answer]]:
+    """What each of PROMPTS gets by itself."""
+
+    def answers(kind: str) -> list[Answer]:
+        core = core_of(model(kind))
+        return [answers_of(core, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
+
+    return cache(answers)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> tuple[dict[int, News], set[int]]:
+    """When each of PROMPTS arrives, and which of them are cancelled when."""
+    arrives = [draw(st.integers(0, 25)) for _ in PROMPTS]
+    leaves = {key: arrives[key] + draw(st.integers(0, 15)) for key in draw(st.sets(st.integers(0, 5), max_size=2))}
+    schedule = {}
+    for step in {*arrives, *leaves.values()}:
+        come = tuple(arrival(key, PROMPTS[key], LIMITS[key]) for key, when in enumerate(arrives) if when == step)
+        schedule[step] = News(come, tuple(key for key, when in leaves.items() if when == step))
+    return schedule, set(leaves)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    schedule=schedules(),
+    slots=st.integers(1, 6),
+    tokens=st.sampled_from([3, 8, 50, 256]),
+    rows=st.sampled_from([1.0, 1.7, 100.0]),
+)
+def test_no_arrival_departure_or_lack_of_memory_changes_what_another_gets(
+    model: Callable[[str], Model],
+    alone: Callable[[str], list[Answer]],
+    kind: str,
+    schedule: tuple[dict[int, News], set[int]],
+    slots: int,
+    tokens: int,
+    rows: float,
+) -> None:
+    core = core_of(model(kind), slots=slots, tokens=tokens)
+    widest = max(
+        map(core.scheduler.most, (core.sequence(arrival(0, *each)) for each in zip(PROMPTS, LIMITS, strict=True)))
+    )
+    core = core_of(model(kind), slots=slots, tokens=tokens, budget=int(widest * rows))
+
+    answers = run(core, schedule[0])
+
+    assert set(answers) >= set(range(6)) - schedule[1]
+    for key, answer in answers.items():
+        assert answer == alone(kind)[key], key
+
+
+@pytest.mark.parametrize("kind", MODELS[:-1])  # the last one says little and ends early
+def test_who_is_pushed_out_goes_on_where_it_was(
+    model: Callable[[str], Model], alone: Callable[[str], list[Answer]], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed = []
+    preempt = Scheduler.preempt
+
+    def noted(scheduler: Scheduler) -> Any:
+        youngest = preempt(scheduler)
+        pushed.append(youngest.generated)
+        return youngest
+
+    monkeypatch.setattr(Scheduler, "preempt", noted)
+    core = core_of(model(kind))
+    widest = core.scheduler.most(core.sequence(arrival(4, PROMPTS[4], LIMITS[4])))
+
+    answers = answers_of(core_of(model(kind), slots=6, budget=3 * widest // 2), PROMPTS, LIMITS)
+
+    assert answers == alone(kind)
+    assert any(pushed)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "mixtral"])
+def test_every_rank_takes_the_same_decisions(
+    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str
+) -> None:
+    schedule = {
+        step: News((arrival(step, PROMPTS[step], LIMITS[step]),), (1,) if step == 4 else ()) for step in range(6)
+    }
+
+    def rank(group: Any) -> dict[int, Answer]:
+        return run(core_of(model_on(folder(kind), group), slots=3, tokens=10, budget=60000), schedule)
+
+    first, second = on_ranks(2, rank)
+
+    assert first == second
+    for key, answer in first.items():
+        assert (
+            answer.tokens == alone(kind)[key].tokens or kind == "mixtral"
+        )  # rounding may decide a tie between experts
+
+
+def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[int, list[Tensor]]:
+    """The logits behind each token of each request, in the mode that depends on no company."""
+    core, seen = core_of(model, invariant=True, **settings), dict[int, list[Tensor]]()
+    original = core._advance
+
+    def advance(wanting: list[Any], scores: Tensor) -> Any:
+        for sequence, row in zip(wanting, scores, strict=True):
+            seen.setdefault(sequence.key, []).append(row.clone())
+        return original(wanting, scores)
+
+    core._advance = advance  # type: ignore[method-assign]
+    run(core, schedule)
+    return seen
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schedule=schedules(), slots=st.integers(1, 6), narrow=st.booleans())
+def test_where_it_is_asked_for_every_bit_is_the_same_in_any_company(
+    model: Callable[[str], Model], kind: str, schedule: tuple[dict[int, News], set[int]], slots: int, narrow: bool
+) -> None:
+    each = [News((arrival(key, PROMPTS[key], LIMITS[key]),)) for key in range(6)]
+    alone = [bits_of(model(kind), {0: news}, tokens=16)[key] for key, news in enumerate(each)]
+    core = core_of(model(kind))
+    budget = core.scheduler.most(core.sequence(each[4].arrived[0])) * (1 if narrow else 100)
+
+    found = bits_of(model(kind), schedule[0], slots=slots, tokens=16, budget=budget)
+
+    for key, logits in found.items():
+        assert len(logits) == len(alone[key]) or key in schedule[1]
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(logits, alone[key], strict=False)), key
+
+
+class Cramped:
+    """A model that finds no memory for passes of many tokens."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        self._model, self._most = model, most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def forward(self, batch: Any, stores: Any) -> Tensor:
+        if len(batch.tokens) + sum(len(source.tokens) for source in batch.sources) > self._most:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        hidden: Tensor = self._model.forward(batch, stores)
+        return hidden
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_when_memory_runs_out_one_request_ends_with_a_sentence_and_the_others_go_on(
+    model: Callable[[str], Model], alone: Callable[[str], list[Answer]], kind: str
+) -> None:
+    core: Core = core_of(Cramped(model(kind), 42), slots=6)
+    arrivals: list[Arrival] = [arrival(key, *each) for key, each in enumerate(zip(PROMPTS, LIMITS, strict=True))]
+    news, tokens, errors = News(tuple(arrivals)), {key: list[int]() for key in range(6)}, {}
+
+    with torch.inference_mode():
+        while core.busy or news.arrived:
+            for progress in core.step(news):
+                tokens[progress.sequence.key] += [chosen.token for chosen in progress.chosen]
+                if progress.error is not None:
+                    errors[progress.sequence.key] = progress.error
+            news = News()
+
+    assert errors and all(code == 507 and "memory ran out" in sentence for code, sentence in errors.values())
+    assert len(errors) < 6
+    for key in set(range(6)) - set(errors):
+        assert tokens[key] == alone(kind)[key].tokens
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(model: Callable[[str], Model]) -> None:
+    core = core_of(Cramped(model("llama"), 0), alone=False)
+
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        answers_of(core, PROMPTS[:1], LIMITS[:1])
