@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 from huggingface_hub import InferenceClient
@@ -116,6 +117,12 @@ def test_hugging_faces_client_streams(hub: InferenceClient) -> None:
     assert events[-1].generated_text == ANSWER and events[-1].details.generated_tokens == len(events)
 
 
+def test_hugging_faces_client_generates_at_the_root_too(served: Served) -> None:
+    with InferenceClient(base_url=served.address, timeout=60) as hub:
+        assert hub.text_generation(ASKED, max_new_tokens=40) == ANSWER
+        assert "".join(hub.text_generation(ASKED, max_new_tokens=40, stream=True)) == ANSWER
+
+
 def test_hugging_faces_client_raises_its_own_error(hub: InferenceClient) -> None:
     with pytest.raises(ValidationError, match="'top_p' must be a number above 0"):
         hub.text_generation(ASKED, top_p=0.0)
@@ -128,3 +135,17 @@ def test_hugging_faces_client_chats(served: Served) -> None:
 
     assert reply.choices[0].message.content == ANSWER
     assert "".join(part.choices[0].delta.content or "" for part in parts) == ANSWER
+
+
+def test_the_models_can_be_listed(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/invocations", 400), ("/generate", 422)])
+def test_what_the_engine_refuses_has_the_schemas_status_and_shape(served: Served, path: str, status: int) -> None:
+    asked = {"inputs": ASKED, "parameters": {"adapter_id": "french"}}
+
+    reply = httpx.post(served.address + path, json=asked, timeout=60)
+
+    assert reply.status_code == status and "adapter" in reply.json()["error"]
+    assert reply.json().get("error_type") == ("validation" if status == 422 else None)
