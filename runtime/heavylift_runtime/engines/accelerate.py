@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +17,9 @@ from heavylift_runtime.engines.choice import generator_of
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.engines.generation import Generation, Row, leave_to_requests
 from heavylift_runtime.engines.pretrained import Pretrained
-from heavylift_runtime.engines.spelling import Spelling
 from heavylift_runtime.engines.tasks import GENERATING
 from heavylift_runtime.errors import LoadError, PromptError
+from heavylift_runtime.native.stream import Stream
 from heavylift_runtime.options import Options
 
 
@@ -88,8 +88,8 @@ class AccelerateEngine:
                 f"the model has {self._positions} positions{both}, shorten it or ask for fewer"
             )
         given = [] if self._encodes else prompt
-        spelling = Spelling(self._decode, sampling.stop, given)
-        self._waiting[key] = Row(key, prompt, given, sampling, spelling, generator_of(sampling))
+        text = Stream(self._decode, given, sampling.stop)
+        self._waiting[key] = Row(key, prompt, given, sampling, text, generator_of(sampling))
 
     def cancel(self, key: int) -> None:
         """Forget a request."""
@@ -151,7 +151,7 @@ class AccelerateEngine:
         tokens: list[int] = self._tokenizer(self._prefix + prompt)["input_ids"]
         return tokens
 
-    def _decode(self, tokens: list[int]) -> str:
+    def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 

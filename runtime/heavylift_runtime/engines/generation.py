@@ -26,7 +26,7 @@ from transformers import (
 
 from heavylift_runtime.engines.choice import Choice, choose
 from heavylift_runtime.engines.engine import Piece, Sampling, Token
-from heavylift_runtime.engines.spelling import Spelling
+from heavylift_runtime.native.stream import Stream
 
 _DECIDED = (
     "eos_token_id", "forced_eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time",
@@ -43,7 +43,7 @@ class Row:
     given: list[int]
     """What the decoder reads first: the prompt, or nothing where an encoder reads it."""
     sampling: Sampling
-    spelling: Spelling
+    text: Stream
     generator: torch.Generator | None
     generated: list[int] = field(default_factory=list)
     ended: bool = False
@@ -54,13 +54,11 @@ class Row:
         count, sampling = len(self.generated), self.sampling
         finish = None
         if choice.token in ends and not sampling.ignore_eos:
-            text, finish = self.spelling.end(), "eos_token"
-        else:
-            text = self.spelling.add(choice.token)
-            if not self.spelling.stopped and count == sampling.max_new_tokens:
-                text, finish = text + self.spelling.end(), "length"
-        if self.spelling.stopped:
-            finish = "stop_sequence"
+            finish = "eos_token"
+        elif count == sampling.max_new_tokens:
+            finish = "length"
+        text = self.text.add(choice.token, last=finish is not None)
+        finish = "stop_sequence" if self.text.stopped else finish
         self.ended = finish is not None
         top = tuple((token, spell(token), logprob) for token, logprob in choice.top)
         return Piece(self.key, (Token(choice.token, text, choice.logprob, top),), finish, len(self.prompt), count)
@@ -182,10 +180,6 @@ class Generation:
             taken += piece.tokens
             if row.ended:
                 break
-        if not row.ended:  # its end was cut off as padding is
-            row.ended = True
-            taken.append(Token(self._pad, row.spelling.end()))
-            piece = Piece(row.key, (), "length", len(row.prompt), len(row.generated))
         self._pieces.append(Piece(row.key, tuple(taken), piece.finish_reason, len(row.prompt), len(row.generated)))
         self._came.release()
 

@@ -23,6 +23,7 @@ def join(rank: int, world: int, rendezvous: str, seconds: float) -> None:
     mpi = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank, "OMPI_COMM_WORLD_SIZE": world}
     os.environ.update({name: str(value) for name, value in (names | mpi).items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
+    os.environ["HEAVYLIFT_RENDEZVOUS"] = rendezvous  # where ranks of a model that the script starts meet
 
 
 def _choose(file: Path) -> int:

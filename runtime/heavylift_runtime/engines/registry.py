@@ -89,15 +89,15 @@ _ROWS = (
         "fastertransformer",
         "FasterTransformer",
         "djl_python.fastertransformer",
-        families=("bloom", "gpt2", "gpt_neo", "gpt_neox", "opt", "t5"),
-        hardware=("gpu",),
-        best_for="T5 and BLOOM",
-        quantizations=("none", "int8"),
+        families=("bloom", "gpt2", "gpt_neox", "gptj", "opt", "t5"),
+        hardware=("cpu",),  # the native engine's
+        best_for="scripts and requests that were written for it; its kernels are the native engine's",
+        dtypes=("fp32", "bf16"),
+        quantizations=("none", "int8"),  # not T5's: it never had that
         tensor_parallel=True,
-        pipeline_parallel=True,
         aot_partition=True,
         streams=True,
-        why_not=_NOT_BUILT.format("FasterTransformer"),
+        module="heavylift_runtime.engines.fastertransformer",
     ),
     Capabilities(
         "deepspeed",

@@ -1,0 +1,166 @@
+"""A model whose rank processes this process itself starts and asks, as a user's script does. The server's: ranks.py.
+
+Each rank is the same worker as under the server, at the other end of a socket: it ends its own process group as soon as
+that socket closes, whatever way this process ended, so that none outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from heavylift_runtime.engines.engine import Piece, Request
+from heavylift_runtime.errors import PromptError, RuntimeFault
+from heavylift_runtime.options import Options
+from heavylift_runtime.pieces import unpack
+from heavylift_runtime.wire import Channel, Message
+
+_LEAVE_S = 5.0
+
+
+class Ended(RuntimeFault):
+    """A rank ended, or could not load; the message says which, and how."""
+
+
+@dataclass(frozen=True)
+class _Child:
+    number: int
+    process: subprocess.Popen[bytes]
+    channel: Channel
+
+
+class Children:
+    """The ranks of one model, loaded. They end with `close`, with this object, or with this process."""
+
+    def __init__(self, options: Options, folder: Path, rendezvous: str | None = None, only: int | None = None) -> None:
+        """`only`: this rank alone, because other processes start the others and share `rendezvous`. Raises Ended."""
+        scratch = Path(tempfile.mkdtemp(prefix="heavylift-"))
+        meeting = f"file://{scratch}/rendezvous" if rendezvous is None else rendezvous
+        numbers = range(options.ranks) if only is None else (only,)
+        self._inbox: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
+        self._children: list[_Child] = []
+        self._end = weakref.finalize(self, _end, self._children, scratch)
+        self._next = 0
+        for number in numbers:
+            child = _start(number, options, folder, scratch, meeting)
+            self._children.append(child)
+            threading.Thread(target=_listen, args=(child, self._inbox), name=f"rank {number}", daemon=True).start()
+        waiting = set(numbers)
+        while waiting:
+            number, message = self._hear()
+            if message.type == "ready":
+                waiting.discard(number)
+
+    @property
+    def leads(self) -> bool:
+        """Rank 0 is here, and can be asked."""
+        return self._children[0].number == 0
+
+    def ask(self, requests: Sequence[Request], *, stream: bool = False) -> Iterator[tuple[int, Piece]]:
+        """Pieces with their request's place, as they come; PromptError for a refused one, Ended where a rank is lost.
+
+        A caller that stops early has cancelled the rest.
+        """
+        keys = {self._next + place: place for place in range(len(requests))}
+        self._next += len(requests)
+        channel = self._children[0].channel
+        rows = [
+            {"key": key, "request": request.to_json(), "stream": stream}
+            for key, request in zip(keys, requests, strict=True)
+        ]
+        running = set(keys)
+        self._send(channel, {"type": "submit", "rows": rows})
+        try:
+            while running:
+                _, message = self._hear()
+                if message.type == "refused" and message.header["key"] in keys:
+                    running.discard(message.header["key"])
+                    raise PromptError(str(message.header["error"]))
+                if message.type != "pieces":
+                    continue
+                for piece in map(unpack, message.header["pieces"]):
+                    if piece.key in running:  # not of a call that was given up
+                        if piece.last:
+                            running.discard(piece.key)
+                        yield keys[piece.key], piece
+        finally:
+            if running:
+                self._send(channel, {"type": "cancel", "keys": sorted(running)})
+
+    def close(self) -> None:
+        """Let the ranks leave, and end those that do not."""
+        self._end()
+
+    def _send(self, channel: Channel, header: dict[str, object]) -> None:
+        with suppress(OSError):  # a rank that is gone is heard of by its socket's end
+            channel.send(header)
+
+    def _hear(self) -> tuple[int, Message]:
+        number, message = self._inbox.get()
+        if message is None:
+            child = next(each for each in self._children if each.number == number)
+            code = child.process.wait()
+            self.close()
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            raise Ended(f"rank {number} of the model {how}")
+        if message.type == "failed":
+            self.close()
+            raise Ended(str(message.header["error"]))
+        return number, message
+
+
+def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str) -> _Child:
+    ours, theirs = socket.socketpair()
+    descriptor = theirs.fileno()
+    command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
+    with theirs:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True)
+    channel = Channel(ours)
+    channel.send(
+        {
+            "type": "start",
+            "options": options.to_json(),
+            "folder": str(folder),
+            "scratch": str(scratch),
+            "rank": number,
+            "world": options.ranks,
+            "rendezvous": rendezvous,
+        }
+    )
+    return _Child(number, process, channel)
+
+
+def _listen(child: _Child, inbox: queue.SimpleQueue[tuple[int, Message | None]]) -> None:
+    try:
+        while True:
+            inbox.put((child.number, child.channel.receive()))
+    except (EOFError, OSError, ValueError):
+        inbox.put((child.number, None))
+    finally:
+        child.channel.close()
+
+
+def _end(children: Sequence[_Child], scratch: Path) -> None:
+    for child in children:
+        with suppress(OSError):
+            child.channel.send({"type": "stop"})
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(_LEAVE_S if child.process.poll() is None else 0)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        child.channel.hang_up()
+    shutil.rmtree(scratch, ignore_errors=True)
