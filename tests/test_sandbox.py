@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from heavylift_runtime.server import meter
 from heavylift_runtime.server.prompts import Prompts, compiled
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.sandbox import meter
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief. "},

@@ -15,9 +15,8 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from heavylift_runtime.server.meter import Costly
 from heavylift_runtime.server.refused import Refused
-from heavylift_runtime.server.sandbox import Sandbox
+from heavylift_runtime.server.sandbox import Costly, Sandbox
 
 Render = Callable[[Mapping[str, Any]], str]
 LARGEST_TEMPLATE = 2**20  # characters

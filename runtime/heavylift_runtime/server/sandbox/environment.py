@@ -23,8 +23,8 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from heavylift_runtime.server.meter import STEP, Meter, metered, pay, spend
-from heavylift_runtime.server.priced import Priced
+from heavylift_runtime.server.sandbox.meter import STEP, Meter, metered, pay, spend
+from heavylift_runtime.server.sandbox.priced import Priced
 
 # What makes a long text of a short one, what draws lots, and what prints Python.
 _NO_FILTERS = ("batch", "center", "format", "pprint", "random", "slice", "urlencode", "urlize", "wordwrap", "xmlattr")

@@ -1,6 +1,6 @@
 """Puts a price on what Jinja compiles to plain Python: loops, `~`, slices, comparisons, tests, literals.
 
-Not the prices: each of these passes through the filter `_each` or `_paid` of sandbox.py.
+Not the prices: each of these passes through the filter `_each` or `_paid` of environment.py.
 """
 
 from __future__ import annotations

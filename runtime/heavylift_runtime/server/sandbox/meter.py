@@ -1,4 +1,4 @@
-"""What a template has left to spend: units, of about a character each. Not what costs what: that is sandbox.py."""
+"""What a template has left to spend: units, of about a character each. Not what costs what: that is environment.py."""
 
 from __future__ import annotations
 
