@@ -50,7 +50,7 @@ SETTINGS = [
     ("t5-base", "fp32", 4, 2, 128, 200),
     ("llama", "fp32", 1, 1, 64, 16),
     ("llama", "fp32", 1, 8, 512, 64),
-    ("llama", "bf16", 1, 16, 1024, 32),
+    ("llama", "bf16", 1, 16, 1024, 200),  # all rows are read before the first one ends
     ("llama", "fp32", 2, 8, 512, 64),
 ]
 

@@ -91,9 +91,9 @@ def test_what_no_measurement_tells_keeps_its_wide_uncertainty() -> None:
     assert both.covariance[latency][latency] < 0.1 * prior.covariance[latency][latency]
 
 
-def test_the_engine_drops_rows_once_half_of_them_have_ended() -> None:
+def test_a_row_is_computed_as_long_as_its_answer_goes_on() -> None:
     assert running([3]).tolist() == [1, 1, 1]
-    assert running([1, 4, 4, 4]).tolist() == [4, 4, 4, 4]
+    assert running([1, 4, 4, 4]).tolist() == [4, 3, 3, 3]
     assert running([1, 1, 4, 6]).tolist() == [4, 2, 2, 2, 1, 1]
 
 

@@ -160,6 +160,17 @@ def test_half_the_bytes_are_needed_in_bf16() -> None:
     assert dict(half.properties)["option.dtype"] == "bf16"
 
 
+def test_quantized_matrices_take_less_and_tables_what_they_took() -> None:
+    plain, quantized = (
+        next(row for row in Plan.fit(spec_of(dtype="bf16", quantization=scheme), lock_of(SMALL)).memory.rows)
+        for scheme in ("none", "int8")
+    )
+
+    table = 2 * SMALL["vocab_size"] * SMALL["d_model"]
+    assert plain.what == quantized.what == "weights"
+    assert (plain.bytes - table) / 2 <= quantized.bytes - table < 0.51 * (plain.bytes - table)
+
+
 def test_a_script_is_planned_by_bytes_alone() -> None:
     spec = spec_of(code="c", engine="script")
 

@@ -91,7 +91,10 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
             "pipeline_parallel_degree: 65",
             "3:27: 'pipeline_parallel_degree' must be a whole number from 1 to 64; got 65",
         ),
-        ("engine: native\noptions: {max_new_token: 4}", "4:11: 'max_new_token' is no option of engine native; did you mean"),
+        (
+            "engine: native\noptions: {max_new_token: 4}",
+            "4:11: 'max_new_token' is no option of engine native; did you mean",
+        ),
         ("options: {max_new_tokens: 0}", "3:27: 'options.max_new_tokens' must be a whole number from 1 to"),
         ("serving: 3", "3:10: 'serving' must be a mapping with 'workers', 'batch_size', 'max_batch_delay' and"),
         ("serving: {workers: 1, workers: 2}", "3:23: duplicate key 'serving.workers'; first in line 3"),

@@ -1,4 +1,4 @@
-"""One measured batch of an engine that answers batch after batch, and what the closed form says of it.
+"""One measured batch of the native engine, whose prompts came together, and what the closed form says of it.
 
 Not its measuring (served.py, recorded.py), nor the fit.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
+from heavylift.plan.memory.native import PASS_TOKENS
 from heavylift.plan.performance.coefficients import Coefficients
 from heavylift.plan.performance.device import Device
 from heavylift.plan.performance.numbers import Numbers
-from heavylift.plan.performance.speed import Batches
+from heavylift.plan.performance.speed import Speed
 from heavylift.plan.performance.work import Work
 
 
@@ -37,26 +39,17 @@ class Observation:
 
 
 def running(answers: Sequence[int]) -> Numbers:
-    """Rows that each step computes: all, until half of them or fewer still run; then only those, and so on.
-
-    This is how the native engine drops rows that have ended (heavylift_runtime.native.generate).
-    """
-    left = list(answers)
-    steps: list[int] = []
-    for step in range(max(answers)):
-        active = sum(answer > step for answer in answers)
-        if active <= len(left) // 2:
-            left = [answer for answer in left if answer > step]
-        steps.append(len(left))
-    return np.array(steps, dtype=np.float64)
+    """Rows that each step computes: those whose answers go on."""
+    return np.array([sum(answer > step for answer in answers) for step in range(max(answers))], dtype=np.float64)
 
 
 def seconds(observation: Observation, work: Work, dtype: str, coefficients: Coefficients) -> float:
-    """Of the whole request: its prompts, one after another in the arithmetic, then its steps."""
-    device = Device.cpu(observation.cores, dtype)
-    speed = Batches(work, device, observation.degree, coefficients)
-    prompts = sum(float(speed.reading(1, tokens)) - float(coefficients.request) for tokens in observation.prompts)
+    """Of the whole request: its prompts, in passes of about so many tokens, then its steps."""
+    speed = Speed(work, Device.cpu(observation.cores, dtype), observation.degree, coefficients)
+    passes = -(-sum(observation.prompts) // PASS_TOKENS)
+    prompts = sum(float(speed.prompt(tokens)) for tokens in observation.prompts)
     rows = running(observation.answers)
-    longest = max(observation.prompts)  # the cross-attention of every row is as wide as the longest
-    cached = rows * (longest * work.prompt_kv_bytes + np.arange(len(rows)) * work.kv_bytes)
-    return float(prompts + coefficients.request + np.sum(speed.decode(rows, cached)))
+    source = fmean(observation.prompts)
+    cached = rows * (source * work.prompt_kv_bytes + np.arange(len(rows)) * work.kv_bytes)
+    begin = coefficients.request + passes * coefficients.prompt * work.prompt_layers
+    return float(prompts + begin + np.sum(speed.decode(rows, cached)))

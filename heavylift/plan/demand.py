@@ -12,14 +12,14 @@ from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
 from heavylift.plan.lock import Lock
 from heavylift.plan.memory import Need, Placing
-from heavylift.plan.model import ModelFacts
+from heavylift.plan.model import SCHEMES, ModelFacts
 from heavylift.plan.plan import Decision, Memory
 from heavylift.plan.validity import loading_bytes
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
 from heavylift_runtime.errors import LoadError, OptionsError
 from heavylift_runtime.families import family_of
-from heavylift_runtime.families.table import Family
+from heavylift_runtime.families.table import Family, shard
 
 SMALL = 2 * memory.GIB  # bytes of weights up to which a CPU answers quickly enough; assumed
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
@@ -116,14 +116,24 @@ def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, promp
     refused = {degree: family.check(config, degree) for degree in degrees}
     if given != "auto" and refused[given]:
         raise InputError(refused[given])
-    model = ModelFacts.of(config)
+    model, scheme = ModelFacts.of(config), SCHEMES[spec.quantization]
     return {
         degree: memory.native_need(
-            model, family.bytes_per_rank(config, degree, element), degree, element, rows, prompt, tokens
+            model, _rank_bytes(family, config, degree, element, scheme), degree, element, rows, prompt, tokens
         )
         for degree in degrees
         if not refused[degree]
     }
+
+
+def _rank_bytes(family: Family, config: dict[str, object], degree: int, element: int, scheme: float | None) -> int:
+    """Weights of the fullest rank; `scheme`: bytes of a quantized matrix's number."""
+    whole = family.bytes_per_rank(config, degree, element)
+    if scheme is None:
+        return whole
+    tied = bool(config.get("tie_word_embeddings", True))  # then the head is the table, which stays as it is
+    matrices = [each for each in family.weights(config) if each.matrix and not (tied and each.head)]
+    return whole - int(sum(shard(each, degree - 1, degree).elements for each in matrices) * (element - scheme))
 
 
 def _script_need(lock: Lock, dtype: str, ranks: int) -> Need:

@@ -11,6 +11,7 @@ from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import VCPUS_PER_RANK
 from heavylift.plan.lock import Lock
 from heavylift.plan.memory import GIB
+from heavylift.plan.memory.native import PASS_TOKENS
 from heavylift.plan.memory.vllm import GRAPHS, batching, budget
 from heavylift.plan.model import BYTES, ModelFacts
 from heavylift.plan.performance.speed import Request
@@ -95,10 +96,12 @@ class Subject:
         if option.fact.accelerator is None:
             return self.batch_size
         most, _ = room(self.model, option, request)
-        return most if self.joins else min(most, self.batch_size)
+        return most if self.joins and self.engine != "native" else min(most, self.batch_size)
 
     def cache_tokens(self, option: Option, tokens: int) -> int:
-        """Tokens in one copy's paged cache, for sequences of about so many; vLLM only."""
+        """Tokens in one copy's paged cache, for sequences of about so many."""
+        if self.engine == "native":  # the plan's ledger has room for all of them at once
+            return self.batch_size * (tokens + 1)
         assert option.fact.accelerator is not None and self.engine == "vllm"
         split = option.split
         found = budget(
@@ -113,7 +116,9 @@ class Subject:
         return int(max(0, found.cache - GRAPHS) / each)
 
     def batching(self, option: Option) -> tuple[int, int]:
-        """Sequences and tokens of one iteration, vLLM's defaults."""
+        """Sequences and tokens of one iteration: the model file's and the native engine's, or vLLM's defaults."""
+        if self.engine == "native":
+            return self.batch_size, PASS_TOKENS
         assert option.fact.accelerator is not None
         return batching(option.fact.accelerator)
 

@@ -1,8 +1,7 @@
 """What a rank of the native engine holds: its arrays, counted, and what the allocator keeps besides, measured.
 
 Not other engines' memory. benchmarks/native_memory.py measured peaks of tiny-t5, of T5's small and base sizes and of a
-small Llama, in fp32 and bf16, over 1, 2 and 4 ranks; the formula is within -8 and +9 % of them
-(tests/test_memory_native.py).
+small Llama, in fp32 and bf16, over 1, 2 and 4 ranks (tests/test_memory_native.py says how near the formula is).
 """
 
 from __future__ import annotations
@@ -11,38 +10,30 @@ from heavylift.plan.memory.need import MIB, Need
 from heavylift.plan.model import ModelFacts
 
 LOADING, LOADING_SHARE = 12 * MIB, 0.12  # of the weights: copies made while packing, of which the heap keeps parts
-FIRST_ROOM = 16  # positions of a new cache; it doubles when full, and both are held then
-STEP, COPIED = (
-    16,
-    1.25,
-)  # of a decoder's cache: positions are whole steps; rows that go on are copied when half are done
-PORTION = 4096  # tokens of prompts that a decoder reads at once
-CROSS_COPIES = 1.25  # of the source's keys and values: a layer's are rearranged while the others wait
+PAGE = 4096  # bytes: a row's keys, and values, of a head take whole pages, and only those that were written to
+PASS_TOKENS = 256  # of prompts in a pass, about; a source is read whole by an encoder, however long
 KEPT_BELOW, KEPT_SHARE = 32 * MIB, 0.6  # glibc returns larger blocks at once (mallopt(3), M_MMAP_THRESHOLD)
 BATCH = 12 * MIB
+KERNEL, KERNELS = 5 * MIB, 16  # oneDNN keeps a program for each number of rows that it has met in bf16, up to so many
 
 
 def native_need(
     model: ModelFacts, per_rank: int, degree: int, element: int, rows: int, source: int, tokens: int
 ) -> Need:
-    """`rows` prompts of `source` tokens in a batch, `tokens` generated for each; `element` in bytes."""
-    kv = (-(-model.kv_heads // degree)) * (model.head_dim + model.value_dim) * model.layers
-    each = kv * rows * element
-    read = source * rows if model.encoder_decoder else min(source * rows, max(source, PORTION))
-    blocks = _blocks(model, degree, element, rows if model.encoder_decoder else 1, source, read)
+    """`rows` prompts of `source` tokens that run at once, `tokens` generated for each; `element` in bytes."""
+    pairs = -(-model.kv_heads // degree) * model.layers
+    text = 1 + tokens if model.encoder_decoder else source + tokens
+    lengths = (text, source) if model.encoder_decoder else (text,)
+    each = sum(_pages(length * width * element) for length in lengths for width in (model.head_dim, model.value_dim))
+    cache = rows * pairs * each
+    formula = f"{rows} rows · {pairs} heads of all layers · keys, values of {' and '.join(map(str, lengths))} tokens "
+    formula += f"of {model.head_dim} · {element} bytes, in whole pages: {each}"
+    read = min(source * rows, _read(source) if model.encoder_decoder else PASS_TOKENS)
+    blocks = _blocks(model, degree, element, source, read)
     reading, kept = sum(blocks), int(KEPT_SHARE * sum(block for block in blocks if block < KEPT_BELOW))
     logits = -(-model.vocabulary // degree) * rows * 4
-    if model.encoder_decoder:
-        room, cross = _doubled(tokens), int(CROSS_COPIES * each * source)
-        cache = cross + 2 * each * room
-        formula = f"2 · {kv} numbers · {room} positions (it doubles) · {rows} rows · {element} bytes"
-        formula += f" + {CROSS_COPIES} · {kv} · {source} source tokens · {rows} · {element}"
-        over = max(reading - cache, logits + kept)  # reading is over when the caches are complete
-    else:
-        room = _grown(source, source + tokens)
-        cache = int(COPIED * each * room)
-        formula = f"{COPIED} · {kv} numbers · {room} positions · {rows} rows · {element} bytes"
-        over = max(reading - cache + each * room, logits + kept)
+    packing = 0 if model.encoder_decoder else -(-model.vocabulary // degree) * model.hidden * element
+    programs = KERNEL * min(rows, KERNELS) if element == 2 else 0
     return Need(
         weights=per_rank,
         weights_formula=f"table of weights at degree {degree}, {element} bytes each",
@@ -50,33 +41,28 @@ def native_need(
         loading_formula=f"{LOADING // MIB} MiB + {LOADING_SHARE} of the weights, measured",
         cache=cache,
         cache_formula=formula,
-        activations=over + BATCH,
+        activations=max(reading + programs + BATCH, logits + kept + programs + BATCH, packing - cache),
         activations_formula=(
-            f"{read} tokens read at once: scores, feed-forward, residual and heads {reading} beside the cache, or "
-            f"logits {logits} + kept {kept}; + {BATCH // MIB} MiB, measured"
+            f"{read} tokens in a pass: scores, feed-forward, residual and heads {reading}, or "
+            f"logits {logits} + kept {kept}; + {(BATCH + programs) // MIB} MiB, measured; or, before there is a cache, "
+            f"{packing} for the head's copy while it is packed"
         ),
     )
 
 
-def _blocks(model: ModelFacts, degree: int, element: int, rows: int, source: int, read: int) -> tuple[int, ...]:
-    """Bytes of the arrays that reading `read` tokens takes in one layer."""
+def _read(source: int) -> int:
+    """Tokens of sources of this size in one pass: one after the other is taken until it is full."""
+    return source if source >= PASS_TOKENS else PASS_TOKENS + source
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+def _blocks(model: ModelFacts, degree: int, element: int, source: int, read: int) -> tuple[int, ...]:
+    """Bytes of the arrays that a pass over `read` tokens takes in one layer, a text's attention at a time."""
     heads, ffn = -(-model.heads // degree), -(-model.ffn // degree)
-    scores, flat = rows * heads * source * source * element, read * element
+    seen, flat = min(source, read), read * element
+    scores = heads * seen * source * element
     residual, qkv = model.hidden * flat, 3 * heads * model.head_dim * flat
-    return (scores, (1 + model.gated) * ffn * flat, ffn * flat, residual, residual, residual, qkv, qkv)
-
-
-def _doubled(tokens: int) -> int:
-    """Positions of an encoder-decoder's cache of generated tokens."""
-    room = FIRST_ROOM
-    while room < tokens:
-        room *= 2
-    return room
-
-
-def _grown(source: int, tokens: int) -> int:
-    """Positions of a decoder's cache: those of the prompt, half as many more, and again when they are full."""
-    room = source
-    while room < tokens:
-        room = -(-room // STEP) * STEP + max(STEP, room // 2) // STEP * STEP
-    return room
+    return (scores, scores, (1 + model.gated) * ffn * flat, ffn * flat, residual, residual, residual, qkv, qkv)

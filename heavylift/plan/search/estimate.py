@@ -22,7 +22,7 @@ from heavylift.plan.performance.work import Work
 from heavylift.plan.search.candidate import Estimate, Option
 from heavylift.plan.traffic import Traffic
 
-ONE_BATCH_AFTER_ANOTHER = ("native", "script", "fastertransformer", "accelerate", "deepspeed", "neuronx")
+ONE_BATCH_AFTER_ANOTHER = ("script", "fastertransformer", "accelerate", "deepspeed", "neuronx")
 """Engines of whose batches no row leaves, and which no row joins, until it ends."""
 THREADED = 64e6  # bytes of weights on a rank from which the native engine uses more than one thread for it
 P90 = 1.2816  # standard deviations
