@@ -91,10 +91,31 @@ def test_openais_client_completes_in_a_stream(client: OpenAI) -> None:
     assert parts[-1].choices[0].finish_reason == "stop"
 
 
+def test_openais_client_gets_log_probabilities(client: OpenAI) -> None:
+    chat = client.chat.completions.create(model="t", messages=CHAT, temperature=0, logprobs=True, top_logprobs=2)
+    text = client.completions.create(model="t", prompt=ASKED, temperature=0, max_tokens=9, logprobs=1)
+
+    tokens = chat.choices[0].logprobs.content
+    assert "".join(token.token for token in tokens) == ANSWER
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in tokens)
+    assert all(token.top_logprobs[0].token == token.token for token in tokens)
+    assert text.choices[0].logprobs.token_logprobs == pytest.approx([token.logprob for token in tokens])
+
+
 def test_openais_client_stops_where_it_says(client: OpenAI) -> None:
     reply = client.chat.completions.create(model="tiny", messages=CHAT, temperature=0, stop=[" and"])
 
     assert reply.choices[0].message.content == "two hundred" and reply.choices[0].finish_reason == "stop"
+
+
+def test_the_same_seed_draws_the_same_tokens(client: OpenAI) -> None:
+    def draw(seed: int) -> list[str]:
+        reply = client.completions.create(model="t", prompt="hello there", temperature=2, seed=seed, n=4, max_tokens=9)
+        return [choice.text for choice in reply.choices]
+
+    first = draw(7)
+    assert draw(7) == first
+    assert len({*first, *draw(8)}) > 4
 
 
 def test_openais_client_raises_its_own_error_with_our_sentence(client: OpenAI) -> None:
@@ -107,6 +128,17 @@ def test_openais_client_raises_its_own_error_with_our_sentence(client: OpenAI) -
 def test_hugging_faces_client_generates(hub: InferenceClient) -> None:
     assert hub.text_generation(ASKED, max_new_tokens=40) == ANSWER
     assert hub.text_generation(ASKED, max_new_tokens=40, return_full_text=True) == ASKED + ANSWER
+
+
+def test_hugging_faces_client_gets_details(hub: InferenceClient) -> None:
+    reply = hub.text_generation(ASKED, max_new_tokens=40, details=True, top_n_tokens=2, seed=3)
+
+    assert reply.generated_text == ANSWER
+    assert reply.details.finish_reason == "eos_token" and reply.details.seed == 3
+    assert "".join(token.text for token in reply.details.tokens) == ANSWER
+    assert [token.special for token in reply.details.tokens][-2:] == [False, True]
+    assert all(token.logprob <= 0 for token in reply.details.tokens)
+    assert all(len(top) == 2 for top in reply.details.top_tokens)
 
 
 def test_hugging_faces_client_streams(hub: InferenceClient) -> None:

@@ -15,7 +15,7 @@ from heavylift_runtime.server.schemas.exchange import Defaults, Finished
 from heavylift_runtime.server.schemas.fields import MOST_FAULTS, Fields
 from heavylift_runtime.server.schemas.openai import Envelope, OpenAiExchange, read_asked, reason, refuse, shown_tokens
 from heavylift_runtime.server.schemas.parameters import MOST_LOGPROBS
-from heavylift_runtime.server.schemas.telling import finite
+from heavylift_runtime.server.schemas.telling import finite, top_of
 
 MOST_MESSAGES = 2048
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -56,7 +56,7 @@ class Chat(OpenAiExchange):
             return None
         rows = [
             _token(token.text, token.logprob)
-            | {"top_logprobs": [_token(text, value) for _, text, value in token.top[:most]]}
+            | {"top_logprobs": [_token(text, value) for _, text, value in top_of(token, most)]}
             for token in shown_tokens(tokens, finish_reason)
         ]
         return {"content": rows, "refusal": None}

@@ -13,7 +13,7 @@ from heavylift_runtime.server.schemas.exchange import Defaults, Finished
 from heavylift_runtime.server.schemas.fields import Fields
 from heavylift_runtime.server.schemas.openai import Envelope, OpenAiExchange, read_asked, reason, refuse, shown_tokens
 from heavylift_runtime.server.schemas.parameters import MOST_LOGPROBS
-from heavylift_runtime.server.schemas.telling import finite
+from heavylift_runtime.server.schemas.telling import finite, top_of
 
 MAX_TOKENS = 16  # OpenAI's default for completions
 LARGEST_TOKEN = 2**31 - 1
@@ -55,7 +55,7 @@ class Completion(OpenAiExchange):
             offsets.append(at)
             at += len(token.text)
         self.offsets[index] = at
-        top = [{text: finite(value) for _, text, value in token.top[:most]} for token in shown] if most else None
+        top = [{text: value for _, text, value in top_of(token, most)} for token in shown] if most else None
         return {
             "tokens": [token.text for token in shown],
             "token_logprobs": [finite(token.logprob) for token in shown],

@@ -28,7 +28,15 @@ def written(token: Token, key: str) -> dict[str, Any]:
 
 def likeliest(token: Token, key: str, most: int) -> list[dict[str, Any]]:
     """The likeliest tokens in one's place."""
-    return [{"id": number, "text": text, key: finite(value)} for number, text, value in token.top[:most]]
+    return [{"id": number, "text": text, key: value} for number, text, value in top_of(token, most)]
+
+
+def top_of(token: Token, most: int) -> list[tuple[int, str, float | None]]:
+    """The likeliest: id, text, log-probability. The token itself, where it is among them, has its own text: an engine
+    tells the others' alone, without the blank that some would begin with after this very text."""
+    return [
+        (number, token.text if number == token.id else text, finite(value)) for number, text, value in token.top[:most]
+    ]
 
 
 def ends_it(token: Token, last: bool, finish_reason: str | None) -> bool:
