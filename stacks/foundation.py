@@ -15,6 +15,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from heavylift.deploy.stacks import FOUNDATION
+from heavylift_cdk import Weights
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
 
 
@@ -32,7 +33,8 @@ class FoundationStack(Stack):
             enable_key_rotation=True,
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
-        self.weights = self._bucket("Weights")
+        kept = Weights(self, "Weights", key=self.key)
+        self.weights = kept.bucket
         self.reports = self._bucket("Reports")
         self.log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
@@ -134,8 +136,7 @@ class FoundationStack(Stack):
 
     def _acknowledge(self) -> None:
         """cdk-nag's findings that stay, each with its reason."""
-        for bucket in (self.weights, self.reports):
-            acknowledge(bucket, "S1", "CloudTrail's data events log access where that is wanted")
+        acknowledge(self.reports, "S1", "CloudTrail's data events log access where that is wanted")
         for keys in ("weights/*", "config/*"):
             acknowledge_objects(self.role, self.weights, keys, "an old model is read while a new one rolls out or back")
         acknowledge(

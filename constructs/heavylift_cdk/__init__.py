@@ -19,7 +19,9 @@ from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
 from heavylift_cdk.rollout import Rollout
 from heavylift_cdk.runtime_image import RuntimeImage
 from heavylift_cdk.scaling import Scaling, Schedule, Tracking
+from heavylift_cdk.staging import Staged, Staging
 from heavylift_cdk.variant import CoreDump, ManagedInstances, Routing, Variant
+from heavylift_cdk.weights import Weights
 from heavylift_cdk.weights_ready import WeightsReady
 
 __all__ = [
@@ -51,7 +53,10 @@ __all__ = [
     "Scaling",
     "Schedule",
     "Serverless",
+    "Staged",
+    "Staging",
     "Tracking",
     "Variant",
+    "Weights",
     "WeightsReady",
 ]

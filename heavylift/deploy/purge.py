@@ -45,10 +45,11 @@ def _serving_stacks(cloudformation: Any) -> list[str]:
 
 
 def _empty(s3: Any, bucket: str, prefix: str) -> int:
-    """Delete every object below a prefix; gives their number. DeployError names those that stayed."""
+    """Delete every version of every object below a prefix; gives their number. DeployError names those that stayed."""
     deleted = 0
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+        rows = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        keys = [{"Key": row["Key"], "VersionId": row["VersionId"]} for row in rows]
         if not keys:
             continue
         reply = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
