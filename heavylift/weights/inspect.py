@@ -42,7 +42,7 @@ def inspect(spec: ModelSpec, spec_dir: Path, client: Any = None, progress: Progr
     sizes = store.files()
     headers = read_headers(store, sizes)
     config = _config(store, sizes)
-    files = _hashed(store, sizes, progress)
+    files = hashed(store, sizes, progress)
     aside = beside(spec, spec_dir)
     partition = read_partition(store, sizes)
     stated = None if config is None else config.get("dtype", config.get("torch_dtype"))
@@ -99,7 +99,8 @@ def store_of(spec: ModelSpec, spec_dir: Path, client: Any = None) -> Store:
     return Hub(spec.model.id, spec.model.revision)
 
 
-def _hashed(store: Store, sizes: dict[str, int], progress: Progress) -> tuple[File, ...]:
+def hashed(store: Store, sizes: dict[str, int], progress: Progress = silent) -> tuple[File, ...]:
+    """The files' entries; those in the hub's LFS are not read, the hub says their SHA-256. Raises InputError."""
     done, total, files = 0, sum(sizes.values()), []
     for name in sizes:
         if isinstance(store, Hub) and (known := store.sha256(name)) is not None:

@@ -51,15 +51,29 @@ def push(
     """
     weights, target = lock.model.weights, Bucket(bucket, client)
     assert plan.weights_digest == weights.digest, "the plan was made from this lock"
-    prefix, uri = plan.weights_prefix, f"s3://{bucket}/{plan.weights_prefix}"
-    if target.complete(prefix):
-        progress(weights.bytes, weights.bytes)
-        return Pushed(uri, 0, weights.bytes)
-    if not weights.files:
+    if not weights.files and not target.complete(plan.weights_prefix):
         raise InputError(f"{plan.name}: the lock was made without the weights; read them first: run `heavylift plan`")
-    _compare(store, weights.files)
-    counter = _Counter(weights.bytes, progress)
-    largest_first = sorted(weights.files, key=lambda file: -file.size)
+    return copy(store, weights.files, weights.digest, target, progress, smallest_part=smallest_part)
+
+
+def copy(
+    store: Store,
+    files: tuple[File, ...],
+    digest: str,
+    target: Bucket,
+    progress: Progress = silent,
+    *,
+    smallest_part: int = SMALLEST_PART,
+) -> Pushed:
+    """Bring `files`, whose digest is given, from `store` into the bucket's `weights/<digest>/`. Raises as push does."""
+    prefix, total = f"weights/{digest}/", sum(file.size for file in files)
+    uri = f"s3://{target.name}/{prefix}"
+    if target.complete(prefix):
+        progress(total, total)
+        return Pushed(uri, 0, total)
+    _compare(store, files)
+    counter = _Counter(total, progress)
+    largest_first = sorted(files, key=lambda file: -file.size)
     with Line(PARTS_AT_ONCE) as line, ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         running = [
             pool.submit(_file, target, prefix, store, file, part_size(file.size, smallest_part), line, counter)
@@ -72,8 +86,8 @@ def push(
             line.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    target.put_manifest(prefix, weights.digest, weights.files)
-    return Pushed(uri, sent, weights.bytes - sent)
+    target.put_manifest(prefix, digest, files)
+    return Pushed(uri, sent, total - sent)
 
 
 def push_config(plan: Plan, spec_dir: Path, bucket: str, client: Any) -> Pushed:
