@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--max-new-tokens", {"type": int})]),
     "bench": ("traffic:bench", "run the model file's benchmark from this machine", [
         FILE, ENV, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"}),
+        ("--trace", {"type": Path, "metavar": "JSONL", "help": "replay its lines: arrival_s, and a prompt or lengths"}),
         ("--into", {"type": Path, "metavar": "FOLDER", "help": "where the run's folder goes"}),
         ("--find-capacity", {"action": "store_true", "help": "the highest Poisson rate that meets the targets"}),
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for --find-capacity (600)"}),

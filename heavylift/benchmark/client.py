@@ -36,6 +36,7 @@ __all__ = ["READ_TIMEOUT", "Client", "HttpClient", "InvocationFailed", "SageMake
 READ_TIMEOUT = 70.0
 CONNECT_TIMEOUT = 10.0
 MOST_PART = 65_536
+MOST_REPLY = 64 * 1024 * 1024  # bytes: more than SageMaker passes on, and less than a Lambda's memory
 THROTTLES = {"ThrottlingException", "Throttling", "TooManyRequestsException", "ModelNotReadyException"}
 
 
@@ -74,21 +75,22 @@ class SageMakerClient:
             reply = self._runtime.invoke_endpoint(
                 **self._to, ContentType="application/json", Accept="application/json", Body=body
             )
-            content: bytes = reply["Body"].read()
-        return content
+            content: bytes = reply["Body"].read(MOST_REPLY + 1)
+        return _bounded(content)
 
     def stream(self, body: bytes) -> Iterator[bytes]:
         with self._failures():
             reply = self._runtime.invoke_endpoint_with_response_stream(
                 **self._to, ContentType="application/json", Body=body
             )
-            parts = reply["Body"]
+            parts, size = reply["Body"], 0
             try:
                 for event in parts:
                     if "PayloadPart" not in event:
                         name, fault = next(iter(event.items()))
                         raise InvocationFailed("stream", f"{name}: {fault}", 200)
-                    yield event["PayloadPart"]["Bytes"]
+                    size += len(event["PayloadPart"]["Bytes"])
+                    yield _bounded(event["PayloadPart"]["Bytes"], size)
             finally:
                 parts.close()
 
@@ -139,12 +141,14 @@ class HttpClient:
 
     def invoke(self, body: bytes) -> bytes:
         with self._reply(body, "application/json") as reply:
-            return reply.read()
+            return _bounded(reply.read(MOST_REPLY + 1))
 
     def stream(self, body: bytes) -> Iterator[bytes]:
         with self._reply(body, "text/event-stream, application/jsonlines, application/json") as reply:
+            size = 0
             while part := reply.read1(MOST_PART):
-                yield part
+                size += len(part)
+                yield _bounded(part, size)
 
     @contextmanager
     def _reply(self, body: bytes, accept: str) -> Iterator[http.client.HTTPResponse]:
@@ -199,6 +203,13 @@ class HttpClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _bounded(content: bytes, size: int | None = None) -> bytes:
+    """The content, of a reply that is so long by now. Raises InvocationFailed for one that does not end."""
+    if (len(content) if size is None else size) > MOST_REPLY:
+        raise InvocationFailed("reply", f"the reply is longer than {MOST_REPLY} bytes", 200)
+    return content
 
 
 def _readable(sock: socket.socket) -> bool:

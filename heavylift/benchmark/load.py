@@ -6,7 +6,7 @@ Not the times of the sends (arrivals.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from heavylift.benchmark import shape
@@ -22,7 +22,7 @@ ARRIVALS: Mapping[str, Mapping[str, Field]] = {
     "constant": {"rate": RATE},
     "gamma": {"rate": RATE, "cv": Field(float, least=0.01, most=20)},
     "ramp": {"rate": RATE, "to_rate": RATE, "ramp_s": Field(float, least=0.001, most=86_400)},
-    "trace": {"times_s": Field(list)},
+    "trace": {},
 }
 
 
@@ -39,8 +39,9 @@ class ClosedLoad:
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """Arrivals at `rate` requests a second (a trace: its mean rate); what a kind of arrivals does not use is 0. So many
-    `generators` share them: only Poisson arrivals can be shared without a coordinator."""
+    """Arrivals at `rate` requests a second (a trace: its mean rate, 0 where its times are the workload's own); what a
+    kind of arrivals does not use is 0. So many `generators` share them: only Poisson arrivals can be shared without a
+    coordinator."""
 
     mode: str
     arrivals: str
@@ -56,6 +57,15 @@ class OpenLoad:
     def concurrency(self) -> int:
         """The most requests under way at a time."""
         return self.max_in_flight
+
+    @property
+    def replays(self) -> bool:
+        """Whether the workload tells when each of its prompts is due."""
+        return self.arrivals == "trace" and not self.times_s
+
+    def timed(self, times_s: tuple[float, ...]) -> OpenLoad:
+        """A trace with its times, ascending from 0."""
+        return replace(self, times_s=times_s, rate=(len(times_s) - 1) / times_s[-1])
 
     def to_dict(self) -> dict[str, Any]:
         said = {key: getattr(self, key) for key in ARRIVALS[self.arrivals]}
@@ -78,6 +88,8 @@ def load_from(document: Mapping[str, Any]) -> Load:
         raise FormatError([f"load.arrivals is {kind!r}; allowed: {', '.join(ARRIVALS)}"])
     required = {"mode": MODE, "arrivals": Field(str), **ARRIVALS[kind]}
     optional = {"max_in_flight": Field(int, least=1, most=MOST_IN_FLIGHT)}
+    if kind == "trace":
+        optional |= {"times_s": Field(list)}
     if kind == "poisson":
         most = MOST_GENERATORS * MOST_IN_FLIGHT if document.get("generators", 1) != 1 else MOST_IN_FLIGHT
         optional = {
@@ -86,13 +98,12 @@ def load_from(document: Mapping[str, Any]) -> Load:
         }
     found = shape.faults(document, required, "load", optional)
     times = document.get("times_s", [])
-    if kind == "trace" and not found:
+    if kind == "trace" and "times_s" in document and not found:
         numbers = all(type(time) in (int, float) and 0 <= time <= 86_400 for time in times)
         if len(times) < 2 or not numbers or sorted(times) != times or times[-1] == 0:
             found = ["load.times_s must be at least two times in seconds, from 0, in order"]
     if found:
         raise FormatError(found)
     rest = {key: value for key, value in document.items() if key != "times_s"}
-    if kind == "trace":
-        rest |= {"rate": (len(times) - 1) / times[-1], "times_s": tuple(map(float, times))}
-    return OpenLoad(**rest)
+    made = OpenLoad(**({"rate": 0.0} | rest))
+    return made.timed(tuple(map(float, times))) if times else made

@@ -13,7 +13,7 @@ from typing import Any
 from heavylift.benchmark.degenerate import degenerate
 from heavylift.benchmark.failure import InvocationFailed
 from heavylift.benchmark.samples import Row
-from heavylift.benchmark.stream import Streamed
+from heavylift.benchmark.stream import MOST_TOKENS, Streamed
 from heavylift.benchmark.workload import Example
 
 MAX_NEW_TOKENS = 48
@@ -104,7 +104,7 @@ def _chosen(document: Any, example: Example) -> Row:
 
 
 def _whole(counts: dict[str, Any], key: str) -> int | None:
-    return counts[key] if type(counts.get(key)) is int and counts[key] >= 0 else None
+    return counts[key] if type(counts.get(key)) is int and 0 <= counts[key] <= MOST_TOKENS else None
 
 
 def _rows(details: Any) -> list[Any]:
@@ -116,7 +116,9 @@ def _rows(details: Any) -> list[Any]:
 def _count(detail: Any) -> Counts:
     """(prompt tokens, generated tokens, finish reason) of one row of details."""
     fields = ("prompt_tokens", "generated_tokens")
-    counted = isinstance(detail, dict) and all(type(detail.get(key)) is int and detail[key] >= 0 for key in fields)
+    counted = isinstance(detail, dict) and all(
+        type(detail.get(key)) is int and 0 <= detail[key] <= MOST_TOKENS for key in fields
+    )
     if not counted or not isinstance(detail.get("finish_reason"), str | None):
         raise _bad(f"a row of the reply's 'details' is {json.dumps(detail)[:200]}")
     return detail["prompt_tokens"], detail["generated_tokens"], detail.get("finish_reason")

@@ -62,10 +62,15 @@ class Schedule:
                 self.seconds, self._limit = affordable, "budget"
         size, seed = benchmark.batch, benchmark.deal
         self._phase = "warmup"
+        self._load = benchmark.load
+        if isinstance(self._load, OpenLoad) and self._load.replays:
+            self._load = self._load.timed(workload.times_s)
         self._decks = {
             "warmup": workload.batches(size, seed=seed, last_first=True),
             "measure": workload.batches(size, seed=seed),
         }
+        if self._load is not benchmark.load:
+            self._decks["measure"] = workload.in_order()
         self._index = itertools.count()
         self._times: Iterator[float] | None = None
         self._origin = 0.0
@@ -163,7 +168,7 @@ class Schedule:
         return self.stationary.reached
 
     def _next_time(self, now: float) -> float | None:
-        load = self._benchmark.load
+        load = self._load
         if not isinstance(load, OpenLoad):
             return None
         if self._times is None:

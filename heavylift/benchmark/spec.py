@@ -124,8 +124,9 @@ class Benchmark:
 
     @property
     def batch(self) -> int:
-        """Prompts in one request: a stream, and the APIs of others, take one."""
-        return self.subject.batch if self.api == "heavylift" and not self.stream else 1
+        """Prompts in one request: a stream, and the APIs of others, take one; so does a trace with prompts."""
+        replays = isinstance(self.load, OpenLoad) and self.load.replays
+        return self.subject.batch if self.api == "heavylift" and not self.stream and not replays else 1
 
     @property
     def usd_per_second(self) -> float | None:
@@ -164,6 +165,8 @@ class Benchmark:
                 slo.append(Slo.from_dict(target, f"slo[{position}]"))
             except FormatError as error:
                 found += error.faults
+        if isinstance(load, OpenLoad) and load.replays and "dataset" not in (parts.get("workload") or ()):
+            found.append("load.times_s is missing: a trace needs its times, or a workload whose lines have 'arrival_s'")
         if isinstance(load, OpenLoad) and load.generators > 1:
             found += _not_shared(parts, slo)
         if found:

@@ -17,6 +17,7 @@ from typing import Any
 
 from heavylift.benchmark.failure import InvocationFailed
 
+MOST_TOKENS = 10_000_000  # no context is so long: a count that is larger is no count
 Part = tuple[float, bytes]  # when it came, in seconds, and what
 
 
@@ -127,4 +128,5 @@ def _payload(line: bytes) -> str | None:
 
 
 def _first(counts: dict[str, Any], known: int | None, *keys: str) -> int | None:
-    return next((counts[key] for key in keys if type(counts.get(key)) is int and counts[key] >= 0), known)
+    found = (counts[key] for key in keys if type(counts.get(key)) is int and 0 <= counts[key] <= MOST_TOKENS)
+    return next(found, known)

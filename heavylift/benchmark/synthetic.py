@@ -38,5 +38,11 @@ def synthetic_lines(document: Any, seed: int) -> bytes:
     return "".join(lines).encode()
 
 
+def made_up(words: int, seed: str) -> str:
+    """A prompt of so many words."""
+    rng = Random(f"made-up/{seed}")
+    return " ".join(_word(rng) for _ in range(words))
+
+
 def _word(rng: Random) -> str:
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 3)))

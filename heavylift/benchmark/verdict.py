@@ -84,6 +84,8 @@ def _void(recording: Recording, measurement: Measurement, judgements: Sequence[J
     if run.stopped == "unsteady" and run.stationary is not None:
         yield f"the endpoint never became steady in {run.stationary.after_requests} requests: {run.stationary.reason}"
         return
+    if odd := [sample.index for sample in recording.measured if not sample.end_s >= sample.sent_s]:
+        yield f"request {odd[0]} ends before it was sent: these are no measured times"
     planned = 1 if benchmark.requests is None else benchmark.requests
     if (sent < planned and run.stopped not in ("decided", "budget")) or not sent:
         count = f"only {sent} of {planned} measured requests were" if sent else "no measured request was"

@@ -19,11 +19,14 @@ from typing import Any
 
 from heavylift.benchmark import shape
 from heavylift.benchmark.shape import Field, FormatError
-from heavylift.benchmark.synthetic import synthetic_lines
+from heavylift.benchmark.synthetic import made_up, synthetic_lines
 
 FOLDER = Path(__file__).parent / "workloads"
 FIELDS = {"task": Field(str), "input": Field(str)}
-OPTIONAL = {"answer": Field(str), "new_tokens": Field(int, least=1, most=1024)}
+ARRIVAL = {"arrival_s": Field(float, least=0, most=86_400)}
+OPTIONAL = {"answer": Field(str), "new_tokens": Field(int, least=1, most=1024), **ARRIVAL}
+# A line of a trace that tells lengths alone; the same that `heavylift plan --simulate` reads.
+TRACED = {**ARRIVAL, "input_tokens": Field(int, least=1, most=100_000), "output_tokens": Field(int, least=1, most=1024)}
 MOST_DATASET, MOST_UNPACKED = 65_536, 8 * 1024 * 1024  # a custom resource's properties travel in one event
 DATASET_FIELDS = {
     "name": Field(str, pattern=r"[\w./-]{1,255}"),
@@ -35,13 +38,14 @@ DATASET_FIELDS = {
 @dataclass(frozen=True)
 class Example:
     """One prompt, the task it is of, the only answer that is right (None: there is none), the most tokens to
-    generate (None: the benchmark's own number), and its number in the workload."""
+    generate (None: the benchmark's own number), its number in the workload, and when a trace had it, in seconds."""
 
     task: str
     input: str
     answer: str | None
     new_tokens: int | None = None
     number: int = 0
+    arrival_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Workload:
 
     @classmethod
     def parse(cls, name: str, lines: bytes) -> Workload:
-        """From UTF-8 JSON lines of `{"task", "input", "answer", "new_tokens"}`, the last two optional."""
+        """From UTF-8 JSON lines of `{"task", "input", "answer", "new_tokens", "arrival_s"}`, the last three optional;
+        or of a trace's `{"arrival_s", "input_tokens", "output_tokens"}`, whose prompts are made up: as many words."""
         found, examples = [], []
         for number, line in enumerate(lines.splitlines(), start=1):
             try:
@@ -95,8 +100,14 @@ class Workload:
             except ValueError as error:
                 found.append(f"{name} line {number} is not JSON: {error}")
                 continue
-            if bad := shape.faults(document, FIELDS, f"{name} line {number}", OPTIONAL):
+            traced = isinstance(document, dict) and "input_tokens" in document
+            kinds = (TRACED, {}) if traced else (FIELDS, OPTIONAL)
+            if bad := shape.faults(document, kinds[0], f"{name} line {number}", kinds[1]):
                 found += bad
+            elif traced:
+                text = made_up(document["input_tokens"], f"{name}/{number}")
+                whole = {"task": "trace", "input": text, "new_tokens": document["output_tokens"]}
+                examples.append(Example(answer=None, number=number, arrival_s=document["arrival_s"], **whole))
             else:
                 examples.append(Example(**{"answer": None, **document}, number=number))
         if not examples:
@@ -111,6 +122,18 @@ class Workload:
         tasks = itertools.cycle([self._deal(task, seed, last_first) for task in self.tasks])
         while True:
             yield tuple(next(next(tasks)) for _ in range(size))
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """A trace's arrivals in order, from 0. Raises FormatError where a line tells no time, or all the same."""
+        times = sorted(each.arrival_s for each in self.examples if each.arrival_s is not None)
+        if len(times) < len(self.examples) or times[0] == times[-1]:
+            raise FormatError([f"{self.name} is no trace: each line needs its 'arrival_s', and not all the same"])
+        return tuple(time - times[0] for time in times)
+
+    def in_order(self) -> Iterator[tuple[Example, ...]]:
+        """Endless: a trace's prompts one by one, as they arrived."""
+        return itertools.cycle((each,) for each in sorted(self.examples, key=lambda each: each.arrival_s or 0.0))
 
     def _deal(self, task: str, seed: int | str, last_first: bool) -> Iterator[Example]:
         rng = Random(f"{self.name}/{task}/{seed}")

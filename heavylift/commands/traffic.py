@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from heavylift.benchmark.client import Client, HttpClient, InvocationFailed, SageMakerClient
@@ -18,9 +20,11 @@ from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Sample
+from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import Verdict
 from heavylift.benchmark.verdict import judge as judged
+from heavylift.benchmark.workload import Workload, packed
 from heavylift.commands import aim
 from heavylift.deploy.console import Console
 from heavylift.deploy.prepare import prepare
@@ -66,6 +70,8 @@ def bench(chosen: argparse.Namespace) -> int:
     """Run the model file's benchmark from this machine, against its endpoint or a runtime's URL."""
     project, console = Project.find(chosen.file.resolve().parent), Console()
     plan, benchmark = benchmark_of(chosen, project, console)
+    if chosen.trace is not None:
+        benchmark = replaying(benchmark, chosen.trace)
     if chosen.find_capacity:
         return _capacity(chosen, project, console, benchmark)
     show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.plan.requests, 0
@@ -90,6 +96,21 @@ def bench(chosen: argparse.Namespace) -> int:
     else:
         tell(report, folder)
     return _exit(verdict)
+
+
+def replaying(benchmark: Benchmark, file: Path) -> Benchmark:
+    """The same, with a trace's prompts at a trace's times. Raises InputError for what is no trace."""
+    try:
+        workload = packed(file.name, file.read_bytes())
+        times = Workload.load(workload).times_s
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except FormatError as error:
+        raise InputError(error.faults) from error
+    most = benchmark.load.max_in_flight if isinstance(benchmark.load, OpenLoad) else OpenLoad.max_in_flight
+    load = OpenLoad("open", "trace", 0.0, max_in_flight=most)
+    asked = len(times) if benchmark.requests is None else min(benchmark.requests, len(times))
+    return replace(benchmark, workload=workload, load=load, requests=asked)
 
 
 def benchmark_of(chosen: argparse.Namespace, project: Project, console: Console) -> tuple[Plan, Benchmark]:
