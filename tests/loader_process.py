@@ -1,4 +1,4 @@
-"""One rank that loads a checkpoint and says what it took: `python loader_process.py FOLDER RANK WORLD DTYPE`.
+"""One rank that loads a checkpoint and says what it took: `python loader_process.py FOLDER RANK WORLD DTYPE QUANTIZE`.
 
 Not a test: tests start it as a process of its own, whose peak memory and reads the kernel counts.
 """
@@ -13,6 +13,7 @@ import torch
 
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.sources import Folder
 
 
@@ -28,18 +29,21 @@ def read() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
 
 
-def main(folder: Path, rank: int, world: int, dtype: torch.dtype) -> None:
+def main(folder: Path, rank: int, world: int, dtype: torch.dtype, quantize: str) -> None:
     torch.set_num_threads(1)
     torch.ones(1000).bfloat16().sum().item()  # what torch sets up once
     read_before, before = read(), memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): the peak begins anew
     checkpoint = Checkpoint.open(Folder(folder), rank, world)
-    names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
-    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype) as loader:
-        held = {name: loader.take(name) for name in names}
-    shard = sum(tensor.nbytes for tensor in held.values())
+    held: list[Matrix] = []
+    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, quantize=quantize) as loader:
+        for weight in checkpoint.family.weights(checkpoint.config):
+            if loader.has(weight.name):
+                held.append(loader.matrix(weight.name) if weight.matrix else loader.take(weight.name))
+    tensors = [each for form in held for each in ([form] if isinstance(form, torch.Tensor) else vars(form).values())]
+    shard = sum(tensor.nbytes for tensor in tensors)
     print(json.dumps({"shard": shard, "peak": memory("VmHWM") - before, "read": read() - read_before}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]), sys.argv[5])

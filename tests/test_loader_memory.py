@@ -41,12 +41,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: home / name for name in ("safetensors", "bin", "partition")}
 
 
-def ranks(folder: Path, world: int, dtype: str) -> list[dict[str, int]]:
+def ranks(folder: Path, world: int, dtype: str, quantize: str = "none") -> list[dict[str, int]]:
     """Each rank's shard, peak memory and bytes read; one after the other, so that the machine stays quiet."""
     process = Path(__file__).with_name("loader_process.py")
     found = []
     for rank in range(world):
-        command = [sys.executable, str(process), str(folder), str(rank), str(world), dtype]
+        command = [sys.executable, str(process), str(folder), str(rank), str(world), dtype, quantize]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
@@ -76,3 +76,17 @@ def test_four_ranks_together_read_the_checkpoint_once(folders: dict[str, Path]) 
 
     assert sum(rank["read"] for rank in found) <= 1.02 * size(folders["safetensors"]), found
     assert all(rank["peak"] <= 1.15 * rank["shard"] + BLOCK for rank in found), found
+
+
+@pytest.mark.parametrize(("kind", "quantize"), [("safetensors", "int8"), ("safetensors", "int4"), ("bin", "int8")])
+def test_a_rank_that_rounds_holds_its_rounded_shard_and_one_matrix_as_it_is_read(
+    folders: dict[str, Path], kind: str, quantize: str
+) -> None:
+    found = ranks(folders[kind], 2, "bfloat16", quantize)
+
+    largest = 4 * 8000 // 2 * 1024  # a rank's rows of the head, in fp32
+    rounding = 8 * 1024 * 1024
+    for rank in found:
+        assert rank["shard"] < 0.4 * size(folders[kind]) / 2, found  # the embedding stays in bf16
+        assert rank["peak"] <= 1.15 * rank["shard"] + largest + rounding + BLOCK, found
+    assert sum(rank["read"] for rank in found) <= 1.02 * size(folders[kind]), found

@@ -80,7 +80,7 @@ class Loader:
         self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self._total = sum(self._bytes(weight.name) for weight in held)
-        self._buffer = Buffer()
+        self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
 
     def __enter__(self) -> Loader:
@@ -100,7 +100,8 @@ class Loader:
     def take(self, name: str) -> Tensor:
         """This rank's part of a stored tensor in its shard's shape, contiguous; each only once.
 
-        In the engine's dtype; in its own where it is a part of a quantized matrix, or will be rounded.
+        In the engine's dtype; in its own where it is a part of a quantized matrix, or will be rounded: then its memory
+        may be used again at the next call.
         """
         assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
         while name not in self._coming:
@@ -152,7 +153,10 @@ class Loader:
     def _start(self, weight: Weight) -> None:
         """Reads a weight, or lets the readers begin with it."""
         reading = self._own(weight.name)
-        flat = reading.room(self._kind(weight.name))
+        kind = self._kind(weight.name)
+        # what is rounded at once needs no memory of its own, and memory that comes and goes is not all given back
+        passing = self._pool is None and self._rounds(weight.name)
+        flat = reading.room(kind, self._passing if passing else None)
         tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
         if self._pool is None:
             for task in tasks:

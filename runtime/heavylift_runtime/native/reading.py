@@ -45,9 +45,10 @@ class Reading:
     stored: Stored
     part: Shard
 
-    def room(self, dtype: torch.dtype) -> Tensor:
-        """Uninitialized memory for the part's numbers, flat."""
-        return torch.empty(self.part.elements, dtype=dtype)
+    def room(self, dtype: torch.dtype, buffer: Buffer | None = None) -> Tensor:
+        """Uninitialized memory for the part's numbers, flat: its own, or the buffer's until that is asked again."""
+        count = self.part.elements
+        return torch.empty(count, dtype=dtype) if buffer is None else buffer.room(count, dtype)
 
     def shaped(self, flat: Tensor) -> Tensor:
         """The numbers in the part's shape, contiguous; without a copy where the file is row-major."""

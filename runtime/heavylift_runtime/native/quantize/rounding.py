@@ -10,8 +10,8 @@ from torch import Tensor
 
 from heavylift_runtime.native.quantize.forms import Int4, Int8, packed
 
-SPAN = 8 * 1024 * 1024
-"""Numbers that are rounded at once; what they take besides their levels is no more than a few times as many bytes."""
+SPAN = 256 * 1024
+"""Numbers that are rounded at once; what they take on the way is 8 MiB."""
 SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8)
 """A group's range is cut by each of these, and the one whose squares of errors sum to the least is taken."""
 
@@ -62,5 +62,5 @@ def _four(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _spans(weight: Tensor) -> list[slice]:
     """Outputs that are rounded together."""
-    count = max(1, SPAN // 8 // weight.shape[1])
+    count = max(1, SPAN // weight.shape[1])
     return [slice(first, first + count) for first in range(0, len(weight), count)]
