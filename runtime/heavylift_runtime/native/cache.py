@@ -60,6 +60,7 @@ class Store:
         # a token's key and value of a head are rows of this: (2 * slots * P * T, D) for each layer
         self._flat = list(self.content.view(layers, -1, width).unbind(0))
         self._heads = (torch.arange(2).unsqueeze(1) * (slots * pairs) + torch.arange(pairs)).flatten() * self.room
+        self._slots = torch.arange(slots) * (pairs * self.room)
         self._views: dict[tuple[int, int, int], tuple[list[Tensor], list[Tensor]]] = {}
 
     def taken(self, count: int) -> int:
@@ -68,7 +69,7 @@ class Store:
 
     def places(self, first: int, positions: Tensor) -> Tensor:
         """Where the tokens at `positions` (B,) of the slots from `first` on go, for `put`: (B, 2 P)"""
-        slots = torch.arange(first, first + len(positions)) * (self.pairs * self.room) + positions
+        slots = self._slots[first : first + positions.shape[0]] + positions
         return slots.unsqueeze(1) + self._heads
 
     def put(self, layer: int, places: Tensor, pairs: Tensor) -> None:

@@ -24,7 +24,7 @@ from heavylift_runtime.native.sequence import Sequence
 TOKENS = 256
 """In one pass, about: the longest that a running row waits for others' prompts."""
 LONGEST = 2048
-"""Tokens of a source, and of an answer, where nothing says more; an encoder takes memory with the first one's square."""
+"""Tokens of a source, and of an answer, where nothing says more; an encoder takes memory with the first's square."""
 FURTHEST = 32768
 """Tokens of a text where nothing says more; they take address space for every slot, and memory once they are there."""
 FULL = "memory ran out while this request was computed; send it again, or send less at once"

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from heavylift_runtime.families.rotary import Llama3, Rotary, Yarn
 
+FIRST = 256
+"""Positions whose angles are known from the start; twice as many once there is one beyond."""
+
 
 class Rotation:
     """The angles of one model; the same for all layers and heads."""
 
     def __init__(self, rotary: Rotary, dtype: torch.dtype) -> None:
         self._width, self._interleaved, self._dtype = rotary.width, rotary.interleaved, dtype
-        self._length = rotary.length
+        self._length, self._reach = rotary.length, 0
         speeds = frequencies(rotary)
         # each pair twice, as its numbers lie in a head, and the sign with which its partner is added
         self._speeds = speeds.repeat_interleave(2) if rotary.interleaved else speeds.repeat(2)  # (R,)
@@ -30,6 +33,14 @@ class Rotation:
         angles = (positions.unsqueeze(1).float() * self._speeds).unsqueeze(1)
         cosines, sines = angles.cos() * self._length, angles.sin() * (self._signs * self._length)
         return cosines.to(self._dtype), sines.to(self._dtype)
+
+    def known(self, positions: Tensor, furthest: int) -> tuple[Tensor, Tensor]:
+        """The same, of positions none of which is beyond `furthest`, from a table that grows."""
+        if furthest >= self._reach:
+            self._reach = max(FIRST, 2 * furthest)
+            self._table = self.at(torch.arange(self._reach))
+        cosines, sines = self._table
+        return cosines.index_select(0, positions), sines.index_select(0, positions)
 
     def turn_(self, heads: Tensor, turns: tuple[Tensor, Tensor]) -> None:
         """Turns heads (N, K, D), in place."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,8 @@ class Pass:
     def __init__(self, heads: Heads, store: Store, batch: Batch) -> None:
         self._heads, self._store, self._batch = heads, store, batch
         rotation = heads.rotation
-        self._turns = None if rotation is None else rotation.at(batch.positions)
+        furthest = max(chain(batch.at, (chunk.first + chunk.count for chunk in batch.chunks)), default=0)
+        self._turns = None if rotation is None else rotation.known(batch.positions, furthest)
         count = len(batch.at)
         self._places = store.places(batch.first, batch.positions[:count]) if count else None
         lengths = [at + 1 for at in batch.at]
@@ -91,12 +93,12 @@ class Pass:
     def mix(self, layer: int, qkv: Tensor) -> Tensor:
         """(N, (H + 2 P) * D) → (N, H * D); the argument is overwritten."""
         heads, pairs = self._heads, self._heads.pairs
-        split = qkv.view(len(qkv), -1, heads.width)  # (N, H + 2 P, D)
+        split = qkv.view(qkv.shape[0], -1, heads.width)  # (N, H + 2 P, D)
         if heads.rotation is not None and self._turns is not None:
             heads.rotation.turn_(split.narrow(1, 0, heads.queries + pairs), self._turns)
         queries, remembered = split.narrow(1, 0, heads.queries), split.narrow(1, heads.queries, 2 * pairs)
         if self._places is not None:
-            self._store.put(layer, self._places, remembered[: len(self._places)])
+            self._store.put(layer, self._places, remembered[: len(self._batch.at)])
         mixed = []
         for rows in self._rows:
             query = queries[rows.first : rows.last].reshape((rows.last - rows.first) * pairs, -1, heads.width)

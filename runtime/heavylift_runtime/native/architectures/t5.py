@@ -114,6 +114,7 @@ class T5Model:
         head = weights.matrix(HEAD) if weights.has(HEAD) else None
         self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
         self._scale = shape.d_model**-0.5 if shape.scaled else None
+        self._looked: tuple[object, list[Look]] = None, []
 
     def stores(self, slots: int, source: int, text: int) -> tuple[Store, Store]:
         """Its caches: of texts, and of what the encoder has read, of at most so many tokens in each slot."""
@@ -144,7 +145,7 @@ class T5Model:
         for sources in [[source] for source in batch.sources] if batch.apart else [batch.sources]:
             if sources:
                 self._read(sources, cross)
-        text, read = Pass(self.heads, own, batch), Sources(self.heads, cross, batch)
+        text, read = Pass(self.heads, own, batch), Sources(self.heads, cross, batch, self._looks(cross, batch))
         x = self.vocabulary.embed(batch.tokens)
         for layer, (attention, over_source, feed_forward) in enumerate(self.decoder):
             x = attention.output(x, text.mix(layer, attention.qkv(attention.norm(x))))
@@ -152,6 +153,12 @@ class T5Model:
             x = feed_forward(x)
         x = self.decoder_norm(batch.pick(x))
         return x if self._scale is None else x * self._scale
+
+    def _looks(self, cross: Store, batch: Batch) -> list[Look]:
+        key = cross, batch.first, batch.read
+        if batch.apart or key != self._looked[0]:
+            self._looked = key, looks(self.heads, cross, batch)
+        return self._looked[1]
 
     def _read(self, sources: Sequence[Source], cross: Store) -> None:
         """What the decoder's layers look at, of sources that are read now."""
@@ -168,21 +175,30 @@ def _position_bias(table: Tensor | None, shape: Shape, *, bidirectional: bool) -
     return PositionBias(table, bidirectional=bidirectional, furthest=shape.max_distance)
 
 
+Look = tuple[int, int, Tensor, list[Tensor], list[Tensor]]
+"""Rows [first, last), the bias (rows * H, 1, span) on what is no source, and each layer's keys and values."""
+
+
+def looks(heads: Heads, store: Store, batch: Batch) -> list[Look]:
+    """Neighbouring rows that look at their sources together; the same from step to step while nobody comes or goes."""
+
+    def together(first: int, last: int, span: int) -> Look:
+        lengths = torch.tensor(batch.read[first:last]).unsqueeze(1)
+        span = min(-(-span // STEP) * STEP, store.room)
+        bias = torch.zeros(last - first, span, dtype=store.content.dtype)
+        bias.masked_fill_(torch.arange(span) >= lengths, -torch.inf)
+        keys, values = store.views(batch.first + first, last - first, span)
+        return first, last, bias.repeat_interleave(heads.pairs, 0).unsqueeze(1), keys, values
+
+    return [together(*borders) for borders in runs(batch.read, apart=batch.apart)]
+
+
 class Sources:
     """The attention of a pass's tokens over what the encoder has read for them."""
 
-    def __init__(self, heads: Heads, store: Store, batch: Batch) -> None:
-        self._heads, self._store, self._batch = heads, store, batch
-        self._rows = [self._together(*borders) for borders in runs(batch.read, apart=batch.apart)]
+    def __init__(self, heads: Heads, store: Store, batch: Batch, rows: list[Look]) -> None:
+        self._heads, self._store, self._batch, self._rows = heads, store, batch, rows
         self._padding = len(batch.tokens) - len(batch.at) - sum(chunk.count for chunk in batch.chunks)
-
-    def _together(self, first: int, last: int, span: int) -> tuple[int, int, Tensor, list[Tensor], list[Tensor]]:
-        lengths = torch.tensor(self._batch.read[first:last]).unsqueeze(1)
-        span = min(-(-span // STEP) * STEP, self._store.room)
-        dtype = self._store.content.dtype
-        bias = torch.zeros(last - first, span, dtype=dtype).masked_fill_(torch.arange(span) >= lengths, -torch.inf)
-        keys, values = self._store.views(self._batch.first + first, last - first, span)
-        return first, last, bias.repeat_interleave(self._heads.pairs, 0).unsqueeze(1), keys, values
 
     def mix(self, layer: int, query: Tensor) -> Tensor:
         """(N, H * D) → (N, H * D)"""
