@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -156,3 +157,37 @@ def test_a_script_streams_is_cancelled_and_breaks_with_a_last_line(tmp_path: Pat
         assert [json.loads(line)["outputs"]["number"] for line in whole.text.splitlines()] == [0, 1, 2]
         assert "the generator broke" in broken.text.splitlines()[-1]
         assert after.status_code == 200
+
+
+BATCHES = """
+from djl_python import Output
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    batch = inputs.get_batches()
+    output = Output()
+    for index, each in enumerate(batch):
+        output.add({"mine": each.get_as_json()["number"], "together": len(batch)}, batch_index=index)
+    return output
+"""
+
+
+def test_a_script_gets_requests_together_and_each_client_its_own_answer(tmp_path: Path) -> None:
+    properties = "engine=Python\nbatch_size=4\nmax_batch_delay=200\n"
+    with serving(write_script(tmp_path / "model", BATCHES, properties)) as served, ThreadPoolExecutor(8) as clients:
+        replies = list(clients.map(lambda number: served.ask({"number": number}).json(), range(24)))
+
+    assert [reply["mine"] for reply in replies] == list(range(24))
+    assert max(reply["together"] for reply in replies) == 4
+
+
+def test_a_stream_under_way_when_sigterm_comes_is_finished(tmp_path: Path) -> None:
+    with serving(write_script(tmp_path / "model", STREAMS)) as served, ThreadPoolExecutor(1) as clients:
+        running = clients.submit(served.ask, {"items": 20, "pause": 0.1})
+        eventually(lambda: httpx.get(f"{served.address}/ping").json()["running"])
+        served.process.terminate()
+        code, _ = served.end()
+
+    assert code == 0
+    assert len(running.result().text.splitlines()) == 20

@@ -102,7 +102,7 @@ _ROWS = (
     Key("option.max_rolling_batch_size", "max_rolling_batch_size", whole(1, 1024), "rows that run at once"),
     Key("option.max_model_len", "max_model_len", whole(1, 1 << 24), "tokens of a prompt and its answer together"),
     Key("option.batch_invariant", "batch_invariant", flag, "an answer does not depend on what runs beside it"),
-    Key("option.max_new_tokens", "max_new_tokens", whole(1, 1024), "tokens to generate where a request gives none"),
+    Key("option.max_new_tokens", "max_new_tokens", whole(1, 4096), "tokens to generate where a request gives none"),
     Key("option.output_formatter", "output_formatter", one_of(*_FORMATTERS), "how a stream's tokens are framed"),
     Key("option.tgi_compat", "tgi_compat", flag, "replies have the shape of text-generation-inference"),
     Key("option.lmi_compat", "lmi_compat", one_of("none", "0.23", "latest"), "whose replies, defaults and errors"),

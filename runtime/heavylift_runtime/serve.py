@@ -28,7 +28,7 @@ from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
 from heavylift_runtime.server.adapters import adapter_routes
-from heavylift_runtime.server.app import PATHS, Ask, build
+from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.metrics import Metrics
@@ -75,7 +75,8 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
     hosted = Hosted.begin(model_name(folder, options), folder, options, scratch, report)
     supervisor, metrics = hosted.supervisor, Metrics(lambda: [hosted])
     ask = Ask(lambda scope: hosted, Bodies(options.max_request_size), _teller(journal, metrics))
-    routes = [*(Route(path, ask, methods=["POST"]) for path in PATHS), *adapter_routes(lambda scope: options.engine)]
+    paths = [INVOCATIONS] if options.engine == "script" else PATHS  # a script reads no schema by its path
+    routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: options.engine)]
 
     def health() -> tuple[bool, dict[str, object]]:
         return supervisor.health().ready, hosted.state

@@ -27,7 +27,7 @@ from heavylift_runtime.server.texts import STOPPING
 from heavylift_runtime.server.visit import Visit
 
 _log = logging.getLogger("heavylift_runtime.server")
-__all__ = ["PATHS", "Ask", "Desk", "as_json", "build"]
+__all__ = ["INVOCATIONS", "PATHS", "Ask", "Desk", "as_json", "build"]
 
 
 class Desk(Protocol):
