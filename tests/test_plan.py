@@ -202,10 +202,10 @@ def test_an_engine_on_hardware_it_does_not_run_on_is_refused() -> None:
 
 def test_a_family_that_no_engine_has_is_told_to_bring_a_script() -> None:
     lock = lock_of(None, size=GIB)
-    falcon = replace(lock, model=replace(lock.model, config={"model_type": "falcon"}))
+    falcon = replace(lock, model=replace(lock.model, config={"model_type": "mamba"}))
 
     with pytest.raises(
-        InputError, match=r"no engine of this version serves model_type 'falcon' .*model\.py of your own"
+        InputError, match=r"no engine of this version serves model_type 'mamba' .*model\.py of your own"
     ):
         Plan.fit(spec_of(), falcon)
     with pytest.raises(InputError, match=r"path:m has no config\.json; only engine: script can serve it"):

@@ -14,7 +14,7 @@ from heavylift_runtime.errors import OptionsError
 
 def test_every_name_of_the_model_file_has_a_row() -> None:
     assert list(ENGINES) == ["native", "script", "fastertransformer", "deepspeed", "accelerate", "neuronx", "vllm"]
-    assert [name for name, row in ENGINES.items() if row.available] == ["native", "script", "fastertransformer", "accelerate"]
+    assert [name for name, row in ENGINES.items() if row.available] == ["native", "script", "fastertransformer", "accelerate", "vllm"]
 
 
 @pytest.mark.parametrize("name", [name for name, row in ENGINES.items() if not row.available])
@@ -35,9 +35,9 @@ def test_auto_on_t5_is_native_with_a_reason() -> None:
 
 def test_auto_never_chooses_a_script_but_says_how_to_give_one() -> None:
     with pytest.raises(OptionsError) as caught:
-        engine_for("llama", "gpu")
+        engine_for("bert", "gpu")
 
-    assert "no engine of this version serves model_type 'llama' on gpu (vllm would" in str(caught.value)
+    assert "no engine of this version serves model_type 'bert' on gpu (deepspeed would" in str(caught.value)
     assert "'engine: script'" in str(caught.value)
 
 

@@ -137,7 +137,6 @@ def test_what_the_model_file_does_not_say_is_asked_for() -> None:
     asks = candidate("ml.p5.48xlarge: vllm bf16 fp8 at degree 4, 2 copies", found()).asks
 
     assert asks == (
-        "engine: vllm, which this version cannot run",
         "quantization: fp8, quality not evaluated",
         "serving.workers: 2",
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_of
+from heavylift_runtime.engines.tasks import GENERATING, TASKS
 from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import ALIASES, KEYS, BadValue, Value, known_keys
@@ -118,8 +119,9 @@ class Options:
 
     @property
     def ranks(self) -> int:
-        """Processes of one copy: a script without mpi_mode is one process, whatever the degree that it is told."""
-        return self.tensor_parallel_degree if self.engine != "script" or self.mpi_mode else 1
+        """Processes of one copy: a script without mpi_mode is one, and so is an engine that starts its own."""
+        alone = ENGINES[self.engine].one_process or (self.engine == "script" and not self.mpi_mode)
+        return 1 if alone else self.tensor_parallel_degree
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, for a worker process."""
@@ -172,7 +174,10 @@ def _engine(values: Mapping[str, str]) -> str:
     spelling = values.get("engine", "native" if entry_point is None and rolling is None else "Python")
     if spelling.lower() in ("python", "mpi") and entry_point is None and rolling is not None:
         return capabilities(rolling).name  # in LMI the rolling batch names the engine
-    return engine_of(spelling, entry_point).name
+    name = engine_of(spelling, entry_point).name
+    if name == "accelerate" and values.get("option.task", GENERATING[0]) in TASKS.keys() - set(GENERATING):
+        return "script"  # answers that are no tokens are a handler's own (djl_python/huggingface.py)
+    return name
 
 
 def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str, tuple[str, Value]]:

@@ -40,6 +40,7 @@ class Capabilities:
     packages: tuple[tuple[str, str], ...] = ()  # what it imports beside the runtime, and what pip calls it
     keys: tuple[str, ...] = ()  # its own `option.*`, beside those that every engine knows
     passes_through: bool = False  # it is handed every `option.*`, also those that nobody here knows
+    one_process: bool = False  # the server starts one rank, whatever the degree: it has processes of its own
     why_not: str | None = None  # why this version cannot run it; None: it can
 
     @property
@@ -142,16 +143,17 @@ _ROWS = (
         "Python",
         "djl_python.vllm",
         families=("bloom", "falcon", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "phi", "qwen2"),
-        hardware=("gpu",),
+        hardware=("cpu", "gpu"),
         best_for="decoder-only models under many concurrent requests",
         quantizations=("none", "awq", "gptq", "fp8"),
         tensor_parallel=True,
         pipeline_parallel=True,
         streams=True,
-        adapters=True,
         also=("djl_python.lmi_vllm.vllm_async_service", "djl_python.lmi-dist"),
-        passes_through=True,
-        why_not=_NOT_BUILT.format("vLLM"),
+        module="heavylift_runtime.engines.vllm",
+        packages=(("vllm", "vllm"),),
+        passes_through=True,  # to vLLM's own arguments, and checked against the installed version
+        one_process=True,
     ),
 )
 

