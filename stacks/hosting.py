@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from heavylift.plan.facts import instances
@@ -37,6 +37,9 @@ from heavylift_cdk import (
     Variant,
 )
 
+if TYPE_CHECKING:
+    from aws_cdk import aws_sns as sns
+
 
 def faults(spec: ModelSpec, plan: Plan) -> Iterator[str]:
     """What the file asks for and cannot be built."""
@@ -44,9 +47,6 @@ def faults(spec: ModelSpec, plan: Plan) -> Iterator[str]:
         if getattr(spec, section) is not None and plan.benchmark is not None:
             yield f"{plan.name}: the gate cannot measure '{section}': leave out 'benchmark'"
     for each in (*(spec.variants or ()), *(() if spec.shadow is None else (spec.shadow,))):
-        for field in ("options", "serving", "tensor_parallel_degree"):
-            if getattr(each, field) is not None:
-                yield f"{plan.name}: variant {each.name} cannot have '{field}' of its own: it needs a plan of its own"
         if each.instance_type == "auto":
             yield f"{plan.name}: variant {each.name} needs an 'instance_type', or none to have the file's"
     alarms = () if spec.monitoring is None else spec.monitoring.alarms
@@ -162,8 +162,8 @@ def asynchronous(scope: Construct, spec: ModelSpec, reports: s3.IBucket) -> Asyn
         prefix,
         failure,
         asked.max_concurrent_invocations_per_instance,
-        _topic(scope, "SuccessTopic", asked.success_topic),
-        _topic(scope, "ErrorTopic", asked.error_topic),
+        None if asked.success_topic is None else _topic(scope, "SuccessTopic", asked.success_topic),
+        None if asked.error_topic is None else _topic(scope, "ErrorTopic", asked.error_topic),
         asked.include_response_in,
     )
 
@@ -218,7 +218,7 @@ def _limit(asked: Alarm, plan: Plan) -> Limit:
 def topics(scope: Construct, spec: ModelSpec) -> list[sns.ITopic]:
     """Who is told of an alarm."""
     given = () if spec.monitoring is None else spec.monitoring.notify
-    return [sns.Topic.from_topic_arn(scope, f"Notify{number}", arn) for number, arn in enumerate(given)]
+    return [_topic(scope, f"Notify{number}", arn) for number, arn in enumerate(given)]
 
 
 def place(
@@ -235,5 +235,7 @@ def found(scope: Construct, id: str, uri: str, key: str | None = None) -> tuple[
     return s3.Bucket.from_bucket_attributes(scope, f"{id}Bucket", bucket_name=name, encryption_key=known), below
 
 
-def _topic(scope: Construct, id: str, arn: str | None) -> sns.ITopic | None:
-    return None if arn is None else sns.Topic.from_topic_arn(scope, id, arn)
+def _topic(scope: Construct, id: str, arn: str) -> sns.ITopic:
+    from aws_cdk import aws_sns as sns  # its import takes time, and few models have topics
+
+    return sns.Topic.from_topic_arn(scope, id, arn)

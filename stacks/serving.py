@@ -13,10 +13,10 @@ from constructs import Construct
 from heavylift.deploy.stacks import serving as stack_of
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
-from heavylift_cdk import Alarms, BenchmarkGate, Dashboard, LiveConfig, ModelEndpoint, RuntimeImage, WeightsReady
+from heavylift_cdk import BenchmarkGate, LiveConfig, ModelEndpoint, RuntimeImage, WeightsReady
 from heavylift_cdk.bounds import refuse
 from heavylift_cdk.planned import container_of, variant_of
-from stacks import hosting, scaled
+from stacks import hosting
 from stacks.foundation import FoundationStack
 
 
@@ -96,18 +96,25 @@ class ServingStack(Stack):
             **common,
         )
         self._watch(plan, spec, endpoint)
-        scaled.scale_variants(self, spec, plan, endpoint)
-        scaled.add_components(self, spec, plan, endpoint, container)
+        if spec.scaling is not None or spec.inference_components is not None:
+            from stacks import scaled  # here and below: parts of the CDK that few models need, and that take time
+
+            scaled.scale_variants(self, spec, plan, endpoint)
+            scaled.add_components(self, spec, plan, endpoint, container)
         return endpoint
 
     def _watch(self, plan: Plan, spec: ModelSpec, endpoint: ModelEndpoint) -> None:
         """Alarms, which take an update back where the file says so, and the dashboard."""
         limits, alarms = hosting.limits(spec, plan), None
         if limits:
+            from heavylift_cdk import Alarms
+
             alarms = Alarms(self, "Alarms", endpoint=endpoint, limits=limits, notify=hosting.topics(self, spec))
             if spec.rollout is not None and spec.rollout.auto_rollback:
                 endpoint.roll_back_on(*alarms.names)
         if spec.monitoring is not None and spec.monitoring.dashboard:
+            from heavylift_cdk import Dashboard
+
             price = plan.instance.price
             Dashboard(
                 self,

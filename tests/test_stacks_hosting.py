@@ -244,24 +244,20 @@ def test_pools_replace_the_one_type(synthesized: Synthesized) -> None:
 
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
     app = App(context=FLAGS)
-    text = SPLIT.replace("weight: 9", "weight: 9, instance_type: auto, options: {max_new_tokens: 8}")
-    spec = spec_of(tmp_path, "refused", text)
+    spec = spec_of(tmp_path, "refused", QUEUED)
 
     with pytest.raises(InputError) as raised:
         ServingStack(
             app,
             "refused",
-            plan=planned(spec),
+            plan=plan(name="refused"),
             model_file="models/refused.yaml",
             foundation=FoundationStack(app, "heavylift-foundation"),
             image=IMAGE,
             spec=spec,
         )
 
-    assert raised.value.faults == (
-        "refused: variant live cannot have 'options' of its own: it needs a plan of its own",
-        "refused: variant live needs an 'instance_type', or none to have the file's",
-    )
+    assert raised.value.faults == ("refused: the gate cannot measure 'async_inference': leave out 'benchmark'",)
 
 
 def test_a_stack_that_no_gate_measures_looks_at_the_live_configuration(synthesized: Synthesized) -> None:

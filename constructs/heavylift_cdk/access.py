@@ -6,15 +6,15 @@ Not the role: that may be another stack's, whose template must not change with t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from constructs import Construct, IConstruct
 
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
 
-Objects = tuple[s3.IBucket, str]
-"""A bucket and the keys in it that a statement names, such as "weights/a1/*"."""
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_s3 as s3
 
 
 class Access:
@@ -24,8 +24,8 @@ class Access:
         self._scope, self._role = scope, role
         self._policy: iam.Policy | None = None
 
-    def add(self, statements: Iterable[iam.PolicyStatement], objects: Iterable[Objects] = ()) -> None:
-        """Let the role do more; `objects` are those that the statements name with a `*`."""
+    def add(self, statements: Iterable[iam.PolicyStatement], objects: Iterable[tuple[s3.IBucket, str]] = ()) -> None:
+        """Let the role do more; `objects` are the keys, such as "weights/a1/*", that they name."""
         for statement in statements:
             if self._policy is None:
                 self._policy = iam.Policy(self._scope, "Access", roles=[self._role])

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from heavylift.plan.facts import instances
 from heavylift_cdk.bounds import between, refuse
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.variant import Variant
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_sns as sns
 
 Statistic = Literal["latency", "overhead", "errors_4xx", "errors_5xx", "gpu", "gpu_memory", "cpu", "memory", "disk",
                     "backlog", "cost"]  # fmt: skip
@@ -110,9 +111,11 @@ class Alarms(Construct):
             for number, variant in enumerate(endpoint.variants)
             for limit in limits
         ]
-        for alarm in self.alarms:
-            for topic in notify:
-                alarm.add_alarm_action(actions.SnsAction(topic))
+        if notify:
+            from aws_cdk import aws_cloudwatch_actions as actions  # it imports half of the CDK
+
+            for alarm in self.alarms:
+                alarm.add_alarm_action(*(actions.SnsAction(topic) for topic in notify))
 
     @property
     def names(self) -> tuple[str, ...]:

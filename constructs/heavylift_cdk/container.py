@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import Token
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
-from aws_cdk import aws_secretsmanager as secretsmanager
 
 from heavylift_cdk.bounds import named
 from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.runtime_image import RuntimeImage
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_secretsmanager as secretsmanager
 
 MOST_VARIABLES, LONGEST_VALUE = 100, 1024
 SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|api_?key|access_?key|credentials?)($|_)")

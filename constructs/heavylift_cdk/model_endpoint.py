@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
-from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -29,6 +27,10 @@ from heavylift_cdk.rollout import Rollout
 from heavylift_cdk.runtime_image import RuntimeImage
 from heavylift_cdk.served_model import served_model
 from heavylift_cdk.variant import ONLY, Variant
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
 
 
 class ModelEndpoint(Construct, EndpointMetrics):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 
 from heavylift_cdk.bounds import between
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_ec2 as ec2
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import aws_s3 as s3
+from typing import TYPE_CHECKING
 
 from heavylift.plan.plan import Plan
 from heavylift_cdk.capacity import Instances
@@ -10,6 +10,9 @@ from heavylift_cdk.container import Container
 from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.runtime_image import RuntimeImage
 from heavylift_cdk.variant import Variant
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_s3 as s3
 
 
 def container_of(plan: Plan, weights: s3.IBucket, image: RuntimeImage) -> Container:

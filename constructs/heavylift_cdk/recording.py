@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
-from aws_cdk import aws_sns as sns
 
 from heavylift_cdk.bounds import between
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
 
 Config = sagemaker.CfnEndpointConfig
 FREQUENCIES = (10, 30, 60, 120, 180, 240, 300)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 
 from heavylift.plan.facts import instances
 from heavylift_cdk.bounds import between, named
 from heavylift_cdk.capacity import Capacity, Instances, Pools, Serverless
 from heavylift_cdk.container import Container
+
+if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
+    from aws_cdk import aws_kms as kms
 
 Config = sagemaker.CfnEndpointConfig
 
