@@ -26,6 +26,7 @@ WAITING = sorted((MODELS / "waiting").glob("*.yaml"))
 WAITED_FOR = (" cannot run: ", "'instance_type' of engine ", "but this version does not build it yet")
 CONFIGS = {"flan-t5-xxl-script": "flan-t5-xxl"}  # file → its config.json's name, where that is another
 PARAMETERS = {  # as their pages on huggingface.co say
+    "bloom-176b": 176_247_271_424,
     "flan-t5-xxl-script": 11_135_332_352,
     "llama-3-1-8b": 8_030_261_248,
     "llama-3-1-70b": 70_553_706_496,
@@ -66,6 +67,16 @@ def test_the_lock_of_a_model_that_is_elsewhere_follows_from_its_published_config
     assert replace(lock, known=now.known) == now, again
     assert lock.model.weights.digest == unread(str(spec.model), spec.model.revision)
     assert lock.model.parameters == PARAMETERS.get(file.stem, lock.model.parameters)
+
+
+def test_engines_that_are_only_compared_with_are_never_chosen() -> None:
+    spec = ModelSpec.from_yaml(MODELS / "llama-3-1-8b.yaml")
+    lock = read_fresh(spec, MODELS / "llama-3-1-8b.yaml")
+
+    wide, narrow = Plan.fit(spec, lock, wide=True), Plan.fit(spec, lock)
+
+    assert (wide.engine, wide.instance) == (narrow.engine, narrow.instance)
+    assert {each.engine for each in wide.alternatives} >= {wide.engine}
 
 
 @pytest.mark.parametrize("file", WAITING, ids=lambda file: file.stem)

@@ -45,7 +45,8 @@ def explore(demand: Demand, tried: Iterable[Planned], calibrations: Sequence[Cal
 
 def best_of(demand: Demand, found: Found) -> tuple[Candidate, str]:
     """The best option that the model file allows, on the preferred hardware where no target decides."""
-    allowed = [each for each in found.candidates if all(ask.startswith("initial_instance_count") for ask in each.asks)]
+    own = [each for each in found.candidates if each.option.engine == demand.engine.name]
+    allowed = [each for each in own if all(ask.startswith("initial_instance_count") for ask in each.asks)]
     estimated = all(each.estimate is not None for each in allowed)
     if not (estimated and found.targets.any):
         preferred = [each for name in demand.hardware for each in allowed if each.option.fact.hardware == name]
