@@ -195,7 +195,8 @@ class NativeEngine:
             return None
         tokens = []
         for place, chosen in enumerate(progress.chosen, 1):
-            text = stream.add(chosen.token, last=reason is not None and place == len(progress.chosen))
+            last = reason is not None and place == len(progress.chosen)
+            text = stream.end() if last and reason == "eos_token" else stream.add(chosen.token, last=last)
             tokens.append(Token(chosen.token, text, chosen.logprob, self._named(chosen)))
             if stream.stopped:
                 if reason is None:

@@ -19,7 +19,10 @@ class Stream:
     def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int], stop: Sequence[str] = ()) -> None:
         """`before`: the tokens that it continues; none of an encoder-decoder's answer."""
         self._decode, self._stop = decode, tuple(each for each in stop if each)
-        self._tokens = list(before[-BEFORE:])
+        # not from the middle of a character, which has up to four tokens
+        sizes = range(BEFORE, BEFORE + 4)
+        begun = next((size for size in sizes if not decode(before[-size:]).startswith(BROKEN)), BEFORE)
+        self._tokens = list(before[-begun:])
         self._told = len(self._tokens)  # of `_tokens`, those whose text is known; the last ones of them are `_head`
         self._from, self._head = 0, decode(self._tokens)
         self._held = ""
@@ -29,6 +32,13 @@ class Stream:
     def add(self, token: int, *, last: bool = False) -> str:
         """The text that is certain now; all of the rest with the `last` token."""
         self._tokens.append(token)
+        return self._more(last)
+
+    def end(self) -> str:
+        """The rest, where the last token was only a mark of the end."""
+        return self._more(True)
+
+    def _more(self, last: bool) -> str:
         text = self._decode(self._tokens[self._from :])
         if last or not text.endswith(BROKEN):
             fresh = self._tokens[self._told :]
