@@ -37,7 +37,8 @@ def right(folder: Path, **options: str) -> float:
             assert piece.error is None
             answers[piece.key] += "".join(token.text for token in piece.tokens)
     engine.close()
-    return sum(answer.strip() == row["answer"] for answer, row in zip(answers, ROWS, strict=True)) / len(ROWS)
+    exact: list[bool] = [answer.strip() == row["answer"] for answer, row in zip(answers, ROWS, strict=True)]
+    return sum(exact) / len(exact)
 
 
 @pytest.mark.slow
