@@ -38,8 +38,8 @@ def handle(inputs: Input) -> Output | None:
             answers = [[next(every) for _ in texts] for texts, _, _ in wishes]
     except (PromptError, ValueError, KeyError) as error:
         return outputs.error(str(error), 400, "the request cannot be answered")
-    for (_, _, accept), answer, key in zip(wishes, answers, inputs.get_content().get_keys(), strict=True):
-        encode(outputs, answer, accept, key=key)
+    for number, ((_, _, accept), answer) in enumerate(zip(wishes, answers, strict=True)):
+        encode(outputs, answer, accept, key=f"batch_{number}.data" if len(wishes) > 1 else "data")
     return outputs
 
 
