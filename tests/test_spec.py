@@ -216,6 +216,9 @@ def test_no_bytes_at_all_raise_anything_but_a_sentence(tmp_path_factory: pytest.
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
+        ("initial_instance_count: !!int ''", "3:25: 'initial_instance_count' cannot be read as"),
+        ("initial_instance_count: !!bool maybe", "3:25: 'initial_instance_count' cannot be read as"),
+        ("initial_instance_count: !!timestamp x", "3:25: 'initial_instance_count' cannot be read as"),
         ("initial_instance_count: 0x" + "f" * 5000, "3:25: 'initial_instance_count' cannot be read as"),
         ("code: c\noptions: {a: 0b" + "1" * 20000 + "}", "4:14: 'options.a' cannot be read as"),
         ('environment: {A: "a\\0b"}', "3:18: 'environment.A' holds the character U+0000, which is not printable"),

@@ -87,7 +87,7 @@ class Document:
             value = loader.construct_object(node, deep=True)
             if isinstance(value, int) and value.bit_length() > WIDEST_BITS:
                 raise OverflowError
-        except (yaml.YAMLError, ValueError, TypeError, OverflowError):
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
             self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {node.tag}; put it in quotes"))
             return node.value
         return value
