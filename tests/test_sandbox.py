@@ -125,6 +125,7 @@ def test_a_long_conversation_can_pay() -> None:
     prompt = Prompts(compiled(LLAMA), variables={"bos_token": "<s>", "eos_token": "</s>"}).chat(messages, True, {})
 
     assert prompt.count("[INST]") == 1000
+    assert len(Prompts(compiled(THINKING)).chat(messages, True, {})) > 2_000_000
 
 
 def test_a_megabyte_of_one_message_can_pay() -> None:

@@ -88,10 +88,10 @@ def compiled(source: str, clock: Callable[[], float] = time.time) -> Render:
     sandbox.globals["strftime_now"] = lambda form: time.strftime(form, time.localtime(clock()))
     try:
         return sandbox.template(source)
-    except TemplateError as error:
-        raise ValueError(f"it is no Jinja template: {error}") from error
     except RecursionError as error:
         raise ValueError("it is no Jinja template: it is nested too deeply") from error
+    except Exception as error:  # Jinja computes what it can at once, and a template's values may be anything
+        raise ValueError(f"it is no Jinja template: {error}") from error
 
 
 def _not_empty(prompt: str) -> str:

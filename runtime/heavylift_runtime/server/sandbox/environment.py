@@ -23,16 +23,15 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from heavylift_runtime.server.sandbox.meter import STEP, Meter, metered, pay, spend
+from heavylift_runtime.server.sandbox.meter import BUDGET, STEP, Meter, metered, pay, spend
 from heavylift_runtime.server.sandbox.priced import Priced
 
 # What makes a long text of a short one, what draws lots, and what prints Python.
 _NO_FILTERS = ("batch", "center", "format", "pprint", "random", "slice", "urlencode", "urlize", "wordwrap", "xmlattr")
 _NO_METHODS = ("center", "expandtabs", "ljust", "rjust", "to_bytes", "translate", "zfill")
-# Filters that look at a container, not into what it holds.
-_LOOKING = frozenset(
-    "count d default first items last length list map reject rejectattr reverse select selectattr".split()
-)
+# Filters that cost the same for any container, and those that look at its items, not into them.
+_GLANCING = frozenset("count d default first last length".split())
+_LOOKING = _GLANCING | frozenset("items list map reject rejectattr reverse select selectattr".split())
 _MOST_BITS = 4096  # of a whole number that a product or a power makes
 
 
@@ -42,7 +41,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, finalize=_paid, extensions=[loopcontrols, _Generation])
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,
+            finalize=_paid,
+            extensions=[loopcontrols, _Generation],
+        )
         for name in _NO_FILTERS:
             del self.filters[name]
         self.filters["tojson"] = _tojson
@@ -51,11 +56,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals = {"range": self.globals["range"], "dict": _dict, "namespace": _Namespace}
 
     def template(self, source: str) -> Callable[[Mapping[str, Any]], str]:
-        """A function from variables to the text; jinja2.TemplateError where the source is wrong.
+        """A function from variables to the text.
 
-        The function raises meter.Costly, or whatever a template can: take every exception for the template's fault.
+        Both raise jinja2.TemplateError, meter.Costly, or whatever a template can: take every exception for the
+        template's fault. To compile is metered, too: outputs without variables are computed then.
         """
-        compiled = Template.from_code(self, self.compile(Priced().visit(self.parse(source))), dict(self.globals))
+        with metered(Meter(BUDGET, len(source))):
+            code = self.compile(Priced().visit(self.parse(source)))
+        compiled = Template.from_code(self, code, dict(self.globals))
 
         def render(variables: Mapping[str, Any]) -> str:
             with metered(Meter.of(variables, len(source))):
@@ -149,7 +157,7 @@ def _each(values: Any) -> Any:
 
 def _priced(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, paid for; `wraps` keeps the mark by which Jinja hands a context in."""
-    looking = name in _LOOKING
+    glancing, looking = name in _GLANCING, name in _LOOKING
 
     @functools.wraps(filter_)
     def priced(*args: Any, **kwargs: Any) -> Any:
@@ -157,7 +165,7 @@ def _priced(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
         head, given = args[:own], args[own:]
         for each in (*given, *kwargs.values()):
             if looking and hasattr(each, "__len__"):
-                spend(STEP * (1 + len(each)))
+                spend(STEP if glancing else STEP * (1 + len(each)))
             else:
                 pay(each)
         if name == "join":  # the filter's list comes first, the method's text

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 STEP = 64  # units of anything that is done, beside its size
-BUDGET = 40_000_000  # units of every template, under two seconds of the slowest that was found; and for each character
-PER_UNIT = 24  # of its variables, so many more
+BUDGET = 16_000_000  # units of every template: a second of the slowest that was found; and for each character
+PER_UNIT = 24  # of its variables, so many more: twice what a template in use was seen to spend
 
 
 class Costly(Exception):
