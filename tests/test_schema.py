@@ -46,7 +46,10 @@ def test_every_field_has_words_or_a_kind() -> None:
     fields = schema()["else"]["properties"]
 
     assert all({"type", "anyOf", "enum", "$ref", "allOf", "items"} & set(field) for field in fields.values())
-    assert fields["kms_key"]["description"].startswith("of the instances' volumes")
+    for name, field in fields.items():
+        sections = [each["$ref"].rsplit("/", 1)[1] for each in (field, *field.get("anyOf", [])) if "$ref" in each]
+        told = [field, *(schema()["$defs"][section] for section in sections)]
+        assert any("description" in each for each in told), name
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ class ModelSpec(Strictly):
     """One model file. Read it with from_yaml; what several fields must agree on is checked there only."""
 
     name: Name = Field(description="also the endpoint's name")
-    description: str | None = Field(None, max_length=1024)
+    description: str | None = Field(None, max_length=1024, description="one sentence, for people")
     account: Account | None = Field(None, description="of AWS; default: the one of your credentials")
     region: Region | None = Field(None, description="of AWS; default: the one of your credentials")
 
@@ -86,11 +86,11 @@ class ModelSpec(Strictly):
     code: Folder | None = Field(None, description="a folder with model.py, relative to this file")
     prompt: PromptSpec | None = Field(None, description="what every request's text is put into")
     image: ImageSpec | None = Field(None, description="default: Heavylift's own")
-    engine: EngineName = "auto"
-    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    quantization: Quantization = "none"
-    tensor_parallel_degree: Auto | Degree = "auto"
-    pipeline_parallel_degree: Degree = 1
+    engine: EngineName = Field("auto", description="what runs the model; auto: the registry decides, with the reason")
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = Field("auto", description="auto: as the checkpoint is stored")
+    quantization: Quantization = Field("none", description="of the layers' matrices, as the engine has it")
+    tensor_parallel_degree: Auto | Degree = Field("auto", description="ranks that share each layer of one copy")
+    pipeline_parallel_degree: Degree = Field(1, description="stages that share the layers of one copy")
     partition: PartitionSpec = PartitionSpec()
     compile: CompileSpec | None = None
     options: dict[str, Scalar] = Field(default={}, description="further option.* of serving.properties")
@@ -98,22 +98,24 @@ class ModelSpec(Strictly):
     environment: dict[str, str] = Field(default={}, description="further environment of the container")
     secrets: dict[str, SecretArn] = Field(default={}, description="environment whose values the container looks up")
 
-    instance_type: Auto | InstanceType = "auto"
+    instance_type: Auto | InstanceType = Field("auto", description="auto: the cheapest that keeps the targets")
     instance_pools: Annotated[tuple[PoolSpec, ...], Listed] | None = Field(
         None, min_length=1, max_length=5, description="several types, by priority, instead of `instance_type`"
     )
     variant_instance_provision_timeout_in_seconds: Annotated[int, Field(ge=300, le=3600)] | None = Field(
         None, description="of instance_pools: how long to try one type"
     )
-    initial_instance_count: Count = 1
-    model_data_download_timeout_in_seconds: Auto | Timeout = "auto"
-    container_startup_health_check_timeout_in_seconds: Auto | Timeout = "auto"
-    volume_size_in_gb: Auto | Volume = "auto"
-    inference_ami_version: Auto | Ami = "auto"
+    initial_instance_count: Count = Field(1, description="instances behind the endpoint, to begin with")
+    model_data_download_timeout_in_seconds: Auto | Timeout = Field("auto", description="auto: from the bytes")
+    container_startup_health_check_timeout_in_seconds: Auto | Timeout = Field(
+        "auto", description="auto: from the bytes"
+    )
+    volume_size_in_gb: Auto | Volume = Field("auto", description="of EBS; refused on types with NVMe disks")
+    inference_ami_version: Auto | Ami = Field("auto", description="the machine image, with the accelerator's driver")
     capacity_reservation: ReservationSpec | None = None
     enable_ssm_access: bool = Field(False, description="let Session Manager into the instance, to look for faults")
     routing: RoutingSpec | None = Field(None, description="default: at random, SageMaker's own")
-    enable_network_isolation: bool = False
+    enable_network_isolation: bool = Field(False, description="no network at all, so SageMaker copies the weights")
     network: NetworkSpec | None = None
     kms_key: KeyArn | None = Field(None, description="of the instances' volumes; NVMe disks have a key of their own")
 
@@ -123,9 +125,11 @@ class ModelSpec(Strictly):
     monitoring: MonitoringSpec | None = None
     async_inference: AsyncSpec | None = None
     inference_components: Annotated[tuple[ComponentSpec, ...], Listed] | None = Field(
-        None, min_length=1, max_length=100
+        None, min_length=1, max_length=100, description="copies of the model that share the instances"
     )
-    variants: Annotated[tuple[VariantSpec, ...], Listed] | None = Field(None, min_length=1, max_length=10)
+    variants: Annotated[tuple[VariantSpec, ...], Listed] | None = Field(
+        None, min_length=1, max_length=10, description="several ways of serving it, by shares of the traffic"
+    )
     shadow: VariantSpec | None = Field(None, description="gets copies of requests, and answers nobody")
     multi_model: MultiModelSpec | None = None
     tags: dict[str, str] = Field(default={}, description="of everything that is deployed")
