@@ -181,3 +181,16 @@ def test_what_the_engine_refuses_has_the_schemas_status_and_shape(served: Served
 
     assert reply.status_code == status and "adapter" in reply.json()["error"]
     assert reply.json().get("error_type") == ("validation" if status == 422 else None)
+
+
+def test_a_request_of_fastertransformers_users_is_answered_as_it_is(served: Served) -> None:
+    asked = {
+        "inputs": [ASKED, "write in words: 30"],
+        "batch_size": 2,
+        "padding": True,
+        "parameters": {"max_seq_len": 200, "temperature": 0.7},
+    }
+
+    reply = httpx.post(f"{served.address}/invocations", json=asked, timeout=60)
+
+    assert reply.json()["outputs"] == [ANSWER, "thirty"]
