@@ -69,6 +69,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         FILE, ENV, LOCAL, JSON, ("--url", {"help": "a runtime's /invocations instead of an endpoint"}),
         ("--trace", {"type": Path, "metavar": "JSONL", "help": "replay its lines: arrival_s, and a prompt or lengths"}),
         ("--into", {"type": Path, "metavar": "FOLDER", "help": "where the run's folder goes"}),
+        ("--managed", {"metavar": "S3_URI", "help": "let SageMaker's own benchmark job send; it writes there"}),
+        ("--role", {"metavar": "ARN", "help": "for --managed: the job's role"}),
         ("--find-capacity", {"action": "store_true", "help": "the highest Poisson rate that meets the targets"}),
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for --find-capacity (600)"}),
         ("--rate", {"type": float, "default": 1.0, "metavar": "R", "help": "--find-capacity begins there (1)"}),

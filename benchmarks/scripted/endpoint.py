@@ -1,7 +1,8 @@
 """A scripted endpoint for benchmarks/generator.py: streams so many tokens at so many a second, on one core of its own.
 
 Not a model, and not a process to start by hand: it prints its port, answers until it is killed, and keeps the true time
-between tokens, from which the generator's own error is told. SageMaker's event stream, or plain JSON lines.
+between tokens, from which the generator's own error is told. SageMaker's event stream, plain JSON lines, or OpenAI's
+chat chunks as server-sent events.
 """
 
 from __future__ import annotations
@@ -21,6 +22,21 @@ def part(index: int, tokens: int) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 
+def chat(index: int, tokens: int) -> bytes:
+    """OpenAI's chunk; the usage comes after the last token, in one without choices."""
+    end = index == tokens
+    choice = {
+        "index": 0,
+        "delta": {"content": f" word{index}"},
+        "finish_reason": "length" if index == tokens - 1 else None,
+    }
+    event: dict[str, object] = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "scripted"}
+    event["choices"] = [] if end else [choice]
+    if end:
+        event["usage"] = {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": 8 + tokens}
+    return b"data: " + json.dumps(event).encode() + b"\n\n" + (b"data: [DONE]\n\n" if end else b"")
+
+
 def chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
@@ -34,21 +50,36 @@ async def main() -> None:
     chosen = parser.parse_args()
     os.sched_setaffinity(0, {chosen.core})
     lines = [part(index, chosen.tokens) for index in range(chosen.tokens)]
-    bodies = {False: [*map(chunk, lines)], True: [chunk(eventstream.part(line)) for line in lines]}
+    bodies = {
+        "lines": [*map(chunk, lines)],
+        "sagemaker": [chunk(eventstream.part(line)) for line in lines],
+        "chat": [chunk(chat(index, chosen.tokens)) for index in range(chosen.tokens + 1)],
+    }
     head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
-    kinds = {False: b"application/jsonlines", True: b"application/vnd.amazon.eventstream"}
+    kinds = {
+        "lines": b"application/jsonlines",
+        "sagemaker": b"application/vnd.amazon.eventstream",
+        "chat": b"text/event-stream",
+    }
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         try:
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
+                if not request.startswith(b"POST"):  # a peer that looks for metrics
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    continue
                 length = next(line for line in request.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(int(length.partition(b":")[2]))
                 due = loop.time() + chosen.first
-                sagemaker = b"invocations-response-stream" in request
-                writer.write(head % kinds[sagemaker])
-                for body in bodies[sagemaker]:
+                path = request.split(b" ", 2)[1]
+                kind = "sagemaker" if path.endswith(b"-stream") else "chat" if b"chat" in path else "lines"
+                writer.write(head % kinds[kind])
+                for place, body in enumerate(bodies[kind]):
+                    if place == chosen.tokens:  # the usage, with the last token
+                        writer.write(body)
+                        break
                     await asyncio.sleep(max(0.0, due - loop.time()))
                     writer.write(body)
                     due += chosen.gap

@@ -19,13 +19,14 @@ from heavylift.benchmark.client import Client, HttpClient, InvocationFailed, Sag
 from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.run import measure, run_name
-from heavylift.benchmark.samples import Sample
+from heavylift.benchmark.samples import Recording, Sample
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import Verdict
 from heavylift.benchmark.verdict import judge as judged
 from heavylift.benchmark.workload import Workload, packed
 from heavylift.commands import aim
+from heavylift.commands.managed import measured_by_job
 from heavylift.deploy.console import Console
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.told import tell
@@ -74,6 +75,8 @@ def bench(chosen: argparse.Namespace) -> int:
         benchmark = replaying(benchmark, chosen.trace)
     if chosen.find_capacity:
         return _capacity(chosen, project, console, benchmark)
+    if chosen.managed is not None:
+        return _conclude(chosen, project, plan, by_job(chosen, plan, benchmark, console))
     show, total, done = console.progress("requests"), benchmark.warmup_requests + benchmark.plan.requests, 0
 
     def heard(_sample: Sample) -> None:
@@ -85,6 +88,12 @@ def bench(chosen: argparse.Namespace) -> int:
     opened = client_of(plan.name, chosen.url, benchmark.load.concurrency)
     with console.working("benchmark"), opened as client:
         recording = measure(benchmark, client, run=run, endpoint=chosen.url or plan.name, heard=heard)
+    return _conclude(chosen, project, plan, recording)
+
+
+def _conclude(chosen: argparse.Namespace, project: Project, plan: Plan, recording: Recording) -> int:
+    """Keep the samples and the report, show them, and give the exit code."""
+    run = recording.run.run
     folder = (project.home / "reports" / plan.name if chosen.into is None else chosen.into) / run
     folder.mkdir(parents=True, exist_ok=True)
     recording.save(folder / SAMPLES)
@@ -96,6 +105,16 @@ def bench(chosen: argparse.Namespace) -> int:
     else:
         tell(report, folder)
     return _exit(verdict)
+
+
+def by_job(chosen: argparse.Namespace, plan: Plan, benchmark: Benchmark, console: Console) -> Recording:
+    """What SageMaker's own job measured. Raises InputError where that lacks a role."""
+    if chosen.role is None or chosen.url is not None:
+        raise InputError("--managed needs --role, and measures the endpoint itself: leave --url out")
+    with console.working("SageMaker's benchmark job"):
+        return measured_by_job(
+            benchmark, run=run_name(None), endpoint=plan.name, output_uri=chosen.managed, role_arn=chosen.role
+        )
 
 
 def replaying(benchmark: Benchmark, file: Path) -> Benchmark:

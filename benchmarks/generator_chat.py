@@ -1,0 +1,148 @@
+"""The same chat streams measured by Heavylift, AIPerf and GuideLLM: `python benchmarks/generator_chat.py --aiperf BIN`.
+
+Not a comparison of endpoints: one scripted endpoint (64 tokens, the first after 50 ms, then one every 5 ms) speaks
+OpenAI's chat API, under a closed load of 8 clients; each side in turn, all its processes on one core, the endpoint on
+another. AIPerf and GuideLLM need environments of their own (`pip install aiperf`, `pip install guidellm`) and a local
+tokenizer; without them only that is said. The last line
+is one JSON object; the last one kept is results/generator_chat.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from heavylift.benchmark.client import HttpClient
+from heavylift.benchmark.percentile import percentile
+from heavylift.benchmark.run import measure
+from heavylift.benchmark.spec import Benchmark
+
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS, REQUESTS, TOKENS = 8, 200, 64
+TOKENIZER = "models/tiny-llama"  # of this checkout: AIPerf takes names with one slash, and no paths
+Row = dict[str, float]
+
+
+def ours(url: str) -> Row:
+    subject = {
+        "model": "scripted", "engine": "scripted", "quantization": "none", "dtype": "fp32", "batch": 1,
+        "tensor_parallel_degree": 1, "workers": 1, "instance_type": "ml.c6i.xlarge", "instance_count": 1,
+    }  # fmt: skip
+    asked = {
+        "format": "heavylift.benchmark/1", "subject": subject, "workload": "four-tasks", "stream": True, "slo": [],
+        "load": {"mode": "closed", "concurrency": CLIENTS}, "warmup_requests": CLIENTS, "api": "openai-chat",
+        "requests": REQUESTS, "max_seconds": 120, "seed": 7, "on_fail": "warn",
+    }  # fmt: skip
+    busy = _cpu(resource.RUSAGE_SELF)
+    with HttpClient(f"{url}/v1/chat/completions") as client:
+        recording = measure(Benchmark.from_dict(asked), client, run="chat", endpoint="scripted")
+    busy = _cpu(resource.RUSAGE_SELF) - busy
+    measured = recording.measured
+    assert all(sample.ok for sample in measured)
+    ttft = [(sample.first_token_s - sample.sent_s) * 1000 for sample in measured if sample.first_token_s is not None]
+    tpot = [sample.tpot_ms for sample in measured if sample.tpot_ms is not None]
+    return row(ttft, [sample.service_ms for sample in measured], tpot, busy / len(recording.samples))
+
+
+def aiperf(binary: str, url: str, folder: Path) -> Row:
+    command = [
+        binary, "profile", "--model", "scripted", "--url", url, "--endpoint-type", "chat", "--streaming",
+        "--concurrency", str(CLIENTS), "--request-count", str(REQUESTS), "--warmup-request-count", str(CLIENTS),
+        "--tokenizer", TOKENIZER, "--output-artifact-dir", str(folder), "--ui", "none", "--random-seed", "7",
+        "--use-server-token-count",  # else it counts what its own tokenizer makes of the text
+        "--synthetic-input-tokens-mean", "8", "--output-tokens-mean", str(TOKENS),
+    ]  # fmt: skip
+    busy = _run(command)
+    (file,) = folder.rglob("profile_export.jsonl")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    metrics = [record["metrics"] for record in records if record["metadata"]["benchmark_phase"] == "profiling"]
+    found = {
+        name: [each[name]["value"] for each in metrics if name in each]
+        for name in ("time_to_first_token", "request_latency", "inter_token_latency")
+    }
+    return row(*found.values(), busy / len(metrics))
+
+
+def guidellm(binary: str, url: str, folder: Path) -> Row:
+    command = [
+        binary, "benchmark", "run", "--target", url, "--model", "scripted", "--profile", "concurrent", "--rate",
+        str(CLIENTS), "--max-requests", str(REQUESTS), "--processor", TOKENIZER,
+        "--data", f"prompt_tokens=8,output_tokens={TOKENS}", "--output-path", str(folder / "guidellm.json"),
+    ]  # fmt: skip
+    busy = _run(command)
+    report = json.loads((folder / "guidellm.json").read_text())
+    requests = report["benchmarks"][0]["requests"]["successful"]
+    ttft = [each["time_to_first_token_ms"] for each in requests]
+    return row(
+        ttft,
+        [each["request_latency"] * 1000 for each in requests],
+        [each["inter_token_latency_ms"] for each in requests],
+        busy / len(requests),
+    )
+
+
+def row(ttft: list[float], e2e: list[float], tpot: list[float], cpu: float) -> Row:
+    found = {
+        "streams": len(e2e), "ttft_ms_p50": percentile(ttft, 50), "ttft_ms_p90": percentile(ttft, 90),
+        "e2e_ms_p50": percentile(e2e, 50), "e2e_ms_p90": percentile(e2e, 90), "tpot_ms_p50": percentile(tpot, 50),
+        "cpu_ms_per_stream": cpu * 1000,
+    }  # fmt: skip
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _run(command: list[str]) -> float:
+    """Processor seconds of a command and all its processes."""
+    quiet = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_COLOR": "1"}  # no peer asks a hub for anything
+    before = _cpu(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        sys.exit(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return _cpu(resource.RUSAGE_CHILDREN) - before
+
+
+def _cpu(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--aiperf", help="the program, of an environment with aiperf")
+    parser.add_argument("--guidellm", help="the program, of an environment with guidellm")
+    parser.add_argument("--keep", action="store_true", help="write results/generator_chat.json")
+    chosen = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})
+    endpoint = [sys.executable, str(ROOT / "benchmarks" / "scripted" / "endpoint.py"), "--core", str(cores[-1])]
+    endpoint += ["--tokens", str(TOKENS), "--first", "0.05", "--gap", "0.005"]
+    rows: dict[str, Any] = {}
+    peers = {"aiperf": (aiperf, chosen.aiperf), "guidellm": (guidellm, chosen.guidellm)}
+    with subprocess.Popen(endpoint, stdout=subprocess.PIPE, text=True) as server, tempfile.TemporaryDirectory() as made:
+        try:
+            assert server.stdout is not None
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+            rows["heavylift"] = ours(url)
+            for name, (peer, binary) in peers.items():
+                rows[name] = "skipped: not given" if binary is None else peer(binary, url, Path(made))
+        finally:
+            server.kill()
+    for name, found in rows.items():
+        print(f"{name:10}", found if isinstance(found, str) else "  ".join(f"{k} {v}" for k, v in found.items()))
+    load = round(os.getloadavg()[0], 1)
+    result = {"benchmark": "generator_chat", "clients": CLIENTS, "tokens": TOKENS, "load_average": load, **rows}
+    if chosen.keep:
+        (ROOT / "benchmarks" / "results" / "generator_chat.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
