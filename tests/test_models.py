@@ -19,6 +19,7 @@ from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec, environments, not_yet
 from heavylift.weights.published import published
 from tests.conftest import ROOT
+from tests.test_app import run
 
 MODELS = ROOT / "models"
 FILES = sorted(MODELS.glob("*.yaml"))
@@ -177,3 +178,47 @@ def fields_of(schema: dict[str, Any]) -> set[str]:
     told = {"BenchmarkSpec", "LoadSpec", "WarmupSpec", "OwnPrompts", "SyntheticSpec"}
     kinds = [kind for name, kind in schema["$defs"].items() if name not in told and "Target" not in name]
     return {name for kind in (schema, *kinds) for name in kind.get("properties", {})}
+
+
+ENVIRONMENTS = """
+environments:
+  prod:
+    name: tiny-t5-prod
+    initial_instance_count: 3
+    tags: {stage: prod}
+"""
+
+
+def test_an_environment_has_a_plan_and_a_lock_of_its_own(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = checkout / "tiny-t5.yaml"
+    file.write_text(file.read_text() + ENVIRONMENTS)
+    before = (checkout / "tiny-t5.lock").read_text()
+
+    codes = [main(["validate", str(file)]), main(["plan", str(file), "--env", "prod"])]
+
+    told = capsys.readouterr().out
+    assert codes == [0, 0] and f"{file} is valid, also in prod" in told and "tiny-t5-prod: " in told
+    assert "3 · ml.c6i.xlarge" in told
+    assert (checkout / "tiny-t5.prod.lock").is_file() and (checkout / "tiny-t5.lock").read_text() == before
+
+
+def test_an_environment_without_its_lock_names_the_command_that_writes_it(checkout: Path) -> None:
+    file = checkout / "tiny-t5.yaml"
+    file.write_text(file.read_text() + ENVIRONMENTS)
+
+    with pytest.raises(
+        InputError, match=r"tiny-t5\.prod\.lock is missing; write it with `heavylift plan .* --env prod`"
+    ):
+        read_fresh(ModelSpec.from_yaml(file, "prod"), file, "prod")
+
+
+@pytest.mark.slow
+def test_the_app_synthesizes_the_files_that_have_the_environment(tmp_path: Path) -> None:
+    done = run(tmp_path, env="gpu")
+
+    assert done.returncode == 0, done.stderr
+    made = {file.name.removesuffix(".template.json") for file in tmp_path.glob("*.template.json")}
+    assert made == {"heavylift-foundation", "heavylift-llama-3-1-8b-gpu"}
+    template = json.loads((tmp_path / "heavylift-llama-3-1-8b-gpu.template.json").read_text())
+    configs = [each for each in template["Resources"].values() if each["Type"] == "AWS::SageMaker::EndpointConfig"]
+    assert [each["Properties"]["ProductionVariants"][0]["InstanceType"] for each in configs] == ["ml.g5.2xlarge"]
