@@ -172,3 +172,41 @@ def test_models_leave_with_the_server(tmp_path: Path) -> None:
         (rank,) = served.ranks()
         kill(served.process.pid)
         eventually(lambda: not alive(rank), 10)
+
+
+def test_unloading_a_model_answers_those_who_wait_for_it(many: Served, tiny_t5: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_t5, folder)
+    (folder / "serving.properties").write_text("engine=native\noption.max_rolling_batch_size=1\n")
+    load(many, "busy", folder)
+    body = {"inputs": ["write in words: 298"] * 64, "parameters": {"max_new_tokens": 1000, "ignore_eos_token": True}}
+
+    with ThreadPoolExecutor(4) as clients:
+        asked = [clients.submit(invoke, many, "busy", body) for _ in range(4)]
+        eventually(lambda: httpx.get(f"{many.address}/ping").json()["models"]["busy"]["waiting"] == 4)
+        assert unload(many, "busy").status_code == 200
+        replies = [each.result() for each in asked]
+
+    for reply in replies:
+        assert (reply.status_code, reply.json()["error"]) == (503, "the model is being unloaded")
+
+
+SLEEPS = """
+import time
+
+def handle(inputs):
+    if not inputs.is_empty():
+        time.sleep(600)
+"""
+
+
+def test_unloading_a_script_answers_those_who_wait_for_it(many: Served, tmp_path: Path) -> None:
+    load(many, "asleep", write_script(tmp_path / "asleep", SLEEPS))
+
+    with ThreadPoolExecutor(2) as clients:
+        asked = [clients.submit(invoke, many, "asleep", {}) for _ in range(2)]
+        eventually(lambda: httpx.get(f"{many.address}/ping").json()["models"]["asleep"]["waiting"] == 1)
+        unload(many, "asleep")
+        codes = sorted(each.result().status_code for each in asked)
+
+    assert codes == [503, 503]

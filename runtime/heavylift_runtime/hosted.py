@@ -60,6 +60,7 @@ class Hosted:
             sessions = Sessions(options.sessions_expiration) if options.sessions else None
             supervisor = Supervisor(options, folder, scratch, duty, report)
         supervisor.start()
+        lines.append(asyncio.create_task(_mourn(supervisor, desk)))
         return cls(name, str(folder), options, supervisor, desk, duty, sessions, lines)
 
     @property
@@ -116,7 +117,8 @@ class Hosted:
         await self.desk.refuse(visit, refused)
 
     async def end(self) -> None:
-        """Stop its copies; nothing of it is left."""
+        """Refuse what is under way, and stop its copies; nothing of it is left."""
+        self.desk.end(Refused(503, "the model is being unloaded"))
         for line in self._lines:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
@@ -126,6 +128,12 @@ class Hosted:
 def _files(supervisor: Supervisor) -> Mapping[str, str]:
     """Of the checkpoint, as told by the first copy that has loaded."""
     return next((copy.files for copy in supervisor.copies if copy.files), {})
+
+
+async def _mourn(supervisor: Supervisor, desk: Texts | Scripts) -> None:
+    """Nobody waits for a model whose copies have died beyond restart."""
+    await supervisor.failed.wait()
+    desk.end(Refused(503, f"the model is gone: {supervisor.failure}"))
 
 
 def model_name(folder: Path, options: Options) -> str:

@@ -124,7 +124,9 @@ class Copy:
 
     async def kill(self) -> None:
         """End every rank and what it has started; the copy can be started again."""
-        self.ready.clear()
+        if self.ready.is_set():
+            self.ready.clear()
+            self._duty.fell(self, "it was stopped")
         ranks, self._ranks = self._ranks, []
         for watcher in self._watchers:
             watcher.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -21,5 +22,6 @@ class Journal:
         """One event; members that are None are left out."""
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         said = {name: value for name, value in members.items() if value is not None}
-        self._stream.write(json.dumps({"at": at, "event": event} | said) + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more: no reason to fail a request
+            self._stream.write(json.dumps({"at": at, "event": event} | said) + "\n")
+            self._stream.flush()

@@ -92,6 +92,12 @@ class Line:
         self._jobs.pop(job, None)
         job.done.cancel()
 
+    def end(self, refused: Refused) -> None:
+        """No copy will ever come: those that wait are refused."""
+        for job in list(self._jobs):
+            del self._jobs[job]
+            job.refuse(refused)
+
     def put_back(self, batch: list[Row]) -> None:
         """Undo a take, at once: the rows are the first in the line again."""
         for row in reversed(batch):
@@ -159,6 +165,10 @@ async def _run(batch: list[Row], answer: Answer) -> None:
         for row in wanted:
             row.job.refuse(refused)
         return
+    except asyncio.CancelledError:  # the model is being unloaded
+        for row in wanted:
+            row.job.refuse(Refused(503, "the model is being unloaded"))
+        raise
     except Exception:  # a fault of ours: these requests fail, the line goes on
         _log.exception("a batch of %d rows failed in the server", len(wanted))
         for row in wanted:

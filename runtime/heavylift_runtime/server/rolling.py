@@ -158,6 +158,12 @@ class Rolling:
                 copy.tell(Message({"type": "cancel", "keys": keys}))
         self._seat()
 
+    def end(self, refused: Refused) -> None:
+        """No copy will ever come: all jobs are refused."""
+        jobs = {row.job for rows in self._under_way.values() for row in rows.values()} | set(self._jobs)
+        for job in jobs:
+            self._end(job, refused)
+
     def rose(self, copy: Copy) -> None:
         self._under_way[copy] = {}
         self._seat()

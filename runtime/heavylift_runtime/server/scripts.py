@@ -47,6 +47,10 @@ class Scripts:
         with attending(visit.receive, result.stop, max(self.budget, STREAM_SECONDS), self._late):
             await _stream(visit, result)
 
+    def end(self, refused: Refused) -> None:
+        """Refuse all that wait: the model is gone. What is under way ends with its copy."""
+        self.line.end(refused)
+
     async def refuse(self, visit: Visit, refused: Refused) -> None:
         """Answer a request that the script does not get."""
         await visit.refuse(refused)

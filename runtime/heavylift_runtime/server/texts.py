@@ -63,6 +63,10 @@ class Texts:
             self.rolling.leave(job)
             _note(visit, job)
 
+    def end(self, refused: Refused) -> None:
+        """Refuse all that wait or are under way: the model is gone."""
+        self.rolling.end(refused)
+
     async def refuse(self, visit: Visit, refused: Refused) -> None:
         """Answer a request that could not be read, in the shape that its path speaks."""
         await visit.refuse(refused, self.fail(visit.path, refused.code, refused.sentence, self.defaults))

@@ -57,8 +57,11 @@ class Visit:
         return self.code is not None
 
     async def reply(self, code: int, media_type: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
-        """Send a whole reply."""
-        await self._start(code, {"content-type": media_type, "content-length": str(len(body))} | dict(more or {}))
+        """Send a whole reply; 204 and 304 have no body (RFC 9110, section 6.4.1)."""
+        own = {"content-type": media_type, "content-length": str(len(body))}
+        if code in (204, 304):
+            own, body = {}, b""
+        await self._start(code, own | dict(more or {}))
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def refuse(self, refused: Refused, answer: Answer | None = None) -> None:
