@@ -138,6 +138,20 @@ def test_forms_are_put_together_as_tensors_are() -> None:
     assert isinstance(mixed, Tensor) and torch.equal(mixed[32:], second)
 
 
+def test_matrices_may_be_taken_in_another_order_than_the_tables(tmp_path: Path) -> None:
+    folder = write(tmp_path / "plain", "llama")
+    checkpoint = Checkpoint.open(Folder(folder))
+    names = [weight.name for weight in checkpoint.agree() if weight.matrix]
+    others = [weight.name for weight in checkpoint.agree() if not weight.matrix]
+
+    with Loader(checkpoint, 0, 1, torch.float32, quantize="int8") as loader:
+        found = {name: loader.matrix(name) for name in reversed(names)}
+        for name in others:
+            loader.take(name)
+
+    assert same({name: found[name] for name in names}, matrices(folder, 0, 1, "int8"))
+
+
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 @pytest.mark.parametrize("kind", ["t5", *KINDS])

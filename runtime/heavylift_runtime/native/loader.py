@@ -107,7 +107,7 @@ class Loader:
         while name not in self._coming:
             weight = next(self._waiting, None)
             assert weight is not None, f"{name} was taken before"
-            self._start(weight)
+            self._start(weight, passing=weight.name == name and self._rounds(name))
         self._look_ahead()
         flat, futures = self._coming.pop(name)
         for future in futures:
@@ -150,13 +150,12 @@ class Loader:
                 return
             self._start(weight)
 
-    def _start(self, weight: Weight) -> None:
-        """Reads a weight, or lets the readers begin with it."""
+    def _start(self, weight: Weight, *, passing: bool = False) -> None:
+        """Reads a weight, or lets the readers begin with it; `passing`: it will be rounded before the next is read."""
         reading = self._own(weight.name)
-        kind = self._kind(weight.name)
-        # what is rounded at once needs no memory of its own, and memory that comes and goes is not all given back
-        passing = self._pool is None and self._rounds(weight.name)
-        flat = reading.room(kind, self._passing if passing else None)
+        # then it needs no memory of its own: what comes and goes is not all given back
+        own = self._passing if passing and self._pool is None else None
+        flat = reading.room(self._kind(weight.name), own)
         tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
         if self._pool is None:
             for task in tasks:
