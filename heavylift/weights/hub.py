@@ -91,7 +91,10 @@ class Hub:
             raise InputError(f"{self.title}: the hub answers {error.code}: {self._mend(error.code)}") from error
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise HeavyliftError(f"cannot reach {self._endpoint}: {reason}; without it, use model.path") from error
+            raise HeavyliftError(
+                f"cannot reach {self._endpoint}: {reason}; without it, use model.path, or plan from the model's config "
+                "alone: `heavylift plan FILE --config config.json`"
+            ) from error
         return answer
 
     def _mend(self, code: int) -> str:
