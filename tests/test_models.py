@@ -25,9 +25,10 @@ MODELS = ROOT / "models"
 FILES = sorted(MODELS.glob("*.yaml"))
 WAITING = sorted((MODELS / "waiting").glob("*.yaml"))
 WAITED_FOR = (" cannot run: ", "'instance_type' of engine ", "but this version does not build it yet")
-CONFIGS = {"flan-t5-xxl-script": "flan-t5-xxl"}  # file → its config.json's name, where that is another
+CONFIGS = {name: "flan-t5-xxl" for name in ("flan-t5-xxl-script", "flan-t5-xxl-fastertransformer")}  # one model
 PARAMETERS = {  # as their pages on huggingface.co say
     "bloom-176b": 176_247_271_424,
+    "flan-t5-xxl": 11_135_332_352,
     "flan-t5-xxl-script": 11_135_332_352,
     "llama-3-1-8b": 8_030_261_248,
     "llama-3-1-70b": 70_553_706_496,
