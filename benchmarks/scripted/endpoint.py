@@ -67,8 +67,11 @@ async def main() -> None:
         try:
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
-                if not request.startswith(b"POST"):  # a peer that looks for metrics
-                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                if not request.startswith(b"POST"):  # a peer that asks for health, models or metrics
+                    known = request.split(b" ", 2)[1] in (b"/health", b"/v1/models")
+                    models = b'{"object": "list", "data": [{"id": "scripted", "object": "model"}]}'
+                    writer.write(b"HTTP/1.1 %b\r\n" % (b"200 OK" if known else b"404 Not Found"))
+                    writer.write(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(models) + models)
                     continue
                 length = next(line for line in request.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(int(length.partition(b":")[2]))
