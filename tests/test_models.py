@@ -25,7 +25,7 @@ MODELS = ROOT / "models"
 FILES = sorted(MODELS.glob("*.yaml"))
 WAITING = sorted((MODELS / "waiting").glob("*.yaml"))
 WAITED_FOR = (" cannot run: ", "'instance_type' of engine ", "but this version does not build it yet")
-CONFIGS = {name: "flan-t5-xxl" for name in ("flan-t5-xxl-script", "flan-t5-xxl-fastertransformer")}  # one model
+CONFIGS = dict.fromkeys(("flan-t5-xxl-script", "flan-t5-xxl-fastertransformer"), "flan-t5-xxl")  # one model
 PARAMETERS = {  # as their pages on huggingface.co say
     "bloom-176b": 176_247_271_424,
     "flan-t5-xxl": 11_135_332_352,
