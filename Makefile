@@ -34,7 +34,7 @@ setup: .venv/installed
 	echo "setting up .venv (a few minutes the first time)" && \
 	rm -f $@ && \
 	if ! $(STARTS); then $(PYTHON) -m venv --clear .venv; fi && \
-	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,accelerate,local,dev]' && \
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,accelerate,diffusers,local,dev]' && \
 	touch $@
 
 test: setup lint

@@ -84,6 +84,7 @@ _ROWS = (
         hardware=("cpu", "gpu"),
         best_for="models that no engine has, served by a model.py of your own",
         streams=True,
+        also=("djl_python.stable_diffusion", "djl_python.stable-diffusion"),  # scripts that come with the runtime
         passes_through=True,
     ),
     Capabilities(

@@ -95,7 +95,7 @@ def load(
 def _entry(name: str, folder: Path) -> Path:
     """The script's file: in the folder, or a handler that comes with the runtime; raises LoadError."""
     if name.startswith(OWN):
-        entry = COMPAT / f"{name.replace('.', '/')}.py"
+        entry = COMPAT / f"{name.replace('.', '/').replace('-', '_')}.py"
     else:
         entry = folder / name
         if not entry.resolve().is_relative_to(folder) or entry.suffix != ".py":
