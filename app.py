@@ -97,6 +97,8 @@ def image_of(app: App, spec: ModelSpec, plan: Plan) -> RuntimeImage:
         uri = spec.image.uri
     if uri is not None:
         return RuntimeImage.from_uri(uri)
+    if spec.image is not None and spec.image.dlc is not None:
+        return RuntimeImage.from_dlc(spec.image.dlc.framework, spec.image.dlc.version)
     hardware = facts.instances()[plan.instance.type].hardware
     assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
     return RuntimeImage.from_runtime(hardware)

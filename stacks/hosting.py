@@ -35,6 +35,7 @@ from heavylift_cdk import (
     Rollout,
     Routing,
     Variant,
+    compatibility,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def dressed(variant: Variant, spec: ModelSpec) -> Variant:
         made = replace(made, capacity=Pools(pools, spec.initial_instance_count, timeout))
     if spec.inference_ami_version != "auto":
         made = replace(made, inference_ami_version=spec.inference_ami_version)
+    elif spec.image is not None and made.containers[0].image.cuda is not None:
+        ami = compatibility.ami_for(made.containers[0].image.cuda, made.capacity.types[0])
+        made = replace(made, inference_ami_version=ami)
     if spec.inference_components is None:
         return made
     scale_in = None if managed is None else managed.scale_in

@@ -5,6 +5,7 @@ Not the image, the buckets and the role: they are handed in.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from aws_cdk import CfnOutput, Stack, Tags
@@ -81,6 +82,9 @@ class ServingStack(Stack):
         if spec is None:
             return ModelEndpoint(self, "Endpoint", variants=[variant], **common)
         refuse(hosting.faults(spec, plan))
+        if spec.network is not None:
+            container = replace(container, image_access=spec.network.image_access)
+            variant = replace(variant, containers=(container,))
         only = hosting.dressed(variant, spec)
         endpoint = ModelEndpoint(
             self,

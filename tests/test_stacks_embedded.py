@@ -15,7 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from heavylift.plan.plan import Plan
-from tests.cdk import Synthesized, plan, synthesize
+from heavylift_cdk import RuntimeImage
+from tests.cdk import IMAGE, Synthesized, plan, synthesize
 from tests.embedded import Deployed, Embedded, start_embedded
 
 pytestmark = pytest.mark.slow
@@ -97,6 +98,55 @@ def test_a_model_serves_is_updated_in_place_and_leaves_the_foundation(
     assert embedded.destroy(SERVING).status == "DELETE_COMPLETE"
     assert embedded.destroy(FOUNDATION).status == "DELETE_COMPLETE"
     assert bucket in [each["Name"] for each in embedded.client("s3").list_buckets()["Buckets"]]
+
+
+def test_an_update_replaces_what_it_must_and_a_refused_one_ends_with_the_old_endpoint_serving(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    steps = iter(range(99))
+
+    first = synthesize(tmp_path / "first", PLAN)
+    bucket = embedded.deploy(FOUNDATION, first.json(FOUNDATION), first.folder).outputs["WeightsBucketName"]
+
+    def deploy(model: Plan, image: RuntimeImage = IMAGE) -> Deployed:
+        made = synthesize(tmp_path / str(next(steps)), model, image=image)
+        put(embedded, bucket, model)
+        return embedded.deploy(SERVING, made.json(SERVING), made.folder)
+
+    def ids() -> dict[str, str]:
+        """Physical ids by type, of what serves."""
+        rows = embedded.client("cloudformation").describe_stack_resources(StackName=SERVING)["StackResources"]
+        found = {row["ResourceType"]: row["PhysicalResourceId"] for row in rows}
+        return {kind: found[f"AWS::SageMaker::{kind}"] for kind in ("Model", "EndpointConfig", "Endpoint")}
+
+    def replaced(model: Plan, image: RuntimeImage = IMAGE) -> set[str]:
+        before = ids()
+        assert deploy(model, image).status == "UPDATE_COMPLETE"
+        assert invoke(embedded)["environ"]["LOG_LEVEL"] == model.environment["LOG_LEVEL"]
+        return {kind for kind, id in ids().items() if id != before[kind]}
+
+    assert deploy(PLAN).status == "CREATE_COMPLETE"
+    larger = replace(PLAN, instance=replace(PLAN.instance, type="ml.c6i.2xlarge"))
+    weights = replace(larger, weights_digest="e5" * 32)
+    other = RuntimeImage.from_uri("123456789012.dkr.ecr.eu-west-1.amazonaws.com/heavylift/runtime:v2")
+
+    assert replaced(larger) == {"EndpointConfig"}, "another instance type runs the same Model"
+    assert replaced(weights) == {"Model", "EndpointConfig"}
+    assert replaced(weights, other) == {"Model", "EndpointConfig"}
+    assert replaced(replace(weights, tags={"team": "other"}), other) == set(), "tags change in place"
+
+    serving = ids()
+    pid = invoke(embedded)["pid"]
+    unhealthy = replace(weights, environment={"LOG_LEVEL": "info", "EXIT_AT_START": "1"})
+    rejected = replace(weights, instance=replace(PLAN.instance, type="ml.nope.xlarge"))
+    for refused, why in ((unhealthy, "exited with code 3"), (rejected, "ml.nope.xlarge")):
+        failed = deploy(refused, other)
+
+        assert failed.status == "UPDATE_ROLLBACK_COMPLETE", failed.events
+        assert any(why in event.get("ResourceStatusReason", "") for event in failed.events)
+        assert (ids(), invoke(embedded)["pid"]) == (serving, pid)
+    assert embedded.destroy(SERVING).status == "DELETE_COMPLETE"
+    embedded.destroy(FOUNDATION)
 
 
 def put(embedded: Embedded, bucket: str, model: Plan) -> None:

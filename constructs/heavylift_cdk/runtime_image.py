@@ -5,20 +5,24 @@ Not the image itself: that is container/ and runtime/, and Docker builds it when
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from aws_cdk import Aws, IgnoreMode, Token
+from aws_cdk import Aws, CfnMapping, IgnoreMode, Stack, Token
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct
 
 from heavylift.errors import InputError
+from heavylift_cdk.compatibility import cuda_of
 
 Hardware = Literal["cpu", "gpu", "neuron"]
+Framework = Literal["lmi", "vllm", "deepspeed", "fastertransformer", "neuronx"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +57,10 @@ class RuntimeImage:
     """Where the image comes from. Make one with a named constructor; `bind` places it in a stack."""
 
     bind: Callable[[Construct], BoundImage]
+    hardware: Hardware | None = None
+    """What it runs on; None where that is not known."""
+    cuda: str | None = None
+    """Its CUDA, such as 12.8; None where it has none, or it is not known."""
 
     @classmethod
     def from_runtime(cls, hardware: Hardware, *, checkout: Path = CHECKOUT) -> RuntimeImage:
@@ -77,7 +85,43 @@ class RuntimeImage:
             )
             return BoundImage(asset.image_uri, asset.repository.repository_arn, is_asset=True)
 
-        return cls(bind)
+        # The GPU image brings CUDA's compatibility libraries along; the plan chooses its AMI (heavylift.plan.images).
+        return cls(bind, hardware)
+
+    @classmethod
+    def from_dlc(cls, framework: Framework, version: str, *, region: str | None = None) -> RuntimeImage:
+        """An AWS Deep Learning Container, as sagemaker-core's image_uris names it (tables/dlc.json).
+
+        In a stack that may go to any region, its registry is looked up when it is deployed. Raises InputError.
+        """
+        versions = _dlc()["frameworks"][framework]
+        if version not in versions:
+            raise InputError(f"no {framework} container of version '{version}'; there are {', '.join(versions)}")
+        row = versions[version]
+        accounts = {name: account for name, account in _dlc()["accounts"].items() if name not in row["not_in"]}
+        if region is not None and region not in accounts:
+            raise InputError(f"{framework} {version} is not in '{region}'; it is in {', '.join(accounts)}")
+
+        def bind(scope: Construct) -> BoundImage:
+            stack = Stack.of(scope)
+            here = region
+            if here is None and not Token.is_unresolved(stack.region):
+                here = stack.region
+            if here is not None and here not in accounts:
+                raise InputError(f"{framework} {version} is not in '{here}'; it is in {', '.join(accounts)}")
+            if here is None:
+                rows = {name: {"account": account} for name, account in accounts.items()}
+                account, here = (
+                    CfnMapping(scope, "Registries", mapping=rows).find_in_map(Aws.REGION, "account"),
+                    Aws.REGION,
+                )
+            else:
+                account = accounts[here]
+            uri = f"{account}.dkr.ecr.{here}.{Aws.URL_SUFFIX}/{row['repository']}:{row['tag']}"
+            arn = f"arn:{Aws.PARTITION}:ecr:{here}:{account}:repository/{row['repository']}"
+            return BoundImage(uri, arn)
+
+        return cls(bind, "neuron" if framework == "neuronx" else "gpu", cuda_of(row["tag"]))
 
     @classmethod
     def from_ecr(cls, repository: ecr.IRepository, tag: str) -> RuntimeImage:
@@ -95,4 +139,10 @@ class RuntimeImage:
                 f"use <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>"
             )
         arn = f"arn:{Aws.PARTITION}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
-        return cls(lambda _: BoundImage(uri, arn))
+        return cls(lambda _: BoundImage(uri, arn), cuda=cuda_of(uri))
+
+
+@cache
+def _dlc() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads((Path(__file__).parent / "tables" / "dlc.json").read_text(encoding="utf-8"))
+    return table

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from aws_cdk import aws_sagemaker as sagemaker
 
 from heavylift.plan.facts import instances
+from heavylift_cdk import compatibility
 from heavylift_cdk.bounds import between, named
 from heavylift_cdk.capacity import Capacity, Instances, Pools, Serverless
 from heavylift_cdk.container import Container
@@ -130,6 +131,9 @@ class Variant:
             if part is not None:
                 yield from part.faults()
         yield from self._disk_faults()
+        for container in self.containers:
+            image = container.image
+            yield from compatibility.faults(image.hardware, image.cuda, self.capacity.types, self.inference_ami_version)
         if self.managed_instances is not None and self.containers:
             yield f"'managed_instances' are of inference components: variant {self.name} has containers of its own"
 

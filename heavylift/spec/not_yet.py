@@ -14,13 +14,11 @@ from heavylift.spec.fault import Fault, Path, dotted
 NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
         ("staging",): "`heavylift weights push` copies the weights",
-        ("image", "dlc"): "give the container's own address as 'image.uri'",
         ("image", "build"): "Docker builds it",
         ("partition",): "each rank splits the weights as it loads",
         ("compile",): "nothing is compiled ahead of time",
         ("secrets",): "a script can ask Secrets Manager itself",
         ("multi_model",): "the endpoint has one model",
-        ("network", "image_access"): "the image is pulled through SageMaker's own network",
         ("variants", "*", "options"): "a variant has no plan of its own",
         ("variants", "*", "serving"): "a variant has no plan of its own",
         ("variants", "*", "tensor_parallel_degree"): "a variant has no plan of its own",
@@ -29,7 +27,7 @@ NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("shadow", "tensor_parallel_degree"): "a variant has no plan of its own",
     }
 )
-DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({("network", "image_access"): "platform"})
+DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({})
 
 
 def not_yet(data: dict[str, Any]) -> Iterator[Fault]:
