@@ -5,7 +5,7 @@ Not their names and shapes (families/packing.py), and no file is read here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -45,34 +45,32 @@ def form_of(packing: Packing, stored: Sequence[Weight], tensors: Sequence[Tensor
         for weight, part in zip(stored, tensors, strict=True)
     ]
     if isinstance(packing, Published):
-        return _published(packing, parts)
+        return _published(packing, stored[0].name, parts)
     if len(parts) == 2:
         return (DynamicInt8 if dynamic else Int8)(*parts)
     return Int4(*parts)
 
 
-def _published(packing: Published, tensors: list[Tensor]) -> Int4:
+def _published(packing: Published, name: str, tensors: list[Tensor]) -> Int4:
     """From qweight, qzeros, scales, each with its outputs first, and g_idx where there is one."""
     qweight, qzeros, scales, *order = tensors
     group = qweight.shape[1] * (EACH if packing.along_inputs else 1) // scales.shape[1]
     if order and not torch.equal(order[0] - order[0][0], (torch.arange(len(order[0])) // group).int()):
-        raise LoadError("its groups are of inputs that lie apart ('desc_act', 'g_idx'), which the kernel cannot read")
+        raise LoadError(f"{name}: its groups are of inputs that lie apart ('desc_act'); the kernel cannot read them")
     levels = torch.cat([packed(part) for part in _levels(packing, qweight)])
-    zeros = _nibbles(qzeros.t().contiguous(), AWQ if packing.name == "awq" else None).t() + packing.offset
+    zeros = _nibbles(qzeros.t(), AWQ if packing.name == "awq" else None).t() + packing.offset
     fitting = next((size for size in reversed(GROUPS) if group % size == 0), None)
     if fitting is None:
-        raise LoadError(f"its groups have {group} inputs; the kernel reads groups of {GROUPS[0]} and its multiples")
+        raise LoadError(f"{name}: its groups have {group} inputs; the kernel reads {', '.join(map(str, GROUPS))}")
     scale = scales.float()
     middle = (8 - zeros) * scale
     return Int4(levels, *(part.repeat_interleave(group // fitting, 1).bfloat16() for part in (scale, middle)))
 
 
-def _levels(packing: Published, qweight: Tensor) -> list[Tensor]:
+def _levels(packing: Published, qweight: Tensor) -> Iterator[Tensor]:
     """(out / x, in / y) int32 → parts of (out, in), some outputs at a time so that little memory is taken."""
-    if packing.along_inputs:
-        return [_nibbles(some.contiguous(), None) for some in torch.split(qweight, OUTPUTS)]
-    parts = torch.split(qweight, OUTPUTS // EACH)
-    return [_nibbles(some.t().contiguous(), AWQ).t().contiguous() for some in parts]
+    for some in torch.split(qweight, OUTPUTS if packing.along_inputs else OUTPUTS // EACH):
+        yield _nibbles(some, None) if packing.along_inputs else _nibbles(some.t(), AWQ).t()
 
 
 def _nibbles(numbers: Tensor, order: Sequence[int] | None) -> Tensor:

