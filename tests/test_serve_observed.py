@@ -71,6 +71,7 @@ def test_metrics_count_requests_tokens_and_times(native: Served) -> None:
     assert float(series['heavylift_first_token_seconds_count{model="tiny"}']) >= 2
     assert float(series['heavylift_inter_token_seconds_count{model="tiny"}']) >= 1
     assert series['heavylift_waiting_requests{model="tiny"}'] == "0.0"
+    assert series['heavylift_engine{copy="0",model="tiny",what="kv_cache_use"}'] == "0.0"  # nothing runs now
 
 
 def test_the_model_is_listed_as_openai_lists_models(native: Served) -> None:

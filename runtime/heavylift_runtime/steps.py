@@ -1,7 +1,7 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
     from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · stop
-    to the server     pieces {pieces, load} (all of one step; pieces.py) · refused {key, code, error}
+    to the server     pieces {pieces, load?} (all of one step; pieces.py) · refused {key, code, error}
 
 A row that does not stream costs the server two pieces, whatever its length: its first token, so that the time to it is
 known, and all others with its end.
@@ -10,6 +10,7 @@ known, and all others with its end.
 from __future__ import annotations
 
 import queue
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,11 +22,13 @@ from heavylift_runtime.pieces import pack
 from heavylift_runtime.wire import Channel, Message
 
 Inbox = queue.SimpleQueue[Message]
+_LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where it has nothing left to do
 
 
 def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
     """Until the server says stop. What `step` raises is not caught: the engine's state is unknown, the copy ends."""
     folds: dict[int, _Fold] = {}
+    told = 0.0
     while True:
         while (message := _next(inbox, wait=not engine.busy)) is not None:
             if message.type == "stop":
@@ -47,8 +50,13 @@ def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
                     continue
                 piece = fold.whole(piece)
             pieces.append(pack(piece))
-        if pieces:
-            channel.send({"type": "pieces", "pieces": pieces, "load": _load(engine)})
+        if not pieces:
+            continue
+        news: dict[str, Any] = {"type": "pieces", "pieces": pieces}
+        now = time.monotonic()
+        if now - told >= _LOAD_SECONDS or not engine.busy:
+            news["load"], told = _load(engine), now
+        channel.send(news)
 
 
 class _Fold:

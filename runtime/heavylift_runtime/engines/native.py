@@ -115,6 +115,10 @@ class NativeEngine:
     def busy(self) -> bool:
         return bool(self._core.busy or self._arrived or self._gone or self._refused)
 
+    def load(self) -> dict[str, float]:
+        """For /metrics (steps.py)."""
+        return self._core.scheduler.load
+
     def add(self, key: int, request: Request) -> None:
         """Queues a request; PromptError where it cannot be served, a piece with an error where memory never fits it."""
         prompt, sampling = self._tokens(request), request.sampling

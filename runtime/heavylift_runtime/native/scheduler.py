@@ -57,6 +57,12 @@ class Scheduler:
     def busy(self) -> bool:
         return bool(self.running or self.waiting)
 
+    @property
+    def load(self) -> dict[str, float]:
+        """Rows that run and that wait, and the share of the cache's bytes that the running ones hold."""
+        use = self._held() / self._budget
+        return {"running_rows": len(self.running), "waiting_rows": len(self.waiting), "kv_cache_use": use}
+
     def fits(self, sequence: Sequence) -> bool:
         """Whether it could ever run to its end."""
         return self.most(sequence) <= self._budget and sequence.width <= self._slots

@@ -176,7 +176,7 @@ class Rolling:
             if row is not None:
                 self._end(row.job, Refused(message.header["code"], str(message.header["error"])))
         elif message.type == "pieces":
-            self.loads[copy] = message.header["load"]
+            self.loads[copy] = message.header.get("load", self.loads.get(copy, {}))
             for piece in map(unpack, message.header["pieces"]):
                 row = rows.get(piece.key)
                 if row is None:
