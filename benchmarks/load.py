@@ -1,7 +1,7 @@
 """Checkpoint → loaded on two ranks, from disk and from S3 on this machine: `python benchmarks/load.py [--rounds N]`.
 
-Not a served endpoint and no forward pass: weights in memory, ready to be used. A random T5-base (v1.1, 248 M
-parameters, fp32, 990 MB) lies in a temporary folder. In each round of a side the ranks start, import everything, meet,
+Not a served endpoint and no forward pass: weights in memory, ready to be used. A random T5-base (v1.1, 223 M
+parameters, fp32, 892 MB) lies in a temporary folder. In each round of a side the ranks start, import everything, meet,
 and load when they are told; its time is the slowest rank's. `cold`: the files were put out of the page cache before
 (posix_fadvise); `warm`: they were read just before. Sides: run-time partition, partition ahead of time, transformers'
 from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the first
