@@ -72,9 +72,11 @@ def aiperf(binary: str, url: str, folder: Path) -> Row:
 
 def guidellm(binary: str, url: str, folder: Path) -> Row:
     command = [
-        binary, "benchmark", "run", "--target", url, "--model", "scripted", "--profile", "concurrent", "--rate",
-        str(CLIENTS), "--max-requests", str(REQUESTS), "--processor", TOKENIZER,
-        "--data", f"prompt_tokens=8,output_tokens={TOKENS}", "--output-path", str(folder / "guidellm.json"),
+        binary, "run", "--backend", f"kind=openai_http,target={url},model=scripted",
+        "--profile", f"kind=concurrent,streams={CLIENTS}", "--constraint", f"kind=max_requests,count={REQUESTS}",
+        "--data", f"kind=synthetic_text,prompt_tokens=8,output_tokens={TOKENS}",
+        "--tokenizer", f"kind=huggingface_auto,model={TOKENIZER}", "--disable-console-interactive",
+        "--output", f"kind=json,path={folder / 'guidellm.json'}",
     ]  # fmt: skip
     busy = _run(command)
     report = json.loads((folder / "guidellm.json").read_text())
