@@ -123,6 +123,8 @@ class Generation:
         length = max(len(row.prompt) for row in self._rows)
         right = bool(self._model.config.is_encoder_decoder)
         device = self._model.device
+        if device.type == "meta":  # the first layer is on the disk; accelerate's hooks bring it and the inputs
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         ids = torch.full((len(self._rows), length), self._pad)
         mask = torch.zeros_like(ids)
         for number, row in enumerate(self._rows):

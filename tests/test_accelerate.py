@@ -1,0 +1,153 @@
+"""Engine accelerate beside transformers' own generate, with offloaded layers, and on the server; scripts' streams."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import transformers
+
+from djl_python.streaming_utils import StreamingUtils
+from heavylift_runtime.engines.accelerate import AccelerateEngine, load
+from heavylift_runtime.engines.engine import Request, Sampling
+from heavylift_runtime.errors import LoadError, OptionsError
+from heavylift_runtime.options import Options
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.served import serving
+from tests.t5_checkpoints import write_t5
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = ["2468", "07", "@@@@@@@"]
+
+
+def write(folder: Path, kind: str) -> Path:
+    if kind == "t5":
+        write_t5(folder)
+    else:
+        family, config = KINDS[kind]
+        write_decoder(folder, family, **config)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    return folder
+
+
+def engine(folder: Path, **properties: str) -> AccelerateEngine:
+    options = replace(Options(engine="accelerate"), batch_size=4, properties=properties)
+    return load(options, folder, 0, 1, f"file://{folder.parent}/rendezvous")
+
+
+def generated(engine: AccelerateEngine, sampling: Sampling) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in PROMPTS]
+    for key, prompt in enumerate(PROMPTS):
+        engine.add(key, Request(prompt, sampling))
+    while engine.busy:
+        for piece in engine.step():
+            rows[piece.key] += [token.id for token in piece.tokens]
+    return rows
+
+
+@torch.inference_mode()
+def expected(folder: Path, **settings: Any) -> list[list[int]]:
+    """transformers' own answers to each prompt alone."""
+    owner = transformers.AutoModelForSeq2SeqLM if "t5" in folder.name else transformers.AutoModelForCausalLM
+    model: Any = owner.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for prompt in PROMPTS:
+        tokens = tokenizer(prompt, return_tensors="pt")
+        skipped = 1 if model.config.is_encoder_decoder else tokens["input_ids"].shape[1]
+        rows.append(model.generate(**tokens, do_sample=False, **settings)[0, skipped:].tolist())
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "gpt2", "opt", "bloom", "gpt-neox", "mixtral"])
+def test_greedy_tokens_are_transformers_own(tmp_path: Path, kind: str) -> None:
+    folder = write(tmp_path / kind, kind)
+
+    assert generated(engine(folder), Sampling(10)) == expected(folder, max_new_tokens=10)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_beam_search_is_transformers_own(tmp_path: Path, kind: str) -> None:
+    folder = write(tmp_path / kind, kind)
+    beams = generated(engine(folder), Sampling(6, num_beams=3, length_penalty=0.5))
+    theirs = expected(folder, max_new_tokens=6, num_beams=3, length_penalty=0.5)
+
+    assert beams == [row[: row.index(1) + 1] if 1 in row else row for row in theirs]
+
+
+def test_layers_that_do_not_fit_are_kept_on_the_disk(tmp_path: Path) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    offloaded = engine(folder, device_map="auto", max_memory='{"cpu": "12KB"}')
+
+    assert "disk" in set(offloaded._model.hf_device_map.values())
+    assert generated(offloaded, Sampling(6)) == expected(folder, max_new_tokens=6)
+
+
+@pytest.mark.parametrize(
+    ("properties", "error", "sentence"),
+    [
+        ({"task": "feature-extraction"}, LoadError, "generates no text"),
+        ({"task": "poetry"}, OptionsError, "option.task must be one of"),
+        ({"device_map": "auto", "max_memory": "3"}, LoadError, "option.max_memory must be JSON like"),
+        ({"device_map": '{"a'}, LoadError, "option.device_map must be a word or JSON"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_with_the_reason(
+    tmp_path: Path, properties: dict[str, str], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error) as caught:
+        engine(write(tmp_path / "llama", "llama"), **properties)
+
+    assert sentence in str(caught.value)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+
+    with pytest.raises(LoadError, match="transformers cannot open"):
+        engine(tmp_path / "model")
+
+
+def test_it_is_served_whole_and_as_a_stream(tmp_path: Path) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    (folder / "serving.properties").write_text("engine=Python\noption.entryPoint=djl_python.huggingface\n")
+    body = {"inputs": "2468", "parameters": {"max_new_tokens": 6}}
+
+    with serving(folder) as served:
+        whole = served.ask(body)
+        with httpx.stream("POST", f"{served.address}/invocations", json=body | {"stream": True}, timeout=60) as reply:
+            lines = [json.loads(line) for line in reply.iter_lines() if line]
+
+    assert whole.status_code == 200
+    text = "".join(line["token"]["text"] for line in lines if "token" in line)
+    assert text and text in whole.text
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_scripts_stream_joined_is_the_whole_answer(tmp_path: Path, kind: str) -> None:
+    folder = write(tmp_path / kind, kind)
+    owner = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+    model: Any = owner.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    before = model.generation_config.to_dict()
+
+    stream = StreamingUtils.get_stream_generator("Accelerate")
+    steps = list(stream(model, tokenizer, PROMPTS, "cpu", max_new_tokens=10))
+    joined = ["".join(column) for column in zip(*steps, strict=True)]
+
+    assert 1 < len(steps) <= 10
+    for text, row in zip(joined, expected(folder, max_new_tokens=10), strict=True):
+        assert text.split() == tokenizer.decode(row, skip_special_tokens=True).split()
+    assert model.generation_config.to_dict() == before
+    draws = [list(stream(model, tokenizer, PROMPTS, temperature=2.0, manual_seed=seed)) for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    with pytest.raises(NotImplementedError, match="no beam search"):
+        next(stream(model, tokenizer, PROMPTS, beam_size=2))
+    (own,) = [StreamingUtils.use_hf_default_streamer(model, tokenizer, PROMPTS[:1], max_new_tokens=10, do_sample=False)]
+    assert "".join(own).split() == joined[0].split()
