@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from heavylift.plan.plan import Model, Variant
+from heavylift.plan.plan import Instance, Model, Variant
 from tests.cdk import Match, Synthesized, plan, synthesize
 
 FOUNDATION = "heavylift-foundation"
 LARGE = plan(
     name="large",
-    variant=Variant(1800, 3600, 256, "al2023-ami-sagemaker-inference-gpu-4-1"),
+    instance=Instance("ml.p3.16xlarge", 1, 64, 488.0, "V100", 8, 16.0, False, 25.0, None),
+    variant=Variant(1800, 3600, 256, "al2-ami-sagemaker-inference-gpu-3-1"),
     model=Model("id:acme/large", "f" * 40, "t5", 11, "fp32", 11, 11, None),
     benchmark=None,
     gate_digest=None,
@@ -166,10 +167,11 @@ def test_network_isolation_turns_the_two_round(synthesized: Synthesized) -> None
         (
             "heavylift-large",
             {
+                "InstanceType": "ml.p3.16xlarge",
                 "ModelDataDownloadTimeoutInSeconds": 1800,
                 "ContainerStartupHealthCheckTimeoutInSeconds": 3600,
                 "VolumeSizeInGB": 256,
-                "InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1",
+                "InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-3-1",
             },
         ),
     ],

@@ -12,13 +12,17 @@ from botocore.validate import ParamValidator
 from cfnlint.api import lint_file
 
 from heavylift.errors import InputError
-from heavylift.plan.plan import Variant
+from heavylift.plan.plan import Instance, Variant
 from tests.cdk import App, Synthesized, plan, resolve, synthesize
 
 PLANS = (
     plan(),
     plan(name="isolated", enable_network_isolation=True, benchmark=None, gate_digest=None),
-    plan(name="large", variant=Variant(3600, 3600, 512, "al2023-ami-sagemaker-inference-gpu-4-1")),
+    plan(
+        name="large",
+        instance=Instance("ml.p3.16xlarge", 1, 64, 488.0, "V100", 8, 16.0, False, 25.0, None),
+        variant=Variant(3600, 3600, 512, "al2-ami-sagemaker-inference-gpu-3-1"),
+    ),
 )
 STACKS = ("heavylift-foundation", *(f"heavylift-{each.name}" for each in PLANS))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from heavylift_cdk.predictive import Predictive
     from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
     from heavylift_cdk.rollout import Rollout
+    from heavylift_cdk.rules import Rules
     from heavylift_cdk.runtime_image import RuntimeImage
     from heavylift_cdk.scaling import Scaling, Schedule, Tracking
     from heavylift_cdk.staging import Staged, Staging
@@ -55,6 +56,7 @@ __all__ = [
     "Resources",
     "Rollout",
     "Routing",
+    "Rules",
     "RuntimeImage",
     "Scaling",
     "Schedule",
@@ -92,6 +94,7 @@ _HOMES = {
     "Resources": "inference_component",
     "Rollout": "rollout",
     "Routing": "variant",
+    "Rules": "rules",
     "RuntimeImage": "runtime_image",
     "Scaling": "scaling",
     "Schedule": "scaling",

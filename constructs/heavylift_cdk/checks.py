@@ -22,7 +22,7 @@ def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, keys: str, re
     acknowledge(construct, f"IAM5[Resource::{_shown_arn(construct, bucket)}/{keys}]", reason)
 
 
-def _shown(resolved: Any) -> str:
+def shown(resolved: Any) -> str:
     """A resolved value in the words of a finding."""
     match resolved:
         case {"Ref": name}:
@@ -32,7 +32,7 @@ def _shown(resolved: Any) -> str:
         case {"Fn::ImportValue": name}:
             return str(name)
         case {"Fn::Join": [separator, parts]}:
-            return str(separator).join(_shown(part) for part in parts)
+            return str(separator).join(shown(part) for part in parts)
     return str(resolved)
 
 
@@ -40,5 +40,5 @@ def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:
     """The bucket's ARN in the words of a finding: by its resource in the same stack, by its export in another."""
     here, home = Stack.of(construct), Stack.of(bucket)
     if here.node.addr == home.node.addr:
-        return _shown(here.resolve(bucket.bucket_arn))
-    return _shown(here.resolve(home.export_value(bucket.bucket_arn)))
+        return shown(here.resolve(bucket.bucket_arn))
+    return shown(here.resolve(home.export_value(bucket.bucket_arn)))
