@@ -14,7 +14,13 @@ from heavylift_runtime.errors import OptionsError
 
 def test_every_name_of_the_model_file_has_a_row() -> None:
     assert list(ENGINES) == ["native", "script", "fastertransformer", "deepspeed", "accelerate", "neuronx", "vllm"]
-    assert [name for name, row in ENGINES.items() if row.available] == ["native", "script", "fastertransformer", "accelerate", "vllm"]
+    assert [name for name, row in ENGINES.items() if row.available] == [
+        "native",
+        "script",
+        "fastertransformer",
+        "accelerate",
+        "vllm",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name, row in ENGINES.items() if not row.available])
