@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,14 @@ PLAIN = {"tiny-t5": 1.0, "tiny-llama": 0.96}
 """Exact answers of the committed models in fp32, of 200 that they never saw."""
 
 
-def right(folder: Path, **options: str) -> float:
-    """The share of exact answers, all 200 prompts at once."""
+def right(folder: Path, rank: int = 0, world: int = 1, rendezvous: str = "", **options: str) -> float:
+    """The share of exact answers, all 200 prompts at once; ranks beside the first one follow, and have none."""
     torch.set_num_threads(1)
-    engine = load(Options(batch_size=32, **options), folder, 0, 1, "")  # type: ignore[arg-type]  # each is a text here
+    given = Options(batch_size=32, tensor_parallel_degree=world, **options)  # type: ignore[arg-type]  # each is a text
+    engine = load(given, folder, rank, world, rendezvous)
+    if rank > 0:
+        engine.follow()
+        return 0.0
     for key, row in enumerate(ROWS):
         engine.add(key, Request(row["input"], Sampling(64)))
     answers = [""] * len(ROWS)
@@ -56,6 +62,17 @@ def test_converted_checkpoints_keep_most_of_their_answers(tmp_path: Path, model:
     convert(Folder(ROOT / "models" / model), tmp_path / "made", method, 32)
 
     assert right(tmp_path / "made", quantize=method) >= PLAIN[model] - loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_two_ranks_of_rounded_weights_keep_the_answers_too(tmp_path: Path, quantize: str) -> None:
+    folder, meeting = ROOT / "models" / "tiny-llama", f"file://{tmp_path}/meeting"
+
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        ranks = [pool.submit(right, folder, rank, 2, meeting, quantize=quantize) for rank in range(2)]
+
+    assert ranks[0].result() >= PLAIN["tiny-llama"] - 0.02
 
 
 @pytest.mark.slow
