@@ -15,6 +15,7 @@ from heavylift_runtime.server.visit import Visit
 
 STREAM_SECONDS = 480.0
 """A stream's time: SageMaker's newest documents give a streamed reply eight minutes, and 60 s to any other."""
+LARGE = 2**18  # bytes of a body that takes milliseconds to read
 STOPPING = Refused(503, "the server stops and could not wait for the model any longer")
 
 Read = Callable[[str, Mapping[str, str], bytes, Defaults], Exchange]
@@ -39,7 +40,7 @@ class Texts:
     async def answer(self, visit: Visit, body: bytes) -> None:
         """Answer; whatever happens, nothing of it stays in the line. Raises Refused only where nothing was sent."""
         try:
-            exchange = self.read(visit.path, visit.headers, body, self.defaults)
+            exchange = await self._read(visit, body)
         except Misread as misread:
             await visit.refuse(misread, misread.answer)
             return
@@ -66,6 +67,12 @@ class Texts:
     def end(self, refused: Refused) -> None:
         """Refuse all that wait or are under way: the model is gone."""
         self.rolling.end(refused)
+
+    async def _read(self, visit: Visit, body: bytes) -> Exchange:
+        """The exchange; a large body is read beside the event loop, lest /ping waits for it. Raises Misread."""
+        if len(body) < LARGE:
+            return self.read(visit.path, visit.headers, body, self.defaults)
+        return await asyncio.to_thread(self.read, visit.path, visit.headers, body, self.defaults)
 
     async def refuse(self, visit: Visit, refused: Refused) -> None:
         """Answer a request that could not be read, in the shape that its path speaks."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from heavylift_runtime.server.refused import Refused
+
+LARGE = 2**18  # bytes
 
 
 def read_document(body: bytes, example: str) -> dict[str, Any]:
     """The object; Refused (400) for what is no UTF-8, no JSON (NaN is none), or no object like `example`."""
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        with _uncollected(len(body)):
+            document = json.loads(body.decode("utf-8"), parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise Refused(400, f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
@@ -21,6 +27,20 @@ def read_document(body: bytes, example: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Refused(400, f"the body must be a JSON object like {example}: got {kind(document)}")
     return document
+
+
+@contextmanager
+def _uncollected(size: int) -> Iterator[None]:
+    """For a large body, without the garbage collector, which would look at millions of new values again and again and
+    find none: six megabytes of lists take a quarter of the time."""
+    collects = size >= LARGE and gc.isenabled()
+    if collects:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _no_number(word: str) -> NoReturn:
