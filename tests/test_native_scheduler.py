@@ -114,7 +114,8 @@ def test_a_long_prompt_is_read_in_portions_while_others_go_on() -> None:
     assert [row.key for row in scheduler.plan().rows] == [0, 1]
 
 
-def test_the_youngest_is_pushed_out_and_read_again_with_what_it_has_said() -> None:
+def test_the_youngest_is_pushed_out_and_read_again_with_what_it_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heavylift_runtime.native.scheduler.AHEAD", 0)
     shelves = Shelves()
     scheduler = Scheduler(shelves, 4, 100, 20)
     for number in (0, 1):
@@ -127,6 +128,14 @@ def test_the_youngest_is_pushed_out_and_read_again_with_what_it_has_said() -> No
     assert [row.key for row in plan.rows] == [0] and not plan.chunks
     assert [(each.key, each.generated, each.cached, each.slot) for each in scheduler.waiting] == [(1, 4, 0, -1)]
     assert shelves.held == {0: 0}
+
+
+def test_nobody_is_let_in_where_he_would_soon_be_pushed_out() -> None:
+    scheduler = Scheduler(Shelves(), 4, 100, 90)
+    for number in (0, 1):
+        scheduler.add(sequence(number, 14, 50))
+
+    assert [row.key for row, _ in scheduler.plan().chunks] == [0]
 
 
 def test_what_never_fits_is_known_before_it_waits() -> None:

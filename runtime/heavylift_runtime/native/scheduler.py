@@ -14,6 +14,9 @@ from typing import Protocol
 
 from heavylift_runtime.native.sequence import Sequence
 
+AHEAD = 32
+"""Tokens that every running row can still grow by when another is let in."""
+
 
 class Memory(Protocol):
     """The caches, by slot."""
@@ -107,10 +110,8 @@ class Scheduler:
 
     def plan(self) -> Plan:
         """The next pass; who is to leave must have left."""
-        held = self._held()
-        while held > self._budget and len({each.key for each in self.running}) > 1:
+        while self._held() > self._budget and len({each.key for each in self.running}) > 1:
             self.preempt()
-            held = self._held()
         plan = Plan(self.running[: self._leading()])
         left = max(self._tokens - len(plan.rows), self._tokens // 4)
         begun = False
@@ -119,8 +120,10 @@ class Scheduler:
             begun = True
         while self.waiting and left > 0:
             sequence = self.waiting[0]
-            more = self._memory.of(len(sequence.source), len(sequence.text)) * sequence.width
-            if self._taken() + sequence.width > self._slots or (self.running and held + more > self._budget):
+            if self._taken() + sequence.width > self._slots:
+                break
+            # with room to grow, or it would soon be pushed out again, and read again
+            if self.running and sum(map(self._soon, [*self.running, sequence])) > self._budget:
                 break
             if begun and (len(sequence.source) or self._first(sequence)) > left:
                 break
@@ -129,7 +132,6 @@ class Scheduler:
             self.waiting.popleft()
             sequence.slot = len(self.running)
             self.running.append(sequence)
-            held += more
             left -= self._read(sequence, plan, left)
             begun = True
         return plan
@@ -172,6 +174,12 @@ class Scheduler:
 
     def _held(self) -> int:
         return sum(self._memory.of(len(each.source), len(each.text)) for each in self.running)
+
+    def _soon(self, sequence: Sequence) -> int:
+        """Bytes of cache for a row, and what it has yet to spread to, some tokens later."""
+        last = sequence.given + sequence.sampling.max_new_tokens - 1
+        rows = sequence.width if sequence.leader is sequence and not sequence.beams else 1
+        return self._memory.of(len(sequence.source), min(len(sequence.text) + AHEAD, last)) * rows
 
     def _taken(self) -> int:
         """Slots that are taken, or will be once beam searches have spread."""
