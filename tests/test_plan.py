@@ -388,3 +388,20 @@ def test_an_open_load_goes_into_the_plan_and_the_gates_benchmark() -> None:
     )
     assert benchmark.requests is None and benchmark.plan.requests == 58
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_family_that_only_vllm_has_is_planned_by_vllms_own_identity() -> None:
+    config = {
+        "model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "hidden_size": 3584, "num_hidden_layers": 42,
+        "intermediate_size": 14336, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
+        "vocab_size": 256000, "max_position_embeddings": 8192, "sliding_window": 4096,
+    }  # fmt: skip
+    files = (File("model.safetensors", 2 * 9_241_705_984, "d" * 64),)
+    model = LockedModel("path:m", None, config, Weights(digest(files), files[0].size, files), "bf16", 9_241_705_984)
+
+    plan = Plan.fit(spec_of(benchmark=None), Lock(FORMAT, model, None))
+
+    activations = next(row for row in plan.memory.rows if row.what == "activations")
+    assert plan.engine == "vllm" and "vLLM 0.19" in activations.formula
+    with pytest.raises(InputError, match="tensor_parallel_degree 3 does not divide the number of attention heads 16"):
+        Plan.fit(spec_of(benchmark=None, tensor_parallel_degree=3), Lock(FORMAT, model, None))

@@ -12,9 +12,10 @@ from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
 from heavylift.plan.lock import Lock
 from heavylift.plan.memory import Need, Placing
+from heavylift.plan.memory.vllm import vllm_need
 from heavylift.plan.model import SCHEMES, ModelFacts
 from heavylift.plan.plan import Decision, Memory
-from heavylift.plan.validity import loading_bytes
+from heavylift.plan.validity import loading_bytes, vllm_faults
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
 from heavylift_runtime.errors import LoadError, OptionsError
@@ -25,12 +26,14 @@ SMALL = 2 * memory.GIB  # bytes of weights up to which a CPU answers quickly eno
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
 PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planned for, where the model has as many
 SHARD = 10 * 10**9  # bytes of a checkpoint's file, where nobody has read it: transformers' `max_shard_size` until 4.34
+BY_TABLE = ("native", "fastertransformer")
+"""Engines whose ranks hold what the family's table of weights says."""
 NEW_TOKENS = 64  # generated where a request gives no number
 
 
 @dataclass(frozen=True)
 class Demand:
-    """`family` is None for a script, of which only the size of its files is known. `needs` is by degree."""
+    """`family` is None for engines that do not go by its table of weights. `needs` is by degree."""
 
     spec: ModelSpec
     lock: Lock
@@ -49,7 +52,7 @@ class Demand:
         hardware, reason = _hardware(spec, weights_bytes(lock))
         try:
             engine, engine_decision = _engine(spec, lock, hardware)
-            family = None if engine.name == "script" else family_of(_config(lock))
+            family = family_of(_config(lock)) if engine.name in BY_TABLE else None
             faults = [] if family is None else family.faults(_config(lock))
         except (OptionsError, LoadError) as error:
             raise InputError(str(error).splitlines()) from error
@@ -58,14 +61,14 @@ class Demand:
             faults.append(f"dtype {dtype} is none of engine {engine.name}'s: {', '.join(engine.dtypes)}")
         given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
         tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
-        prompt = PROMPT_TOKENS if family is None else _prompt_tokens(lock, tokens, faults)
+        prompt = PROMPT_TOKENS if engine.name == "script" else _prompt_tokens(_facts(lock), tokens, faults)
         if faults:
             raise InputError(faults)
         _whole(lock, family)
         runs_on = tuple(name for name in hardware if name in engine.hardware)
         hardware_decision = Decision("hardware", " or ".join(runs_on), "computed", reason)
         decisions = (engine_decision, dtype_decision, hardware_decision)
-        needs = _needs(spec, lock, family, dtype, prompt, tokens)
+        needs = _needs(spec, lock, engine.name, family, dtype, prompt, tokens)
         return cls(spec, lock, engine, family, dtype, runs_on, tokens, prompt, needs, decisions)
 
     @property
@@ -76,9 +79,15 @@ class Demand:
     def memory(self, fact: InstanceFact, degree: int, copies: int | None = None) -> Memory:
         """The ledger on one instance of this type; `copies` None: as many as the model file's workers."""
         need, shares, processes = self.needs[degree], degree, degree
-        if self.family is None:
+        if self.engine.name == "vllm" and fact.accelerator is not None:
+            model, tokens = _facts(self.lock), self.prompt_tokens + self.new_tokens
+            assert model is not None, "vLLM's families are known"
+            need = vllm_need(
+                model, fact.accelerator, dtype=self.dtype, quantization=self.spec.quantization, tp=degree, tokens=tokens
+            )
+        elif self.family is None:
             processes = 1
-            if fact.hardware == "cpu":  # a script's one process holds all of the model, whatever the degree
+            if fact.hardware == "cpu":  # its one process holds all of the model, whatever the degree
                 need, shares = _script_need(self.lock, self.dtype, 1), 1
         loading, formula = loading_bytes(self.engine.name, weights_bytes(self.lock), _largest_file(self.lock))
         on_disk = self.lock.model.weights.bytes if self.family is None or self.spec.enable_network_isolation else 0
@@ -86,10 +95,17 @@ class Demand:
         return memory.ledger(fact, need, Placing(shares, processes, workers, on_disk, loading, formula))
 
 
-def _prompt_tokens(lock: Lock, tokens: int, faults: list[str]) -> int:
+def _facts(lock: Lock) -> ModelFacts | None:
+    """None for an architecture of which the plan knows nothing."""
+    try:
+        return ModelFacts.of(_config(lock), parameters=lock.model.parameters)
+    except InputError:
+        return None
+
+
+def _prompt_tokens(model: ModelFacts | None, tokens: int, faults: list[str]) -> int:
     """Of the longest prompt that is planned for, beside an answer of so many tokens."""
-    model = ModelFacts.of(_config(lock))
-    if model.encoder_decoder or model.positions is None:
+    if model is None or model.encoder_decoder or model.positions is None:
         return PROMPT_TOKENS
     if tokens >= model.positions:
         faults.append(
@@ -99,7 +115,9 @@ def _prompt_tokens(lock: Lock, tokens: int, faults: list[str]) -> int:
     return max(1, min(PROMPT_TOKENS, model.positions - tokens))
 
 
-def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, prompt: int, tokens: int) -> dict[int, Need]:
+def _needs(
+    spec: ModelSpec, lock: Lock, engine: str, family: Family | None, dtype: str, prompt: int, tokens: int
+) -> dict[int, Need]:
     """What one rank holds, for each degree that divides the model. Raises InputError when the given one does not."""
     given, partition = spec.tensor_parallel_degree, lock.model.partition
     if partition is not None:
@@ -111,7 +129,11 @@ def _needs(spec: ModelSpec, lock: Lock, family: Family | None, dtype: str, promp
         given = partition.tensor_parallel_degree
     degrees = DEGREES if given == "auto" else (given,)
     if family is None:
-        return {degree: _script_need(lock, dtype, degree) for degree in degrees}
+        model = _facts(lock) if engine == "vllm" else None
+        faults = {d: vllm_faults(model, d, spec.quantization) if model is not None else [] for d in degrees}
+        if given != "auto" and faults[given]:
+            raise InputError(faults[given])
+        return {degree: _script_need(lock, dtype, degree) for degree in degrees if not faults[degree]}
     config, element, rows = _config(lock), memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
     refused = {degree: family.check(config, degree) for degree in degrees}
     if given != "auto" and refused[given]:

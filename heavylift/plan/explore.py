@@ -57,9 +57,9 @@ def best_of(demand: Demand, found: Found) -> tuple[Candidate, str]:
 
 
 def _model(demand: Demand) -> ModelFacts | None:
-    """None for a script whose config.json the plan cannot read: its size is all that is known."""
+    """None for a script, or an architecture that the plan cannot read: its size is all that is known."""
     config = demand.lock.model.config
-    if config is None or demand.family is None:
+    if config is None or demand.engine.name == "script":
         return None
     try:
         return ModelFacts.of(config, parameters=demand.lock.model.parameters)

@@ -12,6 +12,7 @@ from math import ceil
 from typing import NamedTuple
 
 from heavylift.plan.facts import Accelerator
+from heavylift.plan.memory.need import Need
 from heavylift.plan.model import BYTES, SCHEMES, ModelFacts
 
 GIB = 2**30
@@ -104,6 +105,21 @@ def budget(
         activations=activations,
         activations_formula=formula,
         context=int(version.context[max(known)]),
+    )
+
+
+def vllm_need(
+    model: ModelFacts, accelerator: Accelerator, *, dtype: str, quantization: str, tp: int, tokens: int
+) -> Need:
+    """What a rank must have for one sequence of so many tokens at least; what is left is cache as well."""
+    found = budget(model, accelerator, dtype=dtype, quantization=quantization, tp=tp)
+    return Need(
+        weights=found.weights,
+        weights_formula=f"{model.parameters} parameters in {dtype}, quantization {quantization}, over {tp}",
+        cache=model.cache_bytes(tokens, tp=tp, kv_dtype=dtype),
+        cache_formula=f"one sequence of {tokens} tokens; what is left of the memory is cache as well",
+        activations=found.activations + GRAPHS,
+        activations_formula=f"{found.activations_formula}; + {GRAPHS // GIB} GiB of CUDA graphs",
     )
 
 

@@ -6,7 +6,7 @@ precision.py  number formats by hardware
 host.py       host memory while loading, disk, and the 60 seconds of an invocation
 """
 
-from heavylift.plan.validity.degrees import Split, degree_faults, splits
+from heavylift.plan.validity.degrees import Split, degree_faults, splits, vllm_faults
 from heavylift.plan.validity.host import invocation_faults, loading_bytes
 from heavylift.plan.validity.precision import computes_in, precision_faults
 
@@ -18,4 +18,5 @@ __all__ = [
     "loading_bytes",
     "precision_faults",
     "splits",
+    "vllm_faults",
 ]

@@ -72,7 +72,7 @@ def degree_faults(
         return faults + neuron_faults(model, fact, split.tp)
     match engine:
         case "vllm":
-            faults += _vllm_faults(model, split.tp, quantization)
+            faults += vllm_faults(model, split.tp, quantization)
             capability = None if fact.accelerator is None else fact.accelerator.capability
             if capability is not None and capability < OLDEST_VLLM:
                 faults.append(f"{fact.type} has compute capability {capability}; vLLM needs {OLDEST_VLLM}")
@@ -114,7 +114,8 @@ def _even_faults(model: ModelFacts, tp: int) -> list[str]:
     ]
 
 
-def _vllm_faults(model: ModelFacts, tp: int, quantization: str) -> list[str]:
+def vllm_faults(model: ModelFacts, tp: int, quantization: str) -> list[str]:
+    """Of a degree, on any type: vLLM's rules of divisibility."""
     faults = []
     if model.heads % tp:
         faults.append(

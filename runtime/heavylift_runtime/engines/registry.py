@@ -143,7 +143,11 @@ _ROWS = (
         "vllm",
         "Python",
         "djl_python.vllm",
-        families=("bloom", "falcon", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "phi", "qwen2"),
+        families=(
+            *("bloom", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
+            *("gpt_oss", "gptj", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3"),
+            "qwen3_moe",
+        ),
         hardware=("cpu", "gpu"),
         best_for="decoder-only models under many concurrent requests",
         quantizations=("none", "awq", "gptq", "fp8"),
