@@ -186,8 +186,7 @@ def test_a_model_id_that_is_neither_s3_nor_a_folder_is_refused() -> None:
 
 def test_an_engine_that_is_not_built_yet_is_refused_with_the_reason() -> None:
     assert faults("engine=DeepSpeed") == (
-        "engine 'deepspeed' is not available: this version has no DeepSpeed engine yet; "
-        "it has 'native' and 'script'",
+        "engine 'deepspeed' is not available: this version has no DeepSpeed engine yet; it has 'native' and 'script'",
     )
 
 
