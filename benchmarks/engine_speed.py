@@ -96,6 +96,7 @@ class Running:
         python = sys.executable if side.environment is None else environment(side.environment)
         program = HERE / "sides" / f"{side.program}_side.py"
         environ = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+        environ["THP_MEM_ALLOC_ENABLE"] = "1"  # huge pages, as the server's ranks have them; for all sides
         self.process = subprocess.Popen(
             [str(python), str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
         )

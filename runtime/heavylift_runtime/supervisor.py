@@ -137,4 +137,6 @@ def _environment(options: Options) -> dict[str, str]:
     """The environment of a rank: ours, and for a script a fair share of the cores; the native engine takes its own."""
     share = max(len(os.sched_getaffinity(0)) // options.workers, 1)
     threads = {"OMP_NUM_THREADS": str(share)} if options.engine == "script" else {}
-    return threads | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    # PyTorch's switch for transparent huge pages: one core of a virtual machine read 36 GB/s with them, 19 without
+    pages = {"THP_MEM_ALLOC_ENABLE": "1"}
+    return threads | pages | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
