@@ -16,14 +16,15 @@ from llmeter.runner import Runner
 
 
 async def main() -> None:
-    clients, each, core = map(int, sys.argv[1:])
+    clients, each, core = map(int, sys.argv[1:4])
+    name, prompts = sys.argv[4], json.loads(sys.argv[5])
     os.sched_setaffinity(0, {core})
-    endpoint = SageMakerStreamEndpoint("scripted", model_id="scripted", region="us-east-1")
-    payload = {"inputs": "hello", "parameters": {"max_new_tokens": 64}, "stream": True}
+    endpoint = SageMakerStreamEndpoint(name, model_id=name, region="us-east-1")
+    payload = [{"inputs": text, "parameters": {"max_new_tokens": 64}, "stream": True} for text in prompts]
     runner = Runner(endpoint, clients=clients)
-    await runner.run(payload=[payload], n_requests=each, clients=clients)  # warm
+    await runner.run(payload=payload, n_requests=each, clients=clients)  # warm
     busy = time.process_time()
-    result = await runner.run(payload=[payload], n_requests=each, clients=clients)
+    result = await runner.run(payload=payload, n_requests=each, clients=clients)
     busy = time.process_time() - busy
     said = {
         "ttft_s": [response.time_to_first_token for response in result.responses],

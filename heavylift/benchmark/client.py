@@ -138,6 +138,7 @@ class HttpClient:
         self._path = parts.path if parts.path not in ("", "/") else "/invocations"
         self._headers = {"Content-Type": "application/json"} | ({} if headers is None else headers)
         self._idle: list[http.client.HTTPConnection] = []
+        self._closed = False
 
     def invoke(self, body: bytes) -> bytes:
         with self._reply(body, "application/json") as reply:
@@ -170,15 +171,21 @@ class HttpClient:
             kind = "stream" if begun and accept.startswith("text") else "connection"
             raise InvocationFailed(kind, f"{type(error).__name__}: {error}", 200 if begun else None) from None
         except InvocationFailed:
-            self._idle.append(connection)
+            self._keep(connection, reply)
             raise
         except BaseException:
             connection.close()
             raise
-        if reply.isclosed():
-            self._idle.append(connection)
-        else:
+        self._keep(connection, reply)
+
+    def _keep(self, connection: http.client.HTTPConnection, reply: http.client.HTTPResponse) -> None:
+        """For the next request, if all of the reply was read; a request may also end after the client was closed."""
+        if not reply.isclosed():
             connection.close()
+            return
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
 
     def _connection(self) -> http.client.HTTPConnection:
         """The idle one that was used last, or a new one. What the server closed meanwhile fails no request."""
@@ -192,7 +199,8 @@ class HttpClient:
             connection.close()
 
     def close(self) -> None:
-        """Close the idle connections; call it when no request is under way."""
+        """Close the idle connections, and those of the requests that are under way when they end."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
