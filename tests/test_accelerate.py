@@ -135,6 +135,7 @@ def test_a_scripts_stream_joined_is_the_whole_answer(tmp_path: Path, kind: str) 
     owner = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
     model: Any = owner.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"eos_token": "</s>"})  # as in every published tokenizer
     before = model.generation_config.to_dict()
 
     stream = StreamingUtils.get_stream_generator("Accelerate")

@@ -60,10 +60,15 @@ def test_metrics_count_requests_tokens_and_times(native: Served) -> None:
     native.ask({"inputs": [SECRET, SECRET]})
     stream = native.ask({"inputs": SECRET, "stream": True})
     native.ask({"inputs": 3})
-    page = httpx.get(f"{native.address}/metrics")
+
+    def counted() -> httpx.Response | None:  # a stream is counted when it has ended, which its client may know first
+        page = httpx.get(f"{native.address}/metrics")
+        return None if 'heavylift_inter_token_seconds_count{model="tiny"} 0.0' in page.text else page
+
+    page = eventually(counted)
 
     assert stream.headers["content-type"].startswith("application/jsonlines")
-    assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert page is not None and page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     series = dict(line.rsplit(" ", 1) for line in page.text.splitlines() if not line.startswith("#"))
     assert float(series['heavylift_requests_total{code="200",model="tiny"}']) >= 2
     assert float(series['heavylift_errors_total{code="400",model="tiny"}']) >= 1

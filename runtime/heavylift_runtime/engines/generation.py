@@ -57,7 +57,8 @@ class Row:
             finish = "eos_token"
         elif count == sampling.max_new_tokens:
             finish = "length"
-        text = self.text.add(choice.token, last=finish is not None)
+        # a mark of the end has no text, also where the tokenizer spells it
+        text = self.text.end() if finish == "eos_token" else self.text.add(choice.token, last=finish is not None)
         finish = "stop_sequence" if self.text.stopped else finish
         self.ended = finish is not None
         top = tuple((token, spell(token), logprob) for token, logprob in choice.top)
