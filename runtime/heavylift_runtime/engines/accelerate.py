@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from heavylift_runtime.engines.choice import generator_of
-from heavylift_runtime.engines.engine import Piece, Request
+from heavylift_runtime.engines.engine import Piece, Request, text_fault
 from heavylift_runtime.engines.generation import Generation, Row, leave_to_requests
 from heavylift_runtime.engines.pretrained import Pretrained
 from heavylift_runtime.engines.tasks import GENERATING
@@ -146,8 +146,8 @@ class AccelerateEngine:
     def _prompt(self, prompt: str | tuple[int, ...]) -> list[int]:
         if not isinstance(prompt, str):
             return list(prompt)
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise PromptError("the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8")
+        if (fault := text_fault(prompt)) is not None:
+            raise PromptError(fault)
         tokens: list[int] = self._tokenizer(self._prefix + prompt)["input_ids"]
         return tokens
 

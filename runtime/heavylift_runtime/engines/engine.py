@@ -115,6 +115,13 @@ class Piece:
         return cls(**{**document, "tokens": tokens, "error": None if error is None else (error[0], error[1])})
 
 
+def text_fault(prompt: str) -> str | None:
+    """Why a prompt is no text, or None."""
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        return "the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
+    return None
+
+
 class Engine(Protocol):
     """One model over `world` rank processes; each rank holds one of these. All but `follow` is called on rank 0."""
 

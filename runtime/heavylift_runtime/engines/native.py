@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token
+from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -239,8 +239,8 @@ def _fault(request: Request, limits: Limits) -> str | None:
         return f"the request asks for {wanted} new tokens; ask for 1 to {limits.answer}"
     if len(prompt) > limits.prompt * WIDEST:
         return f"the prompt has {len(prompt)} characters; at most {limits.prompt * WIDEST} are read, shorten it"
-    if isinstance(prompt, str) and any("\ud800" <= character <= "\udfff" for character in prompt):
-        return "the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8"
+    if isinstance(prompt, str) and (fault := text_fault(prompt)) is not None:
+        return fault
     if request.adapter is not None:
         return f"the request names the adapter {request.adapter!r}; this engine has none, leave it out"
     return None

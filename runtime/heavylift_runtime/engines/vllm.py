@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.engines.download import fetch
-from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token
+from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError
 from heavylift_runtime.keys import KEYS
 from heavylift_runtime.options import Options
@@ -122,8 +122,8 @@ class VllmEngine:
             raise PromptError("the prompt has no tokens; send at least one character")
         if not isinstance(prompt, str):
             prompt = {"prompt_token_ids": list(prompt)}
-        elif any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise PromptError("the prompt holds half of a UTF-16 pair, which is no character; send the text as UTF-8")
+        elif (fault := text_fault(prompt)) is not None:
+            raise PromptError(fault)
         try:
             self._engine.add_request(str(key), prompt, _parameters_of(request.sampling))
         except self._refusals as error:
