@@ -13,7 +13,8 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,7 @@ from tests.served import Served, eventually, kill, serving
 
 pytestmark = pytest.mark.slow
 
-CLIENTS, EACH, KILLS = 8, 15, 5
+CLIENTS, EACH, KILLS = 8, 15, 5  # a client asks at least so often, and until so many ranks were killed
 PROMPTS = [f"write in words: {number}" for number in range(100, 900, 17)]
 
 
@@ -41,44 +42,44 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
         answers = served.ask({"inputs": PROMPTS}).json()["outputs"]
         known = dict(zip(PROMPTS, answers, strict=True))
         assert len(set(answers)) > len(answers) * 0.9
-        over = threading.Event()
 
         with ThreadPoolExecutor(CLIENTS + 1) as threads:
-            killer = threads.submit(murder, served, over)
-            clients = [threads.submit(client, served, known, number) for number in range(CLIENTS)]
-            outcomes = Counter(outcome for each in clients for outcome in each.result())
-            over.set()
-            killed = killer.result()
+            killer = threads.submit(murder, served)
+            clients = [threads.submit(client, served, known, number, killer) for number in range(CLIENTS)]
+            fates = [each.result() for each in clients]
+        outcomes = Counter(outcome for each in fates for outcome in each)
+        killer.result()
         served.wait()
 
-        assert sum(outcomes.values()) == CLIENTS * EACH
-        assert killed >= 3, "too few ranks were killed to prove anything"
-        assert outcomes["answered"] >= CLIENTS * EACH * 0.5, outcomes
+        assert outcomes["answered"] >= sum(outcomes.values()) * 0.5, outcomes
         assert set(outcomes) <= {"answered", "424", "503", "broken stream"}, outcomes
         assert served.ask({"inputs": PROMPTS}).json()["outputs"] == answers
 
         seen = Counter(json.loads(line)["id"] for line in requests_logged(served))
-        for number in range(CLIENTS):
-            for turn in range(EACH):
+        for number, each in enumerate(fates):
+            for turn in range(len(each)):
                 assert seen[f"client-{number}-{turn}"] == 1
 
 
-def murder(served: Served, over: threading.Event) -> int:
-    """Kill random ranks until the load is over; how many."""
+def murder(served: Served) -> None:
+    """Kills random ranks, one after the other."""
     dice, killed = random.Random(7), 0
-    while killed < KILLS and not over.wait(dice.uniform(0.2, 1.5)):
+    pause = threading.Event()
+    while killed < KILLS:
+        pause.wait(dice.uniform(0.2, 1.5))
         if ranks := served.ranks():
             with contextlib.suppress(ProcessLookupError):  # it was dying already
                 kill(dice.choice(ranks))
                 killed += 1
-    return killed
 
 
-def client(served: Served, known: dict[str, str], number: int) -> list[str]:
+def client(served: Served, known: dict[str, str], number: int, killer: Future[None]) -> list[str]:
     """What became of each of one client's requests; asserts that no answer is another's."""
     dice, outcomes = random.Random(number), []
     with httpx.Client(base_url=served.address, timeout=60) as http:
-        for turn in range(EACH):
+        for turn in count():
+            if turn >= EACH and killer.done():
+                break
             prompts = dice.sample(PROMPTS, dice.choice([1, 1, 4, 16]))
             headers = {"x-request-id": f"client-{number}-{turn}"}
             if dice.random() < 0.4:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Weight
+from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.quantize.forms import Matrix
@@ -84,12 +85,14 @@ class Loader:
         self._done = self._tenths = 0
 
     def __enter__(self) -> Loader:
+        heap.blocks_apart(heap.LOADING)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Stops the readers; after a load without error, proves that every weight was used."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        heap.blocks_apart(heap.SERVING)
         left = [*self._coming, *(weight.name for weight in self._waiting)]
         assert kind is not None or not left, f"the forward pass uses no {left}"
 
