@@ -75,7 +75,7 @@ def test_the_kv_budget_is_within_a_tenth_of_a_gib_of_the_log(split: Split) -> No
     if split.row["model"] in MISSED:
         assert error == pytest.approx(MISSED[split.row["model"]], abs=0.1)
     else:
-        assert abs(error) <= (0.105 if split.row["dtype"] == "fp32" else 0.1)  # the law was fitted to 16 bits
+        assert abs(error) <= 0.1
 
 
 @pytest.mark.parametrize("split", [s for s in splits() if s.gib("weights")], ids=title)

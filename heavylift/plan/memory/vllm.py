@@ -31,11 +31,15 @@ class Batching(NamedTuple):
 
 @dataclass(frozen=True)
 class Version:
-    """How one version spends memory. `logits`: bytes for each sequence and word; `hidden`: copies of the residual."""
+    """How one version spends memory.
+
+    `logits`: bytes in fp32 for each sequence and word, beside one copy in the model's own type. `hidden`: bytes in fp32
+    for each token and position of the residual, beside one copy of that; None where the logs show none.
+    """
 
     name: str
     logits: float
-    hidden: int
+    hidden: float | None
     expert_workspace: bool
     context: dict[int, float]
     """Bytes outside torch, by tensor-parallel degree; the largest stands for all beyond."""
@@ -43,12 +47,12 @@ class Version:
 
 
 V11 = Version(
-    "0.11", 38.9, 0, False, {1: 0.13 * GIB, 2: 0.55 * GIB}, "8 settings on H100 (llm-d-planner, Apache-2.0), vLLM 0.11"
+    "0.11", 36.9, None, False, {1: 0.13 * GIB, 2: 0.55 * GIB}, "8 settings on H100 (llm-d-planner, Apache-2.0), vLLM 0.11"
 )
 V19 = Version(
     "0.19",
-    14.0,
-    3,
+    12.0,
+    4.0,
     True,
     {1: 0.25 * GIB, 2: 2.07 * GIB, 4: 2.15 * GIB},
     "49 settings on H100 (llm-d-planner, Apache-2.0), vLLM 0.19.0",
@@ -169,11 +173,12 @@ def _activations(
     model: ModelFacts, batch: Batching, version: Version, tp: int, element: float, *, workspace: bool
 ) -> tuple[int, str]:
     """The larger of sampling (all logits on every rank) and one layer's feed-forward; workspace of experts besides."""
-    words = f"{version.logits:g} · {batch.sequences} sequences · {model.vocabulary} words"
-    peak = version.logits * batch.sequences * model.vocabulary
-    if version.hidden:
-        words += f" + {element * version.hidden:g} · {batch.tokens} tokens · {model.hidden}"
-        peak += element * version.hidden * batch.tokens * model.hidden
+    logits = version.logits + element
+    words = f"{logits:g} · {batch.sequences} sequences · {model.vocabulary} words"
+    peak = logits * batch.sequences * model.vocabulary
+    if version.hidden is not None:
+        words += f" + {version.hidden + element:g} · {batch.tokens} tokens · {model.hidden}"
+        peak += (version.hidden + element) * batch.tokens * model.hidden
         # gate and up, their product, and copies of the residual
         layer = element * batch.tokens * ((2 + model.gated) * model.ffn / tp + 4 * model.hidden)
         if layer > peak:
