@@ -1,4 +1,4 @@
-"""The image's files: what they copy exists, what they install is what we test with, `serve` is what SageMaker runs."""
+"""The image's files: what they copy exists, what they install is tested, the entrypoint runs what SageMaker asks."""
 
 from __future__ import annotations
 
@@ -56,15 +56,82 @@ def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:
     assert set(pins(project["optional-dependencies"]["runtime"])) <= set(installed)
 
 
-def test_serve_becomes_the_server_and_takes_its_signals(tmp_path: Path) -> None:
-    fake = tmp_path / "python"
-    fake.write_text('#!/bin/sh\necho "$$ $*"\n')
-    fake.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
+@pytest.fixture
+def fakes(tmp_path: Path) -> Path:
+    """A folder that comes first on the PATH: its `python` tells its process, its arguments and the libraries' path."""
+    write(tmp_path / "python", 'echo "$$ $* [$LD_LIBRARY_PATH]"')
+    return tmp_path
 
-    with subprocess.Popen(
-        [ROOT / "container" / "serve"], env={"PATH": path}, stdout=subprocess.PIPE, text=True
-    ) as started:
+
+def write(file: Path, command: str) -> None:
+    file.write_text(f"#!/bin/sh\n{command}\n")
+    file.chmod(0o755)
+
+
+def enter(fakes: Path, *arguments: str, **environ: str) -> tuple[int, str]:
+    """The process that `docker run IMAGE …` starts, and what it said."""
+    path = f"{fakes}:{os.environ['PATH']}"
+    command = [str(ROOT / "container" / "entrypoint"), *arguments]
+    with subprocess.Popen(command, env={"PATH": path} | environ, stdout=subprocess.PIPE, text=True) as started:
         said, _ = started.communicate(timeout=10)
+    return started.pid, said
 
-    assert said == f"{started.pid} -P -m heavylift_runtime serve /opt/ml/model --host 0.0.0.0\n"
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
+def test_an_image_enters_by_the_entrypoint_in_exec_form(dockerfile: Path) -> None:
+    lines = dockerfile.read_text().splitlines()
+
+    assert 'ENTRYPOINT ["/usr/local/bin/heavylift-entrypoint"]' in lines and 'CMD ["serve"]' in lines
+
+
+def test_serve_becomes_the_server_and_takes_its_signals(fakes: Path) -> None:
+    pid, said = enter(fakes, "serve")
+
+    assert said == f"{pid} -P -m heavylift_runtime serve /opt/ml/model --host 0.0.0.0 []\n"
+
+
+@pytest.mark.parametrize("job", ["train", "partition", "compile"])
+def test_a_job_becomes_our_process_and_takes_its_signals(fakes: Path, job: str) -> None:
+    pid, said = enter(fakes, job)
+
+    assert said == f"{pid} -P -m heavylift_runtime job {job} []\n"
+
+
+def test_any_other_command_is_run_as_it_is(fakes: Path) -> None:
+    pid, said = enter(fakes, "sh", "-c", "echo $$ $1", "sh", "two words")
+
+    assert said == f"{pid} two words\n"
+
+
+@pytest.mark.parametrize(
+    ("driver", "first"),
+    [
+        ("550.54.15", True),
+        ("560.35.03", True),
+        ("560.35.05", False),
+        ("570.1.1", False),
+        ("1000.1", False),
+        ("", False),
+    ],
+)
+def test_the_images_libcuda_comes_first_only_where_the_hosts_driver_is_older(
+    fakes: Path, driver: str, first: bool
+) -> None:
+    compat = fakes / "cuda" / "compat"
+    compat.mkdir(parents=True)
+    (compat / "libcuda.so.560.35.05").touch()
+    (compat / "libcuda.so.1").symlink_to("libcuda.so.560.35.05")
+    write(fakes / "nvidia-smi", f'echo "{driver}"' if driver else "exit 9")
+
+    _, said = enter(fakes, "serve", CUDA_HOME=str(fakes / "cuda"), LD_LIBRARY_PATH="/theirs")
+
+    assert said.endswith(f"[{compat}:/theirs]\n" if first else "[/theirs]\n")
+
+
+def test_without_a_driver_nothing_is_put_before_the_libraries(fakes: Path) -> None:
+    (fakes / "cuda" / "compat").mkdir(parents=True)
+    (fakes / "cuda" / "compat" / "libcuda.so.1").touch()
+
+    _, said = enter(fakes, "serve", CUDA_HOME=str(fakes / "cuda"))
+
+    assert said.endswith("[]\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,72 @@ def test_it_binds_the_port_that_sagemaker_names_and_says_its_configuration(built
 
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
     assert "tensor_parallel_degree=2" in said
+
+
+def job(built: Engine, root: Path, name: str, *options: str) -> str:
+    """A job's container, run to its end as SageMaker does: /opt/ml is the machine's."""
+    container = built.docker("run", "--detach", *CONFINED, f"--volume={root}:/opt/ml", *options, IMAGE, name)
+    built.docker("wait", container, timeout=300)
+    return container
+
+
+def test_a_processing_job_partitions_what_the_same_image_then_serves(
+    built: Engine, tmp_path: Path, tiny_t5: Path
+) -> None:
+    shutil.copytree(tiny_t5, tmp_path / "processing" / "input" / "model")
+    (tmp_path / "processing" / "output" / "model").mkdir(parents=True)
+
+    settings = ("--env=OPTION_TENSOR_PARALLEL_DEGREE=2", "--env=OPTION_DTYPE=fp32")
+    done = job(built, tmp_path, "partition", "--network=none", *settings)
+    code = built.docker("inspect", "--format={{.State.ExitCode}}", done)
+
+    assert code == "0", built.logs(done)
+    container = run(built, tmp_path / "processing" / "output" / "model", "--publish=8080:8080")
+    wait(built, container, "http://127.0.0.1:8080/ping")
+    body = json.dumps({"inputs": "write as a Roman numeral: 1994", "parameters": {"max_new_tokens": 32}})
+    status, answer = built.http("--header", "Content-Type: application/json", "--data", body,
+                                "http://127.0.0.1:8080/invocations")  # fmt: skip
+    built.docker("rm", "--force", container)
+    assert status == 200 and json.loads(answer)["outputs"] == ["MCMXCIV"]
+
+
+def test_a_training_job_partitions_by_its_hyperparameters(built: Engine, tmp_path: Path, tiny_t5: Path) -> None:
+    shutil.copytree(tiny_t5, tmp_path / "input" / "data" / "model")
+    for folder in ("input/config", "model", "output"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text('{"tensor_parallel_degree": "2"}')
+
+    done = job(built, tmp_path, "train")
+
+    assert built.docker("inspect", "--format={{.State.ExitCode}}", done) == "0", built.logs(done)
+    assert "option.tensor_parallel_degree=2" in (tmp_path / "model" / PROPERTIES).read_text()
+
+
+def test_a_job_that_fails_tells_sagemaker_why(built: Engine, tmp_path: Path, tiny_t5: Path) -> None:
+    shutil.copytree(tiny_t5, tmp_path / "processing" / "input" / "model")
+
+    done = job(built, tmp_path, "partition", "--env=OPTION_TENSOR_PARALLEL_DEGREE=3")
+
+    assert built.docker("inspect", "--format={{.State.ExitCode}}", done) != "0"
+    assert "3" in (tmp_path / "output" / "message").read_text()
+
+
+def test_a_stopped_job_ends_at_once_though_it_is_process_1(built: Engine, tmp_path: Path, tiny_t5: Path) -> None:
+    model = shutil.copytree(tiny_t5, tmp_path / "processing" / "input" / "model")
+    (model / "model.safetensors").unlink()
+    os.mkfifo(model / "model.safetensors")  # reading waits for ever
+    volume = f"--volume={tmp_path}:/opt/ml"
+    container = built.docker("run", "--detach", *CONFINED, volume, IMAGE, "partition")
+    deadline = time.monotonic() + 60
+    while "partition: " not in built.logs(container):
+        assert time.monotonic() < deadline, built.logs(container)
+        time.sleep(0.2)
+
+    began = time.monotonic()
+    built.docker("stop", "--time=30", container)
+
+    assert time.monotonic() - began < 20
+    assert "SIGTERM" in (tmp_path / "output" / "message").read_text()
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_container_with_a_sentence(built: Engine, model: Path) -> None:

@@ -1,6 +1,6 @@
-"""`python -m heavylift_runtime serve FOLDER`: what the container runs; `partition`: what a partition job runs.
+"""`python -m heavylift_runtime serve FOLDER`: what the container runs; `job`: what it runs in SageMaker's jobs.
 
-Not the `heavylift` command of the core, which starts this one.
+Not the `heavylift` command of the core, which starts `serve` and `partition`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heavylift_runtime.errors import OptionsError, RuntimeFault
+from heavylift_runtime.job import COMMANDS, run_job
 
 SAGEMAKER_FOLDER = Path("/opt/ml/model")
 
@@ -33,10 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut.add_argument("--dtype", default="auto", help="auto (as stored), fp32, fp16 or bf16")
     cut.add_argument("--quantize", default="none", choices=("none", "int8", "int4"), help="round the layers' matrices")
     cut.add_argument("--check", action="store_true", help="read a partitioned folder and prove every SHA-256 instead")
+    job = commands.add_parser("job", help="make of the model in SageMaker's input folder one that is ready to serve")
+    job.add_argument("name", choices=COMMANDS)
     given = parser.parse_args(arguments)
     try:
         if given.command == "partition":
             return _partition(given)
+        if given.command == "job":
+            return run_job(given.name, os.environ)
         if given.command == "worker":
             from heavylift_runtime.worker import run
 

@@ -106,7 +106,7 @@ class Options:
         named = "option.entryPoint" in written or "OPTION_ENTRYPOINT" in environ
         if (folder / "model.py").is_file() and not named and (given or "python").lower() in _SCRIPTED:
             written = {"engine": "Python", "option.entryPoint": "model.py"} | written
-        if written.get("option.tensor_parallel_degree", environ.get("TENSOR_PARALLEL_DEGREE")) == "max":
+        if merged(written, environ).get("option.tensor_parallel_degree") == "max":
             written["option.tensor_parallel_degree"] = str(devices())
         return cls.parse(written, environ)
 
