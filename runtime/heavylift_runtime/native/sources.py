@@ -12,9 +12,12 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.ranges import Ranges
 
 ATTEMPTS = 4
 """Of one range from S3, beyond botocore's own retries, which end where the body begins."""
+SIGNED = 3600
+"""Seconds that a signed URL holds; SageMaker ends a start-up that takes longer."""
 
 
 class Source(Protocol):
@@ -68,6 +71,9 @@ class Folder:
             return
         try:
             with open(self._path / name, "rb", buffering=0) as file:
+                if pitch > width:  # the other ranks need what is between, and the kernel does not guess such a pattern
+                    span = (len(buffer) // width - 1) * pitch + width
+                    os.posix_fadvise(file.fileno(), start, span, os.POSIX_FADV_WILLNEED)
                 for place, first in enumerate(range(0, len(buffer), width)):
                     offset, wanted = start + place * pitch, buffer[first : first + width]
                     done = os.preadv(file.fileno(), [wanted], offset)
@@ -85,9 +91,13 @@ class Prefix:
 
     readers, pieces = 8, False
 
-    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
-        """`client`: boto3's S3 client. The prefix is a folder: 'a/b' and 'a/b/' are the same."""
+    def __init__(self, bucket: str, prefix: str, client: Any, *, signed: bool = False) -> None:
+        """`client`: boto3's S3 client. The prefix is a folder: 'a/b' and 'a/b/' are the same.
+
+        `signed`: ranges are read by signed URLs where that works, past the client.
+        """
         self._bucket, self._client = bucket, client
+        self._ranges = Ranges(self._sign) if signed else None
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.place = f"s3://{bucket}/{self._prefix}"
 
@@ -101,8 +111,18 @@ class Prefix:
         if not parts.netloc:
             raise LoadError(f"'model_id' is {url!r}; an S3 location has the form s3://bucket/prefix/")
         retries: Any = {"mode": "standard", "max_attempts": 5}
-        config = Config(max_pool_connections=cls.readers, retries=retries, connect_timeout=10, read_timeout=60)
-        return cls(parts.netloc, parts.path, boto3.client("s3", config=config))
+        config = Config(
+            max_pool_connections=cls.readers,
+            retries=retries,
+            connect_timeout=10,
+            read_timeout=60,
+            signature_version="s3v4",  # of signed URLs, too: S3 demands it for what a KMS key encrypts
+        )
+        return cls(parts.netloc, parts.path, boto3.client("s3", config=config), signed=True)
+
+    def _sign(self, name: str) -> str:
+        request = {"Bucket": self._bucket, "Key": self._prefix + name}
+        return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=SIGNED))
 
     def files(self) -> dict[str, int]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -123,7 +143,7 @@ class Prefix:
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if len(buffer) == 0:
+        if len(buffer) == 0 or (self._ranges is not None and self._ranges.read(name, start, buffer)):
             return
         wanted = f"bytes={start}-{start + len(buffer) - 1}"
         for attempt in range(1, ATTEMPTS + 1):
