@@ -16,7 +16,7 @@ QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, s
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 
-.PHONY: broken up down setup test test-quick test-vllm lint bench clean
+.PHONY: broken up down setup test test-quick test-vllm checkov lint bench clean
 
 up: setup
 	@$(BIN)/heavylift up $(MODEL) --local
@@ -37,7 +37,7 @@ setup: .venv/installed
 	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[cdk,runtime,accelerate,diffusers,local,dev]' && \
 	touch $@
 
-test: setup lint
+test: setup lint checkov
 	$(BIN)/python -m pytest
 
 test-quick: setup
@@ -55,6 +55,12 @@ test-vllm: .venv-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. \
 	$(VLLM) -m pytest --noconftest -o filterwarnings=default -k vllm tests/test_engine_conformance.py
 
+# Checkov pins what we pin otherwise, so it has an environment of its own; where it cannot be had, its test is skipped.
+checkov:
+	@[ .venv-checkov/installed -nt Makefile ] || { $(PYTHON) -m venv --clear .venv-checkov && \
+	.venv-checkov/bin/python -m pip install $(QUIET) --disable-pip-version-check checkov==3.3.30 && \
+	touch .venv-checkov/installed; } || { rm -rf .venv-checkov; echo "checkov could not be installed: its test is skipped"; }
+
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -66,4 +72,4 @@ bench: setup
 
 clean:
 	@if $(STARTS); then $(BIN)/heavylift down; fi
-	rm -rf .venv .venv-vllm .heavylift node_modules cdk.out
+	rm -rf .venv .venv-vllm .venv-checkov .heavylift node_modules cdk.out

@@ -15,8 +15,10 @@ from aws_cdk import Annotations, App, Environment
 
 from heavylift.deploy.pools import plan_of
 from heavylift.deploy.stacks import FOUNDATION, foundation_id, serving
+from heavylift.deploy.variants import others_of
 from heavylift.errors import InputError
 from heavylift.plan import facts
+from heavylift.plan.hosted import not_hosted
 from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
 from heavylift.project import Project
@@ -68,7 +70,7 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
     """The serving stack of one model file, in an environment of it or none."""
     spec = ModelSpec.from_yaml(file, env)
     lock = read_fresh(spec, file, env)
-    plan = plan_of(spec, lock)
+    plan, others = plan_of(spec, lock), others_of(spec, lock)
     id = serving(plan.name)
     if app.node.try_find_child(id) is not None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
@@ -82,8 +84,14 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         foundation=foundation,
         image=image_of(app, spec, plan),
         spec=spec,
+        others=others,
+        images={name: image_of(app, spec, other.plan) for name, other in others.items()},
         env=Environment(account=foundation.env_account, region=foundation.env_region),
     )
+    asked = [each.instance.type for each in (plan, *(other.plan for other in others.values()))]
+    for type_ in dict.fromkeys([*asked, *(pool.instance_type for pool in spec.instance_pools or ())]):
+        if spec.region is not None and (sentence := not_hosted(type_, spec.region)) is not None:
+            Annotations.of(stack).add_warning_v2("heavylift:region", sentence)
     if (outdated := lock.known.outdated()) is not None:
         Annotations.of(stack).add_warning_v2(
             "heavylift:facts", f"{outdated}; `heavylift plan {typed}` writes them anew"

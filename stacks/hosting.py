@@ -13,43 +13,40 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from heavylift.plan.facts import instances
-from heavylift.plan.images import ami_for
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift.spec.monitoring import Alarm, CostAlarm, ErrorAlarm, LatencyAlarm, UtilizationAlarm
 from heavylift.spec.rollout import AllAtOnce, Canary, Linear
 from heavylift.spec.rollout import Rollout as RolloutSpec
-from heavylift.spec.variants import VariantSpec
 from heavylift_cdk import (
     Asynchronous,
     Container,
     DataCapture,
-    Instances,
     Limit,
     ManagedInstances,
     Metrics,
+    ModelData,
     Network,
     Pool,
     Pools,
     Rollout,
     Routing,
+    RuntimeImage,
     Variant,
     compatibility,
 )
+from heavylift_cdk.planned import container_of, many_models
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_secretsmanager as secretsmanager
     from aws_cdk import aws_sns as sns
 
 
 def faults(spec: ModelSpec, plan: Plan) -> Iterator[str]:
     """What the file asks for and cannot be built."""
-    for section in ("inference_components", "async_inference"):
+    for section in ("inference_components", "async_inference", "multi_model"):
         if getattr(spec, section) is not None and plan.benchmark is not None:
             yield f"{plan.name}: the gate cannot measure '{section}': leave out 'benchmark'"
-    for each in (*(spec.variants or ()), *(() if spec.shadow is None else (spec.shadow,))):
-        if each.instance_type == "auto":
-            yield f"{plan.name}: variant {each.name} needs an 'instance_type', or none to have the file's"
     alarms = () if spec.monitoring is None else spec.monitoring.alarms
     if plan.instance.price is None and any(each.metric == "cost" for each in alarms):
         yield f"{plan.name}: no price of {plan.instance.type} is known, so there is no alarm on 'cost'"
@@ -93,34 +90,12 @@ def dressed(variant: Variant, spec: ModelSpec) -> Variant:
     )
 
 
-def other(variant: Variant, container: Container, given: VariantSpec) -> Variant:
-    """Another variant, or a shadow: the file's own, but for what `given` says."""
-    environment = {**container.environment, **(given.environment or {})}
-    assert isinstance(variant.capacity, Instances), "pools and variants exclude each other"
-    type_, volume, ami = variant.capacity.type, variant.volume_size_in_gb, variant.inference_ami_version
-    if given.instance_type not in (None, type_):
-        type_ = str(given.instance_type)
-        fact = instances()[type_]
-        volume, ami = None if fact.nvme else volume, ami_for(fact)[0]
-    count = variant.capacity.count if given.initial_instance_count is None else given.initial_instance_count
-    download, health = (
-        given.model_data_download_timeout_in_seconds,
-        given.container_startup_health_check_timeout_in_seconds,
-    )
-    made = replace(
-        variant,
-        name=given.name,
-        weight=given.weight,
-        containers=(replace(container, environment=environment),),
-        capacity=Instances(type_, count),
-        volume_size_in_gb=given.volume_size_in_gb if isinstance(given.volume_size_in_gb, int) else volume,
-        inference_ami_version=ami,
-    )
-    if isinstance(download, int):
-        made = replace(made, model_data_download_timeout_in_seconds=download)
-    if isinstance(health, int):
-        made = replace(made, container_startup_health_check_timeout_in_seconds=health)
-    return made
+def container(scope: Construct, spec: ModelSpec, plan: Plan, weights: s3.IBucket, image: RuntimeImage) -> Container:
+    """Of the plan's one model, or of the many below a prefix."""
+    if spec.multi_model is None:
+        return container_of(plan, weights, image)
+    bucket, prefix = found(scope, "Models", spec.multi_model.prefix)
+    return many_models(plan, ModelData.from_archives(bucket, prefix), image, cache=spec.multi_model.cache)
 
 
 def network(spec: ModelSpec) -> Network | None:
@@ -128,6 +103,17 @@ def network(spec: ModelSpec) -> Network | None:
     if spec.network is None:
         return None
     return Network.from_ids(spec.network.subnets, spec.network.security_groups)
+
+
+def secrets(scope: Construct, spec: ModelSpec) -> dict[str, secretsmanager.ISecret]:
+    """Variables whose values the container looks up; none of them is read here."""
+    if not spec.secrets:
+        return {}
+    from aws_cdk import aws_secretsmanager as secretsmanager  # its import takes time, and few models have secrets
+
+    home = Construct(scope, "Secrets")
+    read = secretsmanager.Secret.from_secret_complete_arn
+    return {name: read(home, name, arn) for name, arn in sorted(spec.secrets.items())}
 
 
 def volume_key(scope: Construct, spec: ModelSpec) -> kms.IKey | None:

@@ -5,16 +5,20 @@ Not the image, the buckets and the role: they are handed in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from aws_cdk import CfnOutput, Stack, Tags
 from constructs import Construct
 
 from heavylift.deploy.stacks import serving as stack_of
+from heavylift.deploy.variants import Other, config_plans
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
-from heavylift_cdk import BenchmarkGate, LiveConfig, ModelEndpoint, RuntimeImage, WeightsReady
+from heavylift.spec.variants import VariantSpec
+from heavylift_cdk import BenchmarkGate, Container, LiveConfig, ModelEndpoint, RuntimeImage, Variant, WeightsReady
 from heavylift_cdk.bounds import refuse
 from heavylift_cdk.planned import container_of, variant_of
 from stacks import hosting
@@ -25,7 +29,8 @@ class ServingStack(Stack):
     """WeightsReady → Model → EndpointConfig → Endpoint → BenchmarkGate; the gate's failure rolls the endpoint back.
 
     `model_file` is what the user types after `heavylift weights push`. Of `spec` are the sections that a plan leaves as
-    they are: hosting, scaling, roll-out, monitoring; without it, the plan's one variant is all. `options` are Stack's.
+    they are: hosting, scaling, roll-out, monitoring; without it, the plan's one variant is all. `others` are its
+    variants and its shadow by their names, `images` theirs where the file's `image` is not. `options` are Stack's.
     """
 
     def __init__(
@@ -38,19 +43,22 @@ class ServingStack(Stack):
         foundation: FoundationStack,
         image: RuntimeImage,
         spec: ModelSpec | None = None,
+        others: Mapping[str, Other] = MappingProxyType({}),
+        images: Mapping[str, RuntimeImage] = MappingProxyType({}),
         **options: Any,
     ) -> None:
         super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}", **options)
-        ready = WeightsReady(
-            self,
-            "WeightsReady",
-            plan=plan,
-            model_file=model_file,
-            weights=foundation.weights,
-            log_group=foundation.log_group,
-        )
-        endpoint = self._endpoint(plan, spec, foundation, image)
-        endpoint.node.add_dependency(ready)
+        endpoint = self._endpoint(plan, spec, foundation, image, others, images)
+        if spec is None or spec.multi_model is None:  # archives are the user's, and come and go
+            ready = WeightsReady(
+                self,
+                "WeightsReady",
+                plans=list(config_plans(plan, others).values()),
+                model_file=model_file,
+                weights=foundation.weights,
+                log_group=foundation.log_group,
+            )
+            endpoint.node.add_dependency(ready)
         if plan.benchmark is not None:
             BenchmarkGate(
                 self,
@@ -70,27 +78,42 @@ class ServingStack(Stack):
             Tags.of(self).add(key, value)
 
     def _endpoint(
-        self, plan: Plan, spec: ModelSpec | None, foundation: FoundationStack, image: RuntimeImage
+        self,
+        plan: Plan,
+        spec: ModelSpec | None,
+        foundation: FoundationStack,
+        image: RuntimeImage,
+        others: Mapping[str, Other],
+        images: Mapping[str, RuntimeImage],
     ) -> ModelEndpoint:
-        container = container_of(plan, foundation.weights, image)
-        variant = variant_of(plan, container)
         common: dict[str, Any] = {
             "endpoint_name": plan.name,
             "role": foundation.role,
             "network_isolation": plan.enable_network_isolation,
         }
         if spec is None:
-            return ModelEndpoint(self, "Endpoint", variants=[variant], **common)
+            only = variant_of(plan, container_of(plan, foundation.weights, image))
+            return ModelEndpoint(self, "Endpoint", variants=[only], **common)
         refuse(hosting.faults(spec, plan))
-        if spec.network is not None:
-            container = replace(container, image_access=spec.network.image_access)
-            variant = replace(variant, containers=(container,))
-        only = hosting.dressed(variant, spec)
+        secrets = hosting.secrets(self, spec)
+
+        def container(spec: ModelSpec, plan: Plan, image: RuntimeImage) -> Container:
+            made = hosting.container(self, spec, plan, foundation.weights, image)
+            access = "platform" if spec.network is None else spec.network.image_access
+            return replace(made, secrets=secrets, image_access=access)
+
+        def variant(given: VariantSpec) -> Variant:
+            other = others[given.name]
+            own = container(other.spec, other.plan, images.get(given.name, image))
+            dressed = hosting.dressed(variant_of(other.plan, own), other.spec)
+            return replace(dressed, name=given.name, weight=given.weight)
+
+        own = container(spec, plan, image)
         endpoint = ModelEndpoint(
             self,
             "Endpoint",
-            variants=[hosting.other(only, container, each) for each in spec.variants or ()] or [only],
-            shadow=None if spec.shadow is None else hosting.other(only, container, spec.shadow),
+            variants=[variant(each) for each in spec.variants or ()] or [hosting.dressed(variant_of(plan, own), spec)],
+            shadow=None if spec.shadow is None else variant(spec.shadow),
             network=hosting.network(spec),
             volume_key=hosting.volume_key(self, spec),
             data_capture=hosting.data_capture(self, spec, foundation.reports),
@@ -104,7 +127,7 @@ class ServingStack(Stack):
             from stacks import scaled  # here and below: parts of the CDK that few models need, and that take time
 
             scaled.scale_variants(self, spec, plan, endpoint)
-            scaled.add_components(self, spec, plan, endpoint, container)
+            scaled.add_components(self, spec, plan, endpoint, own)
         return endpoint
 
     def _watch(self, plan: Plan, spec: ModelSpec, endpoint: ModelEndpoint) -> None:

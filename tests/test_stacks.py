@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from heavylift.plan.plan import Instance, Model, Variant
+from heavylift.serving import render
+from heavylift_runtime.options import Options
 from tests.cdk import Match, Synthesized, plan, synthesize
 
 FOUNDATION = "heavylift-foundation"
@@ -21,7 +23,7 @@ LARGE = plan(
     benchmark=None,
     gate_digest=None,
 )
-ISOLATED = plan(name="isolated", enable_network_isolation=True, environment={"OPTION_ENGINE": "native"})
+ISOLATED = plan(name="isolated", enable_network_isolation=True)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,10 @@ def test_network_isolation_turns_the_two_round(synthesized: Synthesized) -> None
 
     assert model["EnableNetworkIsolation"] is True
     assert _end(container["ModelDataSource"]["S3DataSource"]["S3Uri"]) == f"/weights/{'a1' * 32}/"
-    assert container["Environment"] == ISOLATED.environment
+    options = Options.parse("", container["Environment"])
+    assert options.to_json() == Options.parse(render(ISOLATED), {}).to_json(), "what the file would say"
+    assert container["Environment"]["LOG_LEVEL"] == "info"
+    assert "OPTION_MODEL_ID" not in container["Environment"], "the model is the folder itself"
 
 
 @pytest.mark.parametrize(

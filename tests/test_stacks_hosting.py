@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from cfnlint.api import lint_file
 
+from heavylift.deploy.variants import Other
+from heavylift.deploy.variants import spec_of as variant_spec
 from heavylift.errors import InputError
 from heavylift.local.plugin.errors import ApiError
 from heavylift.local.plugin.shapes import Shapes
-from heavylift.plan.plan import Plan, Price
+from heavylift.plan.plan import Plan, Price, Variant
 from heavylift.spec import ModelSpec
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
@@ -24,6 +26,7 @@ from tests.test_stacks_checks import add_nag
 
 BASE = "model: {path: weights}\n"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:topic"
 
 FULL = f"""
@@ -82,11 +85,23 @@ initial_instance_count: 2
 """
 SPLIT = """
 instance_type: ml.c6i.xlarge
-variants: [{name: live, weight: 9}, {name: next, weight: 1, initial_instance_count: 3}]
+variants:
+  - {name: live, weight: 9}
+  - {name: next, weight: 1, initial_instance_count: 3, options: {max_new_tokens: 8}, environment: {A: b}}
 scaling: {min: 1, max: 4, metric: invocations, target: 100}
+"""
+CONFIDED = f"""
+instance_type: ml.c6i.xlarge
+secrets: {{HF_TOKEN: "{SECRET}"}}
+environment: {{LOG_LEVEL: info}}
+"""
+MANY = """
+instance_type: ml.c6i.xlarge
+multi_model: {prefix: s3://archives/models/, cache: false}
 """
 FILES = {
     "full": FULL, "components": COMPONENTS, "queued": QUEUED, "shadowed": SHADOWED, "pooled": POOLED, "split": SPLIT,
+    "confided": CONFIDED, "many": MANY,
 }  # fmt: skip
 
 
@@ -95,11 +110,23 @@ def spec_of(folder: Path, name: str, text: str) -> ModelSpec:
     return ModelSpec.from_yaml(folder / f"{name}.yaml")
 
 
+def others(spec: ModelSpec) -> dict[str, Other]:
+    """The spec's variants and shadow, each with such a plan."""
+    given = (*(spec.variants or ()), *(() if spec.shadow is None else (spec.shadow,)))
+    return {each.name: Other(own := variant_spec(spec, each), planned(own)) for each in given}
+
+
 def planned(spec: ModelSpec) -> Plan:
     """The tests' plan on the spec's instances, without a gate."""
     made = plan(name=spec.name, benchmark=None, gate_digest=None)
-    if spec.instance_type == "ml.g5.12xlarge":
+    if spec.instance_type.startswith("ml.g5."):
         made = on_accelerators(made)
+        made = replace(made, instance=replace(made.instance, type=spec.instance_type))
+    if spec.instance_type == "ml.g5.xlarge":
+        made = replace(made, variant=Variant(60, 120, None, "al2023-ami-sagemaker-inference-gpu-4-1"))
+    if spec.options:
+        made = replace(made, config_digest="e5" * 32)
+    made = replace(made, environment=spec.environment)
     price = Price(0.2, "us-east-1", "published", "2026-11-20", "https://example.com")
     return replace(made, instance=replace(made.instance, count=spec.initial_instance_count, price=price))
 
@@ -112,10 +139,16 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     foundation = FoundationStack(app, "heavylift-foundation")
     for name, text in FILES.items():
         spec = spec_of(folder, name, text)
-        file = f"models/{name}.yaml"
         ServingStack(
-            app, name, plan=planned(spec), model_file=file, foundation=foundation, image=IMAGE, spec=spec
-        )  # fmt: skip
+            app,
+            name,
+            plan=planned(spec),
+            model_file=f"models/{name}.yaml",
+            foundation=foundation,
+            image=IMAGE,
+            spec=spec,
+            others=others(spec),
+        )
     app.synth()
     return Synthesized(folder / "assembly")
 
@@ -229,6 +262,47 @@ def test_a_shadow_and_variants_have_what_they_say_and_the_rest_from_the_file(syn
         ("live", 9, 1),
         ("next", 1, 3),
     ]
+
+
+def test_a_variant_with_options_of_its_own_reads_a_configuration_of_its_own(synthesized: Synthesized) -> None:
+    models = [
+        each["Properties"]["PrimaryContainer"]
+        for each in synthesized.json("split")["Resources"].values()
+        if each["Type"] == "AWS::SageMaker::Model"
+    ]
+
+    read = [json.dumps(each["ModelDataSource"]).partition("/config/")[2][:64] for each in models]
+    assert read == ["b2" * 32, "e5" * 32]
+    assert [each["Environment"].get("A") for each in models] == [None, "b"]
+    ready = synthesized.only("split", "Custom::HeavyliftWeightsReady")["Keys"]
+    assert [key.partition("/")[0] for key in ready] == ["weights", "config", "config"]
+
+
+def test_a_secret_travels_by_its_arn_and_the_role_may_read_it_alone(synthesized: Synthesized) -> None:
+    model = synthesized.only("confided", "AWS::SageMaker::Model")["PrimaryContainer"]
+    policies = [
+        statement
+        for each in synthesized.json("confided")["Resources"].values()
+        if each["Type"] == "AWS::IAM::Policy"
+        for statement in each["Properties"]["PolicyDocument"]["Statement"]
+    ]
+
+    assert model["Environment"]["HF_TOKEN_SECRET_ARN"] == SECRET
+    assert "HF_TOKEN" not in model["Environment"]
+    reading = [each for each in policies if "secretsmanager" in json.dumps(each)]
+    assert reading == [{"Action": "secretsmanager:GetSecretValue", "Effect": "Allow", "Resource": SECRET}]
+
+
+def test_a_multi_model_endpoint_reads_archives_and_gives_each_the_files_options(synthesized: Synthesized) -> None:
+    model = synthesized.only("many", "AWS::SageMaker::Model")["PrimaryContainer"]
+
+    assert model["Mode"] == "MultiModel"
+    assert model["ModelDataUrl"] == "s3://archives/models/"
+    assert model["MultiModelConfig"] == {"ModelCacheSetting": "Disabled"}
+    assert "ModelDataSource" not in model
+    assert model["Environment"]["OPTION_TENSOR_PARALLEL_DEGREE"] == "2"
+    kinds = {each["Type"] for each in synthesized.json("many")["Resources"].values()}
+    assert "Custom::HeavyliftWeightsReady" not in kinds, "archives come and go"
 
 
 def test_pools_replace_the_one_type(synthesized: Synthesized) -> None:

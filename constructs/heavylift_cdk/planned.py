@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from heavylift.plan.plan import Plan
@@ -19,12 +20,30 @@ def container_of(plan: Plan, weights: s3.IBucket, image: RuntimeImage) -> Contai
     """By default the model's folder is the rendered options, and the ranks read the weights from S3 themselves.
 
     With network isolation the container cannot reach S3: SageMaker downloads the weights into that folder, and the
-    plan's environment carries the options.
+    environment carries the options.
     """
-    isolated = plan.enable_network_isolation
-    prefix = plan.weights_prefix if isolated else plan.config_prefix
-    where = {} if isolated else {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.weights_prefix)}
-    return Container(image, ModelData.from_prefix(weights, prefix, granted=True), {**plan.environment, **where})
+    if plan.enable_network_isolation:
+        data = ModelData.from_prefix(weights, plan.weights_prefix, granted=True)
+        return Container(image, data, {**plan.environment, **option_environment(plan)})
+    where = {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.weights_prefix)}
+    data = ModelData.from_prefix(weights, plan.config_prefix, granted=True)
+    return Container(image, data, {**plan.environment, **where})
+
+
+def many_models(plan: Plan, archives: ModelData, image: RuntimeImage, *, cache: bool) -> Container:
+    """The container of a multi-model endpoint: the plan's options are those of each archive that says no others."""
+    return Container(image, archives, {**plan.environment, **option_environment(plan)}, cache_models=cache)
+
+
+def option_environment(plan: Plan) -> dict[str, str]:
+    """serving.properties as the environment that the runtime reads as the same (heavylift_runtime.environment)."""
+    return {_variable(key): value for key, value in plan.properties}
+
+
+def _variable(key: str) -> str:
+    if key == "engine" or key.startswith("option."):
+        return f"OPTION_{key.removeprefix('option.').upper()}"
+    return f"SERVING_{re.sub('(?<=[a-z])(?=[A-Z])', '_', key).upper()}"
 
 
 def variant_of(plan: Plan, container: Container) -> Variant:

@@ -5,6 +5,7 @@ Not the push (heavylift.weights), nor a check of files: a manifest is written la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from aws_cdk import CustomResource, Duration, Stack
@@ -24,8 +25,16 @@ class WeightsReady(Construct):
     """What needs the weights depends on this. Its function may list manifests, and read nothing."""
 
     def __init__(
-        self, scope: Construct, id: str, *, plan: Plan, model_file: str, weights: s3.IBucket, log_group: logs.ILogGroup
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        plans: Sequence[Plan],
+        model_file: str,
+        weights: s3.IBucket,
+        log_group: logs.ILogGroup,
     ) -> None:
+        """`plans`: one for each configuration; they share the weights."""
         super().__init__(scope, id)
         check = function(
             self,
@@ -46,6 +55,7 @@ class WeightsReady(Construct):
                 ),
             ],
         )
+        prefixes = [plans[0].weights_prefix, *(plan.config_prefix for plan in plans)]
         CustomResource(
             self,
             "Resource",
@@ -54,8 +64,8 @@ class WeightsReady(Construct):
             service_timeout=Duration.minutes(2),
             properties={
                 "Bucket": weights.bucket_name,
-                "Keys": [f"{plan.weights_prefix}manifest.json", f"{plan.config_prefix}manifest.json"],
-                "Model": plan.name,
+                "Keys": [f"{prefix}manifest.json" for prefix in prefixes],
+                "Model": plans[0].name,
                 "ModelFile": model_file,
             },
         )

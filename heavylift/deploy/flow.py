@@ -16,6 +16,7 @@ from heavylift.deploy.console import Console
 from heavylift.deploy.events import Transcript
 from heavylift.deploy.prepare import Prepared
 from heavylift.deploy.state import endpoint
+from heavylift.deploy.variants import config_plans
 from heavylift.errors import DeployError, Inconclusive, SloMissed
 from heavylift.local.embedded import ACCOUNT
 from heavylift.local.environment import REGION
@@ -61,7 +62,8 @@ class Deployment:
         """DeployError where the account may not run so many instances; the embedded AWS has no quotas."""
         if not self.local:
             clients = boto3.client("service-quotas"), boto3.client("sagemaker")
-            for line in quota.check(*clients, self.prepared.plan.name, self.prepared.instances):
+            region = clients[1].meta.region_name
+            for line in quota.check(*clients, self.prepared.plan.name, self.prepared.instances, region):
                 self.console.detail(line)
 
     def foundation(self) -> stacks.Stack:
@@ -81,8 +83,12 @@ class Deployment:
     def push(self, bucket: str) -> None:
         """Copy weights and rendered options to their immutable prefixes; what is there already is not sent again."""
         s3, made = boto3.client("s3"), self.prepared
+        if made.archives:
+            self.console.detail("a multi-model endpoint reads the archives that you put below 'multi_model.prefix'")
+            return
         weights = push(made.plan, made.lock, made.weights, bucket, s3, self.console.progress("weights"))
-        for pushed in (weights, push_config(made.plan, made.file.parent, bucket, s3)):
+        plans = config_plans(made.plan, made.others).values()
+        for pushed in (weights, *(push_config(plan, made.file.parent, bucket, s3) for plan in plans)):
             self.console.detail(f"{pushed.uri}: {pushed.sent:,} bytes sent, {pushed.already:,} were there")
 
     def serve(self, reports_bucket: str, retries: int = 0) -> Outcome:

@@ -6,11 +6,12 @@ Not a deployment. A lock that is the same as before is not written again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from heavylift.deploy.pools import plan_of
+from heavylift.deploy.variants import Other, others_of
 from heavylift.plan.lock import Lock, lock_path
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import Plan
@@ -23,7 +24,8 @@ from heavylift.weights.store import Store
 @dataclass(frozen=True)
 class Prepared:
     """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place;
-    the account and region that it names; and how many instances of which types it asks for at first."""
+    the account and region that it names; how many instances of which types it asks for at first; its variants and its
+    shadow; and whether it is a multi-model endpoint, whose archives are not ours to push."""
 
     file: Path
     lock: Lock
@@ -33,6 +35,8 @@ class Prepared:
     account: str | None = None
     region: str | None = None
     instances: dict[str, int] = field(default_factory=dict)
+    others: dict[str, Other] = field(default_factory=dict)
+    archives: bool = False
 
 
 def prepare(
@@ -53,25 +57,30 @@ def prepare(
 
         client = boto3.client("s3")
     lock = inspect(spec, file.parent, client, progress) if config is None else published(spec, file.parent, config)
-    plan = plan_of(spec, lock, calibrations, wide=wide)
+    plan, others = plan_of(spec, lock, calibrations, wide=wide), others_of(spec, lock)
     path = lock_path(file, env)
     if not path.is_file() or path.read_text(encoding="utf-8") != lock.to_json():
         lock.write(path)
     return Prepared(
-        file, lock, plan, store_of(spec, file.parent, client), env, spec.account, spec.region, _instances(spec, plan)
+        file,
+        lock,
+        plan,
+        store_of(spec, file.parent, client),
+        env,
+        spec.account,
+        spec.region,
+        _instances(spec, plan, others),
+        others,
+        spec.multi_model is not None,
     )
 
 
-def _instances(spec: ModelSpec, plan: Plan) -> dict[str, int]:
+def _instances(spec: ModelSpec, plan: Plan, others: Mapping[str, Other]) -> dict[str, int]:
     """Of pools, none: where one type has no quota, SageMaker takes the next."""
-    if spec.instance_pools is not None:
-        return {}
+    plans = [other.plan for other in others.values() if other.spec.instance_pools is None]
+    if not spec.variants and spec.instance_pools is None:
+        plans.append(plan)
     count: Counter[str] = Counter()
-    own, number = plan.instance.type, plan.instance.count
-    shadow = () if spec.shadow is None else (spec.shadow,)
-    for each in (*(spec.variants or ()), *shadow):
-        type_ = own if each.instance_type is None else each.instance_type
-        count[type_] += number if each.initial_instance_count is None else each.initial_instance_count
-    if not spec.variants:
-        count[own] += number
+    for each in plans:
+        count[each.instance.type] += each.instance.count
     return dict(count)

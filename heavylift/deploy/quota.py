@@ -12,13 +12,15 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift.errors import DeployError
+from heavylift.plan.hosted import not_hosted
 
 
-def check(quotas: Any, sagemaker: Any, endpoint: str, wanted: dict[str, int]) -> list[str]:
+def check(quotas: Any, sagemaker: Any, endpoint: str, wanted: dict[str, int], region: str | None = None) -> list[str]:
     """One line for each type: its quota and what is used. `wanted` instances by type; `endpoint` is not counted, since
     its instances are the ones that are asked for.
 
-    Raises DeployError with every type whose quota is too small. Where an API refuses to tell, a line says so.
+    Raises DeployError with every type whose quota is too small, and with every type that the region neither lists a
+    quota for nor hosted when the table was made. Where an API refuses to tell, a line says so.
     """
     try:
         limits, used = _limits(quotas, wanted), _used(sagemaker, endpoint)
@@ -27,6 +29,11 @@ def check(quotas: Any, sagemaker: Any, endpoint: str, wanted: dict[str, int]) ->
     lines, faults = [], []
     for type_, count in wanted.items():
         limit = limits.get(type_)
+        if limit is None and region is not None and (sentence := not_hosted(type_, region)) is not None:
+            faults.append(
+                f"{sentence}; and Service Quotas has no quota '{_name(type_)}' there: take another of the two"
+            )
+            continue
         if limit is None:
             lines.append(f"{type_}: Service Quotas does not tell its quota")
             continue

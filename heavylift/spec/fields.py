@@ -87,7 +87,9 @@ KeyArn = Annotated[str, arn("kms", r"(key|alias)/[A-Za-z0-9/_-]+", "arn:aws:kms:
 SecretArn = Annotated[
     str,
     arn(
-        "secretsmanager", r"secret:[A-Za-z0-9/_+=.@!-]+", "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-Ab1"
+        "secretsmanager",
+        r"secret:[A-Za-z0-9/_+=.@!-]+-[A-Za-z0-9]{6}",  # whole: without the six signs, no policy can name it exactly
+        "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf",
     ),
 ]
 TopicArn = Annotated[str, arn("sns", r"[A-Za-z0-9_-]+(\.fifo)?", "arn:aws:sns:us-east-1:123456789012:topic")]

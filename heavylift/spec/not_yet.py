@@ -17,14 +17,6 @@ NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("image", "build"): "Docker builds it",
         ("partition",): "each rank splits the weights as it loads",
         ("compile",): "nothing is compiled ahead of time",
-        ("secrets",): "a script can ask Secrets Manager itself",
-        ("multi_model",): "the endpoint has one model",
-        ("variants", "*", "options"): "a variant has no plan of its own",
-        ("variants", "*", "serving"): "a variant has no plan of its own",
-        ("variants", "*", "tensor_parallel_degree"): "a variant has no plan of its own",
-        ("shadow", "options"): "a variant has no plan of its own",
-        ("shadow", "serving"): "a variant has no plan of its own",
-        ("shadow", "tensor_parallel_degree"): "a variant has no plan of its own",
     }
 )
 DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from heavylift_runtime.errors import AddressError, OptionsError, RuntimeFault
 from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
+from heavylift_runtime.secret_values import secret_values
 from heavylift_runtime.server.adapters import adapter_routes
 from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, build
 from heavylift_runtime.server.body import Bodies
@@ -48,6 +50,7 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
     if not many and not folder.is_dir():
         raise OptionsError(f"no folder {str(folder)!r}: give one with serving.properties and weights or a model.py")
     folder = folder.resolve()
+    os.environ.update(secret_values(environ))  # the ranks inherit it
     options = None if many else Options.load(folder, environ)
     for warning in () if options is None else options.warnings:
         print(warning, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Application Auto Scaling's API: targets and policies are kept and described. Nothing scales here."""
+"""Application Auto Scaling's API: targets, policies, schedules are kept and described. Nothing scales here."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class AutoScaling:
         self._shapes = Shapes("application-autoscaling")
         self._targets: dict[Target, Parameters] = {}
         self._policies: dict[tuple[Target, str], Parameters] = {}
+        self._scheduled: dict[tuple[Target, str], Parameters] = {}
         self._operations: dict[str, Callable[[Parameters], Parameters]] = {
             "RegisterScalableTarget": self._register,
             "DeregisterScalableTarget": self._deregister,
@@ -34,6 +35,9 @@ class AutoScaling:
             "PutScalingPolicy": self._put_policy,
             "DeleteScalingPolicy": self._delete_policy,
             "DescribeScalingPolicies": lambda p: {"ScalingPolicies": _chosen(self._policies.values(), p)},
+            "PutScheduledAction": self._put_scheduled,
+            "DeleteScheduledAction": self._delete_scheduled,
+            "DescribeScheduledActions": lambda p: {"ScheduledActions": _chosen(self._scheduled.values(), p)},
         }
 
     def call(self, operation: str, parameters: Parameters) -> Parameters:
@@ -71,6 +75,7 @@ class AutoScaling:
         self._known(target)
         del self._targets[target]
         self._policies = {key: policy for key, policy in self._policies.items() if key[0] != target}
+        self._scheduled = {key: action for key, action in self._scheduled.items() if key[0] != target}
         return {}
 
     def _put_policy(self, given: Parameters) -> Parameters:
@@ -87,6 +92,31 @@ class AutoScaling:
         if key not in self._policies:
             raise ApiError("ObjectNotFoundException", f"No scaling policy found for {'/'.join(key[0])}: {key[1]}")
         del self._policies[key]
+        return {}
+
+    def _put_scheduled(self, given: Parameters) -> Parameters:
+        target = _target(given)
+        self._known(target)
+        name = given["ScheduledActionName"]
+        before = self._scheduled.get((target, name), {})
+        if "Schedule" not in given and not before:
+            raise invalid(f"a new scheduled action needs a Schedule: {name}")
+        bounds = given.get("ScalableTargetAction", {})
+        if before == {} and not bounds:
+            raise invalid(f"a new scheduled action needs a ScalableTargetAction: {name}")
+        if bounds.get("MinCapacity", 0) > bounds.get("MaxCapacity", float("inf")):
+            raise invalid(f"MinCapacity must be at most MaxCapacity: {bounds}")
+        path = f"resource/{target[0]}/{target[1]}:scheduledActionName/{name}"
+        arn = self._settings.arn("autoscaling", f"scheduledAction:{_id(*target, name)}:{path}")
+        made = {"ScheduledActionARN": arn, "CreationTime": time.time()}
+        self._scheduled[target, name] = {**made, **before, **given}
+        return {}
+
+    def _delete_scheduled(self, given: Parameters) -> Parameters:
+        key = (_target(given), given["ScheduledActionName"])
+        if key not in self._scheduled:
+            raise ApiError("ObjectNotFoundException", f"No scheduled action found for {'/'.join(key[0])}: {key[1]}")
+        del self._scheduled[key]
         return {}
 
     def _known(self, target: Target) -> None:
@@ -106,7 +136,8 @@ def _chosen(rows: Any, given: Parameters) -> list[Parameters]:
     """The rows of the service, narrowed by what the request names."""
     wanted = {key: given[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension") if key in given}
     chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    for many, one in (("ResourceIds", "ResourceId"), ("PolicyNames", "PolicyName")):
+    listed = {"ResourceIds": "ResourceId", "PolicyNames": "PolicyName", "ScheduledActionNames": "ScheduledActionName"}
+    for many, one in listed.items():
         if many in given:
             chosen = [row for row in chosen if row[one] in given[many]]
     return chosen

@@ -25,7 +25,7 @@ class AutoScalingTypes:
         seams.add_type(
             "AWS::ApplicationAutoScaling::ScalableTarget",
             create=lambda logical_id, given, stack: self._register(given),
-            update=lambda target, old, new, stack, logical_id: self._register(new),
+            update=lambda target, old, new, stack, logical_id: self._register(new, old),
             delete=lambda target, given: self._forget("DeregisterScalableTarget", _key(target)),
             replacing=_KEY,
         )
@@ -39,9 +39,16 @@ class AutoScalingTypes:
             replacing=("PolicyName", "ScalingTargetId", *_KEY),
         )
 
-    def _register(self, given: Properties) -> tuple[str, Properties]:
-        self._autoscaling.call_with("RegisterScalableTarget", given)
-        target = "|".join(given[part] for part in _KEY)
+    def _register(self, given: Properties, before: Properties | None = None) -> tuple[str, Properties]:
+        """With its ScheduledActions, which in the API are things of their own; those of `before` go."""
+        key = {part: given[part] for part in _KEY}
+        rest = {name: value for name, value in given.items() if name != "ScheduledActions"}
+        self._autoscaling.call_with("RegisterScalableTarget", rest)
+        for name in _names(before or {}) - _names(given):
+            self._forget("DeleteScheduledAction", {**key, "ScheduledActionName": name})
+        for each in given.get("ScheduledActions", []):
+            self._autoscaling.call_with("PutScheduledAction", {**each, **key})
+        target = "|".join(key.values())
         return target, {"Id": target}
 
     def _put(self, given: Properties) -> tuple[str, Properties]:
@@ -55,6 +62,10 @@ class AutoScalingTypes:
         except ApiError as error:
             if error.code != "ObjectNotFoundException":  # a target takes its policies with it
                 raise
+
+
+def _names(given: Properties) -> set[str]:
+    return {each["ScheduledActionName"] for each in given.get("ScheduledActions", [])}
 
 
 def _key(target: str) -> Properties:

@@ -14,10 +14,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import keeper
 from .errors import EndpointFailed
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .multi_model import Models
 
 PING_SECONDS = 2.0
 """A container must answer /ping within 2 s (SageMaker developer guide, "How Containers Serve Requests")."""
@@ -39,6 +43,8 @@ class Container:
         self.port = _free_port()
         self._settings = settings
         self._keeper: subprocess.Popen[bytes] | None = None
+        self.models: Models | None = None
+        """Of a multi-model container."""
 
     def start(self, environment: dict[str, str]) -> None:
         """Start the model server with the Model's `environment` and what SageMaker and the image add to it."""
@@ -73,6 +79,7 @@ class Container:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
+            **({} if self.models is None else {"SAGEMAKER_MULTI_MODEL": "true"}),
         }
         return {**image, **given, **sagemaker}
 

@@ -201,6 +201,7 @@ class Endpoints:
             self._data.fetch(variant.container, container.model, seconds, cancelled)
             if cancelled():
                 raise EndpointFailed("the embedded AWS is ending")
+            container.models = self._data.models(variant.container, container)
             container.start(variant.container.get("Environment", {}))
             seconds = variant.given.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
             container.wait_healthy(seconds, cancelled)

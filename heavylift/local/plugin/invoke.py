@@ -71,7 +71,8 @@ class Invocations:
             if copied is not None:
                 self._threads.submit(_copy, copied.container, _request_headers(given), body)
             container = served.container  # of this request: another may take its place meanwhile
-            answer = await self._forward(container, _request_headers(given), body)
+            path = await self._path(container, given.get(f"{_PREFIX}target-model"))
+            answer = await self._forward(container, path, _request_headers(given), body)
             await self._answer(served, container, answer, match[2].endswith("stream"), receive, send)
         except ApiError as error:
             await fail(send, error)
@@ -84,7 +85,7 @@ class Invocations:
         there = endpoint.served
         if not there or endpoint.status == "Deleting":
             raise ApiError("ValidationError", f"Endpoint {name} is {endpoint.status}; it serves when it is InService.")
-        for header in ("target-model", "target-container-hostname", "inference-component"):
+        for header in ("target-container-hostname", "inference-component"):
             if _PREFIX + header in given:
                 raise ApiError("ValidationError", f"endpoint {name} serves one model; leave out {header}")
         wanted = given.get(f"{_PREFIX}target-variant")
@@ -103,12 +104,26 @@ class Invocations:
             copied.answered += 1
         return served, copied
 
-    async def _forward(self, container: Container, sent: dict[str, str], body: bytes) -> Answer:
+    async def _path(self, container: Container, target: str | None) -> str:
+        """Where the container takes the request: of a multi-model one, once it has loaded the model."""
+        models = container.models
+        if (models is None) != (target is None):
+            told = "the endpoint serves one model: leave out" if models is None else "a multi-model endpoint needs"
+            raise ApiError("ValidationError", f"{told} TargetModel")
+        if models is None or target is None:
+            return "/invocations"
+        try:
+            return await self._in_time(lambda: models.path(target))
+        except TimeoutError:
+            told = f"model {target} is still loading after {MAX_SECONDS:g} s: try again"
+            raise ApiError("ModelNotReadyException", told, 429) from None
+
+    async def _forward(self, container: Container, path: str, sent: dict[str, str], body: bytes) -> Answer:
         """The container's answer once its headers are here; ModelError where it does not come."""
         connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=MAX_SECONDS)
 
         def exchange() -> http.client.HTTPResponse:
-            connection.request("POST", "/invocations", body, sent)
+            connection.request("POST", path, body, sent)
             return connection.getresponse()
 
         try:

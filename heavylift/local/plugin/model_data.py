@@ -1,6 +1,6 @@
 """Model data: the S3 prefix of a Model's ModelDataSource, downloaded from the embedded S3.
 
-Not archives: a model here is uncompressed files under one prefix.
+Not archives: a model here is uncompressed files under one prefix; those of many models are multi_model.py's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .container import Container
 from .errors import EndpointFailed, invalid
+from .multi_model import Models, many
 from .settings import Settings
 
 _CHUNK = 1 << 20  # bytes
@@ -22,9 +24,14 @@ _CHUNK = 1 << 20  # bytes
 
 def check(container: dict[str, Any]) -> None:
     """Raise ValidationException for model data that the embedded SageMaker cannot fetch."""
-    for member in ("ModelDataUrl", "AdditionalModelDataSources", "MultiModelConfig", "ModelPackageName"):
-        if member in container:
+    archives = ("ModelDataUrl", "MultiModelConfig")
+    for member in (*archives, "AdditionalModelDataSources", "ModelPackageName"):
+        if member in container and not (many(container) and member in archives):
             raise invalid(f"the embedded SageMaker does not know {member}; give ModelDataSource with an S3 prefix")
+    if many(container):
+        url = container.get("ModelDataUrl", "")
+        if not (url.startswith("s3://") and url.endswith("/") and url.count("/") >= 3):
+            raise invalid(f"ModelDataUrl is {url!r}; that of a MultiModel container is s3://bucket/prefix/")
     source = container.get("ModelDataSource")
     if source is None:
         return
@@ -51,6 +58,10 @@ class ModelData:
             aws_secret_access_key="test",
             config=Config(retries={"total_max_attempts": 1}, max_pool_connections=4),
         )
+
+    def models(self, given: dict[str, Any], container: Container) -> Models | None:
+        """The models of a MultiModel container; None of another."""
+        return Models(self._s3, given["ModelDataUrl"], container) if many(given) else None
 
     def fetch(self, container: dict[str, Any], folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
         """Write every object under the container's prefix into `folder`; EndpointFailed after `seconds`."""

@@ -26,6 +26,7 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
     256,
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
+LOOKED_UP = "_SECRET_ARN"  # heavylift_runtime.secret_values
 PROMPT_OPTIONS = {"chat_template", "prompt_template", "prompt_examples"}
 TAG_SIGNS = "_.:/=+-@"
 
@@ -47,6 +48,9 @@ def environment(data: Data) -> Iterator[Fault]:
         for prefix, mend in RESERVED.items():
             if key.upper().startswith(prefix):
                 yield Fault(path, f"'environment.{key}' would override what Heavylift sets; {mend}", at_key=True)
+        if key.endswith(LOOKED_UP):
+            sentence = f"'environment.{key}' is looked up by the container as it starts, and its role may not read it"
+            yield Fault(path, f"{sentence}; write it under 'secrets' as {key.removesuffix(LOOKED_UP)}", at_key=True)
         if isinstance(value, str) and (size := max(map(_utf8_bytes, (key, value)))) > LONGEST_VALUE:
             yield Fault(path, f"'environment.{key[:40]}' must be at most {LONGEST_VALUE} bytes; got {size}")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from heavylift.plan import facts
-from heavylift.spec.fault import Fault, shown
-from heavylift.spec.rules.read import Data, Rule, named, part, whole
+from heavylift.spec.fault import Fault, Path, dotted, shown
+from heavylift.spec.rules.read import Data, Rule, named, part, rows, whole
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.keys import KEYS, BadValue, known_keys
 
@@ -96,19 +96,27 @@ def _refused(key: str, value: str) -> str | None:
 
 
 def options(data: Data) -> Iterator[Fault]:
-    """Options add keys that the engine knows; those of other fields, and line breaks, are refused.
+    """Options add keys that the engine knows, in a variant, too; those of other fields, and line breaks, are refused.
 
     Some engines are handed every option; without an engine, those of all engines are taken.
     """
+    yield from _options(data, part(data, "options"), ("options",))
+    yield from _options(data, part(data, "shadow", "options"), ("shadow", "options"))
+    for place, row in enumerate(rows(data, "variants")):
+        if isinstance(row, dict):
+            yield from _options(data, part(row, "options"), ("variants", place, "options"))
+
+
+def _options(data: Data, given: Data, at: Path) -> Iterator[Fault]:
     row = ENGINES.get(named(data, "engine"))
     engines = [row.name] if row is not None else [each.name for each in ENGINES.values() if each.available]
     free = (row is not None and (row.passes_through or not row.available)) or data.get("code") is not None
     known = sorted({key.removeprefix("option.") for each in engines for key in known_keys(each) if "option." in key})
     known = [key for key in known if key not in OWN_OPTIONS]
-    for key, value in part(data, "options").items():
-        path = ("options", key)
+    for key, value in given.items():
+        path = (*at, key)
         if field := OWN_OPTIONS.get(key.removeprefix("option.")):
-            yield Fault(path, f"'options.{key}' is set by '{field}'; write it there", at_key=True)
+            yield Fault(path, f"'{dotted(path)}' is set by '{field}'; write it there", at_key=True)
         elif not key.isidentifier() or not key.isascii():
             yield Fault(
                 path, f"{shown(key)} is not an option's name: letters, digits and '_', without 'option.'", at_key=True
@@ -120,10 +128,10 @@ def options(data: Data) -> Iterator[Fault]:
             yield Fault(path, f"'{key}' is no option of {whose}; {hint}", at_key=True)
         if isinstance(value, str) and (value != value.strip() or not value or not value.isprintable()):
             yield Fault(
-                path, f"'options.{key}' must be printable text in one line, without blanks around; got {shown(value)}"
+                path, f"'{dotted(path)}' must be printable text in one line, without blanks around; got {shown(value)}"
             )
         elif f"option.{key}" in KEYS and (why := _refused(f"option.{key}", _written(value))):
-            yield Fault(path, f"'options.{key}' must be {why}; got {shown(value)}")
+            yield Fault(path, f"'{dotted(path)}' must be {why}; got {shown(value)}")
 
 
 def _written(value: Any) -> str:

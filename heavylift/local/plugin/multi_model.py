@@ -1,0 +1,112 @@
+"""A multi-model container's models: each archive is fetched, unpacked and loaded when it is first asked for.
+
+Not the container, nor what a model answers. The contract is SageMaker's (developer guide, "Build your own container for
+multi-model endpoints"): POST /models loads, DELETE /models/NAME unloads, 507 asks for another model to be unloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shutil
+import tarfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .container import Container
+from .errors import ApiError
+
+LOAD_SECONDS = 600.0
+"""A model that is not loaded by then is given up; who asked was told long before to try again."""
+
+
+def many(container: dict[str, Any]) -> bool:
+    """Whether a Model's container serves many models."""
+    return container.get("Mode") == "MultiModel"
+
+
+class Models:
+    """The models of one container, the one that was asked for last at the end. Safe from any thread."""
+
+    def __init__(self, s3: Any, prefix: str, container: Container) -> None:
+        self._s3 = s3
+        self._bucket, _, self._prefix = prefix.removeprefix("s3://").partition("/")
+        self._container = container
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+
+    def path(self, target: str) -> str:
+        """Where `target` is invoked, once it is loaded. ApiError where it cannot be."""
+        name = hashlib.sha256(target.encode()).hexdigest()[:32]
+        if not self._asked(name):
+            with self._loading:  # one at a time: each looks at the memory that the one before it has left
+                if not self._asked(name):
+                    self._load(name, target)
+        return f"/models/{name}/invoke"
+
+    def _asked(self, name: str) -> bool:
+        """Whether the model is loaded; then it is the last to be unloaded."""
+        with self._lock:
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+            return name in self._loaded
+
+    def _load(self, name: str, target: str) -> None:
+        folder = self._container.folder / "models" / name / "model"
+        if not folder.is_dir():
+            self._unpack(target, folder)
+        while True:
+            status, text = self._ask("POST", "/models", {"model_name": name, "url": str(folder)})
+            with self._lock:
+                if status in (200, 409):
+                    self._loaded[name] = None
+                    return
+                if status != 507 or not self._loaded:
+                    raise _failed(status, text, target, self._container)
+                oldest, _ = self._loaded.popitem(last=False)
+            self._ask("DELETE", f"/models/{oldest}")
+
+    def _unpack(self, target: str, folder: Path) -> None:
+        key = f"{self._prefix}{target.lstrip('/')}"
+        partial = folder.with_name("partial")
+        shutil.rmtree(partial, ignore_errors=True)  # of an archive that broke off
+        archive = folder.with_name("archive.tar.gz")
+        archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with open(archive, "wb") as file:
+                for chunk in self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(1 << 20):
+                    file.write(chunk)
+            with tarfile.open(archive, "r:gz") as packed:
+                packed.extractall(partial, filter="data")  # nothing outside of the folder, no devices
+        except (BotoCoreError, ClientError) as error:
+            told = f"Failed to download model data(bucket: {self._bucket}, key: {key}): {error}"
+            raise ApiError("ValidationError", told) from None
+        except (tarfile.TarError, OSError, EOFError) as error:
+            told = f"Failed to extract model data archive (bucket: {self._bucket}, key: {key}): {error}"
+            raise ApiError("ValidationError", told) from None
+        finally:
+            archive.unlink(missing_ok=True)
+        partial.rename(folder)
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, str]:
+        """Status and text; status 0 where there is no answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._container.port, timeout=LOAD_SECONDS)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            return 0, repr(error)
+        finally:
+            connection.close()
+
+
+def _failed(status: int, text: str, target: str, container: Container) -> ApiError:
+    told = f'Received error ({status}) from the container while it loaded "{target}": "{text}". See {container.log}.'
+    members = {"OriginalStatusCode": status, "OriginalMessage": text, "LogStreamArn": str(container.log)}
+    return ApiError("ModelError", told, 424, members)

@@ -1,0 +1,37 @@
+"""Every example file in all its environments, as app.py synthesizes it, with cdk-nag. Not a test.
+
+One assembly for all, made once in a run of the tests: an environment's stack has another name than the file's own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from heavylift.spec import ModelSpec, environments
+from tests.cdk import FLAGS, ROOT, App, Synthesized
+from tests.test_stacks_checks import add_nag
+
+FILES = sorted((ROOT / "models").glob("*.yaml"))
+
+
+@cache
+def examples() -> dict[str, tuple[Path, str | None]]:
+    """File and environment by the stack's name."""
+    found: dict[str, tuple[Path, str | None]] = {}
+    for file in FILES:
+        for env in (None, *environments(file)):
+            found[f"heavylift-{ModelSpec.from_yaml(file, env).name}"] = (file, env)
+    return found
+
+
+def synthesize_examples(folder: Path) -> Synthesized:
+    """The assembly, with the foundation, by app.py's own functions."""
+    import app
+
+    cdk_app = App(outdir=str(folder), context=FLAGS)
+    add_nag(cdk_app)
+    for file, env in examples().values():
+        app.add_model(cdk_app, file, env)
+    cdk_app.synth()
+    return Synthesized(folder)

@@ -1,0 +1,110 @@
+"""Every template of every example file under the eyes of others: cfn-lint, cdk-nag, botocore's models, checkov.
+
+Checkov has an environment of its own, for it pins what we pin otherwise: `make checkov`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from cfnlint.api import lint_file
+
+from heavylift.local.plugin.errors import ApiError
+from heavylift.local.plugin.shapes import Shapes
+from tests.cdk import ROOT, Synthesized, resolve
+from tests.examples import examples, synthesize_examples
+from tests.test_constructs_hosting import OPERATIONS, _plausible
+
+pytestmark = pytest.mark.slow
+
+FOUNDATION = "heavylift-foundation"
+STACKS = (FOUNDATION, *examples())
+CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
+KEPT = {
+    "CKV_AWS_115": "a reserved share is taken from the account's others, and refused where the account has few",
+    "CKV_AWS_116": "CloudFormation waits for the answer itself, and a lost one fails the deployment",
+    "CKV_AWS_117": "the functions call AWS's own endpoints only; in a VPC they would need a way out of it",
+    "CKV_AWS_173": "their environment is the name of a bucket; no secret is in it",
+}
+"""Findings of checkov that stay, each with the reason."""
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+    return synthesize_examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def checkov(synthesized: Synthesized) -> dict[str, list[tuple[str, str]]]:
+    """Stack → id and resource of each failed check."""
+    if not CHECKOV.exists():
+        pytest.skip("checkov is not installed: `make checkov` brings it from PyPI")
+    named = [f"--file={synthesized.folder / f'{stack}.template.json'}" for stack in STACKS]
+    options = ["--framework=cloudformation", "--output=json", "--quiet", "--compact", "--skip-download"]
+    done = subprocess.run(
+        [str(CHECKOV), *options, *named], capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "LOG_LEVEL": "ERROR"},
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    report = json.loads(done.stdout)
+    assert report["summary"]["parsing_errors"] == 0
+    assert report["summary"]["passed"] > len(STACKS), "it has looked at them"
+    for each in report["results"]["failed_checks"]:
+        found[Path(each["file_path"]).name.removesuffix(".template.json")].append((each["check_id"], each["resource"]))
+    return found
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_cfn_lint_finds_nothing(synthesized: Synthesized, stack: str) -> None:
+    found = lint_file(synthesized.folder / f"{stack}.template.json")
+
+    assert [str(match) for match in found if match.rule.id != "W3005"] == []  # DependsOn beside a reference
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized, stack: str) -> None:
+    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
+    (nag,) = [each for each in reports if each["pluginName"] == "AwsSolutions"]
+
+    assert [each for each in nag["violations"] if stack in json.dumps(each)] == []
+
+
+@pytest.mark.parametrize("stack", examples())
+def test_the_apis_take_every_request_that_a_template_makes(synthesized: Synthesized, stack: str) -> None:
+    faults, kinds = [], set()
+
+    for each in synthesized.json(stack)["Resources"].values():
+        if each["Type"] not in OPERATIONS:
+            continue
+        kinds.add(each["Type"])
+        service, operation, named = OPERATIONS[each["Type"]]
+        shapes, apart = Shapes(service), ("ScalingTargetId", "ScheduledActions", "Tags")
+        given = {key: value for key, value in each["Properties"].items() if key not in apart}
+        try:
+            shapes.check(operation, shapes.coerce(operation, _plausible(resolve(given)) | named))
+        except ApiError as error:
+            faults.append(f"{each['Type']}: {error}")
+
+    assert faults == []
+    assert kinds >= {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_checkov_finds_nothing_that_has_no_reason(checkov: dict[str, list[tuple[str, str]]], stack: str) -> None:
+    assert [each for each in checkov[stack] if each[0] not in KEPT] == []
+
+
+def test_every_reason_is_for_a_finding(checkov: dict[str, list[tuple[str, str]]]) -> None:
+    assert {id for rows in checkov.values() for id, _ in rows} == set(KEPT)
+
+
+def test_every_file_and_every_environment_has_a_template(synthesized: Synthesized) -> None:
+    made = {file.name.removesuffix(".template.json") for file in synthesized.folder.glob("*.template.json")}
+
+    assert made == set(STACKS)
