@@ -19,6 +19,7 @@ def test_every_name_of_the_model_file_has_a_row() -> None:
         "script",
         "fastertransformer",
         "accelerate",
+        "neuronx",
         "vllm",
     ]
 

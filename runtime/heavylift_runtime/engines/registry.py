@@ -60,6 +60,8 @@ class Capabilities:
         return f"engine {self.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
 
 
+NXD_INFERENCE = ("llama", "mistral", "mixtral", "qwen2", "qwen3")
+"""Families of Neuron's newer library. It compiles on any machine and pads heads; the older one does neither."""
 _NOT_BUILT = "this version has no {0} engine yet; it has 'native' and 'script'"
 
 _ROWS = (
@@ -130,14 +132,21 @@ _ROWS = (
         "neuronx",
         "Python",
         "djl_python.transformers_neuronx",
-        families=("bloom", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt"),
+        families=("bloom", "gpt2", "gpt_neox", "gptj", "opt", *NXD_INFERENCE),
         hardware=("neuron",),
-        best_for="all that it supports, on Inf2 and Trn1",
+        best_for="all that it supports, on Inf2, Trn1 and Trn2",
         quantizations=("none", "static_int8"),
         tensor_parallel=True,  # and it compiles ahead of time instead of partitioning
         streams=True,
         also=("djl_python.transformers-neuronx",),
-        why_not=_NOT_BUILT.format("Transformers-NeuronX"),
+        module="heavylift_runtime.engines.neuronx",  # which says what to install: AWS's index has it, PyPI has not
+        keys=(
+            *("n_positions", "context_length_estimate", "compiled_graph_path", "model_loader", "amp", "unroll"),
+            *("neuron_optimize_level", "enable_mixed_precision_accumulation", "enable_saturate_infinity", "fuse_qkv"),
+            *("group_query_attention", "attention_layout", "collectives_layout", "cache_layout", "all_reduce_dtype"),
+            *("cast_logits_dtype", "low_cpu_mem_usage", "load_split_model"),  # the last two: what the SDK does anyway
+        ),
+        one_process=True,
     ),
     Capabilities(
         "vllm",
