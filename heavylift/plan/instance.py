@@ -108,7 +108,7 @@ def _weigh(demand: Demand, fact: InstanceFact, degree: int, *, crowded: bool) ->
 
 def _refusal(demand: Demand, tried: list[Choice]) -> list[str]:
     """What is missing where it misses least, the cheapest type that has it, and the cheapest repairs."""
-    nearest = min(tried, key=lambda choice: (choice.missing, len(choice.faults)), default=None)
+    nearest = min(tried, key=_distance, default=None)
     if nearest is None:
         return [f"no instance type in the fact table runs engine {demand.engine.name} with the given volume_size_in_gb"]
     found = repairs(demand, _cheapest)
@@ -120,6 +120,11 @@ def _refusal(demand: Demand, tried: list[Choice]) -> list[str]:
     other = _cheapest(Demand.of(demand.spec.model_copy(update={"instance_type": "auto"}), demand.lock))
     fits = "no type in the fact table fits" if other is None else f"the cheapest type that fits is {_priced(other)}"
     return [f"{fault}; {fits}{mend}" for fault in nearest.faults]
+
+
+def _distance(choice: Choice) -> tuple[int, int]:
+    """How far a choice is from fitting."""
+    return choice.missing, len(choice.faults)
 
 
 def _cheapest(demand: Demand) -> InstanceFact | None:
@@ -141,7 +146,9 @@ def _type_decision(demand: Demand, choice: Choice, before: list[Choice], reason:
         need += f" and {device} on each device"
     if demand.spec.instance_type != "auto":
         return Decision("instance_type", name, "given", need)
-    unfit = {each.fact.type: each.faults[-1] for each in before if each.faults}
+    nearest = sorted((each for each in before if each.faults), key=_distance, reverse=True)
+    at_best = {each.fact.type: each.faults[0] for each in nearest}  # of each type the nearest degree, which comes last
+    unfit = {each.fact.type: at_best[each.fact.type] for each in before if each.faults}
     slow = list(dict.fromkeys(each.fact.type for each in before if not each.faults and each.fact.type != name))
     for type_ in (name, *slow):
         unfit.pop(type_, None)

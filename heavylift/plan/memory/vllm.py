@@ -47,7 +47,12 @@ class Version:
 
 
 V11 = Version(
-    "0.11", 36.9, None, False, {1: 0.13 * GIB, 2: 0.55 * GIB}, "8 settings on H100 (llm-d-planner, Apache-2.0), vLLM 0.11"
+    "0.11",
+    36.9,
+    None,
+    False,
+    {1: 0.13 * GIB, 2: 0.55 * GIB},
+    "8 settings on H100 (llm-d-planner, Apache-2.0), vLLM 0.11",
 )
 V19 = Version(
     "0.19",
