@@ -8,20 +8,23 @@ import torch.nn.functional as F
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
+from heavylift_runtime.native.kernels import calls
 from heavylift_runtime.native.layers import PositionBias, RMSNorm, attend, position_buckets
-from heavylift_runtime.native.linear import PACK_FROM, Linear, can_pack
+from heavylift_runtime.native.linear import PACK_FROM, Linear, Packed, Plain, can_pack, way_of
 
 
 @pytest.mark.parametrize("rows", [1, 4, 17])
 @pytest.mark.parametrize("shape", [(512, 256), (257, 64), (8, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_product_is_that_of_f_linear(packed: bool, dtype: torch.dtype, shape: tuple[int, int], rows: int) -> None:
+@pytest.mark.parametrize("way", [Packed, Plain, None])
+def test_a_product_is_that_of_f_linear(
+    way: type[Packed] | type[Plain] | None, dtype: torch.dtype, shape: tuple[int, int], rows: int
+) -> None:
     torch.manual_seed(0)
     weight, x, base = (torch.randn(*size).to(dtype) for size in (shape, (rows, shape[1]), (rows, shape[0])))
 
     with torch.inference_mode():
-        linear = Linear(weight, packed=packed)
+        linear = Linear(weight, way=way)
         product, total = linear(x), linear.onto(base, x)
 
     exact = F.linear(x.double(), weight.double())
@@ -30,14 +33,16 @@ def test_a_product_is_that_of_f_linear(packed: bool, dtype: torch.dtype, shape: 
     torch.testing.assert_close(total.double(), exact + base, **tolerance)
 
 
-def test_this_pytorch_has_the_packed_product_and_size_decides_on_it() -> None:
+def test_this_pytorch_has_the_packed_product_and_size_decides_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "library", lambda: None)
     side = 2 * int(PACK_FROM[torch.float32] ** 0.5)
 
     assert can_pack(torch.empty(1))
-    assert Linear(torch.randn(side, side)).packed
-    assert not Linear(torch.randn(128, 128)).packed
-    assert Linear(torch.randn(128, 128, dtype=torch.bfloat16)).packed
-    assert not Linear(torch.randn(side, side, dtype=torch.float64)).packed
+    assert way_of(torch.randn(side, side)) is Packed
+    assert way_of(torch.randn(side, side), shared=True) is Plain
+    assert way_of(torch.randn(128, 128)) is Plain
+    assert way_of(torch.randn(128, 128, dtype=torch.bfloat16)) is Packed
+    assert way_of(torch.randn(side, side, dtype=torch.float64)) is Plain
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -18,7 +18,7 @@ from heavylift_runtime.native.architectures.attention import Heads, Pass, runs
 from heavylift_runtime.native.batch import Batch, Chunk
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.layers import LayerNorm, slopes_of
-from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.linear import Linear, Packed, Plain
 from heavylift_runtime.native.rotary import Rotation, frequencies
 from heavylift_runtime.native.sight import causal, fading
 
@@ -61,13 +61,13 @@ def test_gptjs_neighbouring_pairs_turn_as_in_transformers_and_the_rest_of_the_he
 
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_product_adds_its_bias_once(packed: bool, dtype: torch.dtype, rows: int) -> None:
+@pytest.mark.parametrize("way", [Packed, Plain, None])
+def test_a_product_adds_its_bias_once(way: type[Packed] | type[Plain] | None, dtype: torch.dtype, rows: int) -> None:
     torch.manual_seed(0)
     weight, bias, x, base = (torch.randn(*size).to(dtype) for size in ((24, 16), (24,), (rows, 16), (rows, 24)))
 
     with torch.inference_mode():
-        linear = Linear(weight, bias, packed=packed)
+        linear = Linear(weight, bias, way=way)
         product, total = linear(x), linear.onto(base, x)
 
     exact = F.linear(x.double(), weight.double(), bias.double())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.kernels import calls as kernels
 
 PAGE = mmap.PAGESIZE
 NORESERVE = 0x4000
@@ -74,6 +75,8 @@ class Store:
 
     def put(self, layer: int, places: Tensor, pairs: Tensor) -> None:
         """One token of each row: keys, then values, (B, 2 P, D)"""
+        if kernels.usable(pairs):
+            return kernels.put(places, pairs, self._flat[layer])
         self._flat[layer].index_put_((places,), pairs)
 
     def write(self, layer: int, slot: int, first: int, pairs: Tensor) -> None:

@@ -12,12 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heavylift_runtime.native.kernels import calls as kernels
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu,
 }
+
+
+GATES = {"silu": (1.0, 0.0), "gelu_tanh": (2 * math.sqrt(2 / math.pi), 0.044715)}
+"""Activations that are x * sigmoid(slope * (x + cubic * x³)), GELU's by Hendrycks and Gimpel 2016: slope and cubic."""
+
+
+def gated(inner: Tensor, activation: str) -> Tensor:
+    """The first half of each row, activated, times the second: (N, 2 F) → (N, F)"""
+    if activation in GATES and kernels.usable(inner):
+        return kernels.gate(inner, *GATES[activation])
+    half = inner.shape[1] // 2
+    return ACTIVATIONS[activation](inner.narrow(1, 0, half)).mul_(inner.narrow(1, half, half))
 
 
 class RMSNorm:
@@ -30,6 +44,8 @@ class RMSNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, d)"""
+        if kernels.usable(x):
+            return kernels.norm(x, self.weight, self._number)
         if x.dtype != torch.float32:
             return F.rms_norm(x, self._shape, self.weight, self._number)
         # a row's sum of squares as a 1 x 1 product, which takes half the time of F.rms_norm on a CPU
@@ -111,8 +127,10 @@ def slopes_of(heads: int) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
     """softmax(scale q k + bias) v: q (N, G, D), k (N, D, T), v (N, T, D), bias (N, 1 or G, T) → (N, G, D).
 
-    N is batch times key-value heads, G the query heads that share one; each has one query. Batched products beat the
-    fused kernel here, whose start costs more than one query's work.
+    N is batch times key-value heads, G the query heads that share one; each has one query. Without our kernels,
+    batched products beat PyTorch's fused one, whose start costs more than one query's work.
     """
+    if kernels.usable(query):
+        return kernels.attend(query, key, value, bias, scale)
     scores = torch.baddbmm(bias, query, key, alpha=scale)
     return torch.bmm(torch.softmax(scores, -1), value)

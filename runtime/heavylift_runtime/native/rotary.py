@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.families.rotary import Llama3, Rotary, Yarn
+from heavylift_runtime.native.kernels import calls as kernels
 
 FIRST = 256
 """Positions whose angles are known from the start; twice as many once there is one beyond."""
@@ -45,6 +46,8 @@ class Rotation:
     def turn_(self, heads: Tensor, turns: tuple[Tensor, Tensor]) -> None:
         """Turns heads (N, K, D), in place."""
         cosines, sines = turns
+        if not self._interleaved and kernels.usable(heads):
+            return kernels.turn_(heads, cosines, sines)
         part = heads.narrow(2, 0, self._width)
         if self._interleaved:
             partners = part.view(*part.shape[:2], -1, 2).flip(3).flatten(2)

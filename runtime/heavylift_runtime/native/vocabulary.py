@@ -15,13 +15,13 @@ from heavylift_runtime.native.quantize.forms import Matrix
 
 
 class Vocabulary:
-    """Embedding table and head; `head` None: the head is the embedding (tied), held once and therefore not packed."""
+    """Embedding table and head; `head` None: the head is the embedding (tied), and held once."""
 
     def __init__(self, group: Group, size: int, table: Tensor, head: Matrix | None, bias: Tensor | None = None) -> None:
         """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`."""
         self._group, self.size, self._table = group, size, table
         self._start = size * group.rank // group.world
-        self._head = Linear(table, bias, packed=False) if head is None else Linear(head, bias)
+        self._head = Linear(table, bias, shared=True) if head is None else Linear(head, bias)
 
     @property
     def device(self) -> torch.device:

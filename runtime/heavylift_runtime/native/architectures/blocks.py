@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heavylift_runtime.native.architectures.attention import Pass
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.layers import ACTIVATIONS
+from heavylift_runtime.native.layers import ACTIVATIONS, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.quantize.forms import Matrix
 
@@ -60,15 +60,12 @@ class Inner:
     """A feed-forward layer up to its activation; `gated`: the first half of the outputs gates the second."""
 
     def __init__(self, up: Linear, activation: str, *, gated: bool = False) -> None:
-        self._up, self._activation, self._gated = up, ACTIVATIONS[activation], gated
+        self._up, self._activation, self._gated = up, activation, gated
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, inner)"""
         inner = self._up(x)
-        if not self._gated:
-            return self._activation(inner)
-        half = inner.shape[1] // 2
-        return self._activation(inner.narrow(1, 0, half)).mul_(inner.narrow(1, half, half))
+        return gated(inner, self._activation) if self._gated else ACTIVATIONS[self._activation](inner)
 
 
 class FeedForward:

@@ -26,7 +26,7 @@ from heavylift_runtime.native.architectures.blocks import Output
 from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend
+from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.quantize.forms import stacked
@@ -64,18 +64,14 @@ class FeedForward:
         self._norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
         names = ("wi_0", "wi_1") if shape.gated else ("wi",)
         parts = [weights.matrix(f"{prefix}.DenseReluDense.{name}.weight") for name in names]
-        self._width = parts[0].shape[0]
         self._input = Linear(stacked(parts) if shape.gated else parts[0])
         self._output = Output(weights.matrix(f"{prefix}.DenseReluDense.wo.weight"), group)
-        self._activation, self._gated = ACTIVATIONS[shape.activation], shape.gated
+        self._activation, self._gated = shape.activation, shape.gated
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, d), the residual added"""
         inner = self._input(self._norm(x))
-        if self._gated:
-            inner = self._activation(inner.narrow(1, 0, self._width)).mul_(inner.narrow(1, self._width, self._width))
-        else:
-            inner = self._activation(inner)
+        inner = gated(inner, self._activation) if self._gated else ACTIVATIONS[self._activation](inner)
         return self._output(x, inner)
 
 

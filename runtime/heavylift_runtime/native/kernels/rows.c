@@ -1,0 +1,161 @@
+/* What happens to rows between products: norm, gate, the cache's new places, attention of one token each.
+ *
+ * Not attention of a prompt, whose tokens attend together. A row's result never depends on the rows beside it.
+ */
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+
+#include "kernels.h"
+
+/* x / sqrt(mean(x²) + epsilon) * weight */
+void norm(const void *x, int64_t rows, int64_t width, const void *weight, float epsilon, void *y, int type) {
+#pragma omp parallel for if (rows * width > 1 << 15)
+    for (int64_t row = 0; row < rows; row++) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t k = 0; k < width; k += 16) {
+            __m512 part = load(x, row * width + k, width - k, type);
+            sum = _mm512_fmadd_ps(part, part, sum);
+        }
+        __m512 scale = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / (float)width + epsilon));
+        for (int64_t k = 0; k < width; k += 16) {
+            __m512 part = _mm512_mul_ps(load(x, row * width + k, width - k, type), scale);
+            store(y, row * width + k, width - k, type, _mm512_mul_ps(part, load(weight, k, width - k, type)));
+        }
+    }
+}
+
+/* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place: the k-th number
+ * with the one half of them further on, by cosines and signed sines (rows, turned). */
+void turn(void *numbers, int64_t rows, int64_t heads, int64_t pitch, int64_t width, int64_t turned,
+          const void *cosines, const void *sines, int type) {
+    int64_t half = turned / 2;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t head = 0; head < heads; head++)
+            for (int64_t k = 0; k < half; k += 16) {
+                int64_t low = row * pitch + head * width + k, high = low + half, angle = row * turned + k;
+                __m512 a = load(numbers, low, half - k, type), b = load(numbers, high, half - k, type);
+                __m512 cosine = load(cosines, angle, half - k, type), sine = load(sines, angle, half - k, type);
+                __m512 other_cosine = load(cosines, angle + half, half - k, type);
+                __m512 other_sine = load(sines, angle + half, half - k, type);
+                store(numbers, low, half - k, type, _mm512_fmadd_ps(a, cosine, _mm512_mul_ps(b, sine)));
+                store(numbers, high, half - k, type, _mm512_fmadd_ps(b, other_cosine, _mm512_mul_ps(a, other_sine)));
+            }
+}
+
+/* pairs (rows, heads, width bytes), rows `pitch` bytes apart, to the places (rows, heads) of the cache */
+void put(const int64_t *places, int64_t rows, int64_t heads, const char *pairs, int64_t pitch, int64_t width,
+         char *cache) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t head = 0; head < heads; head++)
+            memcpy(cache + places[row * heads + head] * width, pairs + row * pitch + head * width, width);
+}
+
+/* e^x, 0 from -110 down and infinite from 110 up: 2^n times a polynomial on the rest (the coefficients of Cephes' expf, Moshier) */
+static inline __m512 power(__m512 x) {
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-110)), _mm512_set1_ps(110));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 8);
+    x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);
+    __m512 y = _mm512_set1_ps(1.9875691500e-4f);
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(1.3981999507e-3f));
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(8.3334519073e-3f));
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(4.1665795894e-2f));
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(1.6666665459e-1f));
+    y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(5.0000001201e-1f));
+    y = _mm512_fmadd_ps(_mm512_mul_ps(y, x), x, _mm512_add_ps(x, _mm512_set1_ps(1)));
+    return _mm512_scalef_ps(y, n);
+}
+
+/* a * sigmoid(slope (a + cubic a³)) * b, a and b being the halves of each row: silu and GELU's tanh form, gating. */
+void gate(const void *inner, int64_t rows, int64_t half, float slope, float cubic, void *y, int type) {
+    __m512 one = _mm512_set1_ps(1);
+#pragma omp parallel for if (rows * half > 1 << 15)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t k = 0; k < half; k += 16) {
+            __m512 a = load(inner, 2 * row * half + k, half - k, type);
+            __m512 b = load(inner, (2 * row + 1) * half + k, half - k, type);
+            __m512 bent = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_mul_ps(a, _mm512_set1_ps(cubic)), a), a, a);
+            __m512 share = _mm512_div_ps(one, _mm512_add_ps(one, power(_mm512_mul_ps(bent, _mm512_set1_ps(-slope)))));
+            store(y, row * half + k, half - k, type, _mm512_mul_ps(_mm512_mul_ps(a, share), b));
+        }
+}
+
+struct look {
+    const void *query, *keys, *values, *bias;
+    void *mixed;
+    int64_t groups, span, key_pitch, value_pitch, bias_pitch, bias_step;
+    float scale;
+};
+
+/* One query of `width` numbers over `span` places; `scores`: room for span + 15 numbers. Usual widths and both types are
+ * constants, so that nothing is asked for each place. */
+static inline __attribute__((always_inline)) void look(const struct look *l, int64_t pair, int64_t group,
+                                                       float *scores, int64_t width, int type) {
+    int64_t span = l->span, query = (pair * l->groups + group) * width;
+    int64_t keys = pair * l->key_pitch, values = pair * l->value_pitch;
+    __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+    for (int64_t t = 0; t < span; t++) {
+        __m512 dot = _mm512_setzero_ps();
+        _Pragma("GCC unroll 8") for (int64_t k = 0; k < width; k += 16)
+            dot = _mm512_fmadd_ps(load(l->query, query + k, width - k, type),
+                                  load(l->keys, keys + t * width + k, width - k, type), dot);
+        scores[t] = _mm512_reduce_add_ps(dot);
+    }
+    for (int64_t t = 0; t < span; t += 16) {
+        __m512 bias = load(l->bias, pair * l->bias_pitch + group * l->bias_step + t, span - t, type);
+        __m512 score = _mm512_fmadd_ps(_mm512_loadu_ps(scores + t), _mm512_set1_ps(l->scale), bias);
+        score = _mm512_mask_blend_ps(mask(span - t), _mm512_set1_ps(-INFINITY), score);
+        _mm512_storeu_ps(scores + t, score);
+        top = _mm512_max_ps(top, score);
+    }
+    top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    for (int64_t t = 0; t < span; t += 16) {
+        __m512 share = power(_mm512_sub_ps(_mm512_loadu_ps(scores + t), top));
+        _mm512_storeu_ps(scores + t, share);
+        sum = _mm512_add_ps(sum, share);
+    }
+    __m512 whole = _mm512_set1_ps(1 / _mm512_reduce_add_ps(sum));
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < width; k += 64) { /* four registers of the mixture at once */
+        int64_t left = width - k;
+        __m512 mixed[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (int64_t t = 0; t < span; t++) {
+            __m512 share = _mm512_set1_ps(scores[t]);
+            _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
+                if (left > 16 * i)
+                    mixed[i] = _mm512_fmadd_ps(
+                        share, load(l->values, values + t * width + k + 16 * i, left - 16 * i, type), mixed[i]);
+        }
+        for (int i = 0; i < 4; i++)
+            if (left > 16 * i) store(l->mixed, query + k + 16 * i, left - 16 * i, type, _mm512_mul_ps(mixed[i], whole));
+    }
+}
+
+/* softmax(scale q k + bias) v for each query; -1 where there is no memory. Pitches are in numbers, from one pair's to the
+ * next one's; `bias_step`: from one group's to the next one's. */
+int attend(const void *query, const void *keys, const void *values, const void *bias, void *mixed, int64_t pairs,
+           int64_t groups, int64_t width, int64_t span, int64_t key_pitch, int64_t value_pitch, int64_t bias_pitch,
+           int64_t bias_step, float scale, int type) {
+    const struct look l = {query, keys, values, bias, mixed, groups, span, key_pitch, value_pitch, bias_pitch, bias_step,
+                           scale};
+    int64_t count = pairs * groups, room = (span + 31) / 16 * 16;
+    int many = count * span * width > 1 << 17;
+    float *scores = malloc((many ? omp_get_max_threads() : 1) * room * sizeof *scores);
+    if (!scores) return -1;
+#pragma omp parallel for if (many)
+    for (int64_t one = 0; one < count; one++) {
+        float *own = scores + omp_get_thread_num() * room;
+        if (width == 64 && type == FP32)
+            look(&l, one / groups, one % groups, own, 64, FP32);
+        else if (width == 64)
+            look(&l, one / groups, one % groups, own, 64, BF16);
+        else if (width == 128 && type == FP32)
+            look(&l, one / groups, one % groups, own, 128, FP32);
+        else if (width == 128)
+            look(&l, one / groups, one % groups, own, 128, BF16);
+        else
+            look(&l, one / groups, one % groups, own, width, type);
+    }
+    free(scores);
+    return 0;
+}

@@ -1,0 +1,261 @@
+"""The C kernels against what they stand for, number by number, and where there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heavylift_runtime.native.kernels import calls, library
+from heavylift_runtime.native.layers import ACTIVATIONS, GATES
+from heavylift_runtime.native.linear import Rounded, way_of
+from heavylift_runtime.native.quantize.forms import DynamicInt8
+from heavylift_runtime.native.quantize.rounding import int8_of
+
+needs_kernels = pytest.mark.skipif(
+    library.why() is not None, reason=f"no kernels on this machine: {library.why()}"
+)  # what is tested then is PyTorch's own, by the other tests
+DTYPES = (torch.float32, torch.bfloat16)
+SIZES = st.integers(1, 150)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with threads(1):
+        yield
+
+
+def close(found: Tensor, exact: Tensor, dtype: torch.dtype, size: float) -> None:
+    """`size`: of the numbers that were summed; fp32 sums lose some last bits of it, bf16 results a 256th."""
+    tolerance = 2e-6 * size if dtype == torch.float32 else 2**-8 * float(exact.abs().max()) + 1e-5 * size
+    torch.testing.assert_close(found.double(), exact, atol=tolerance, rtol=0)
+
+
+@needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(0, 20), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
+def test_a_product_is_the_sum_of_the_products(
+    rows: int, outputs: int, inputs: int, dtype: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x, weight, bias, base = (
+        torch.randn(*shape).to(dtype) for shape in ((rows, inputs), (outputs, inputs), (outputs,), (rows, outputs))
+    )
+
+    product = calls.Product(weight, bias)
+    found, total = product(x), product(x, base)
+
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    if rows:
+        close(found, exact, dtype, inputs)
+        close(total, exact + base.double(), dtype, inputs)
+    assert found.shape == total.shape == (rows, outputs)
+
+
+@needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 20), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), dynamic=st.booleans(),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_whole_numbers_give_what_pytorchs_product_gives(
+    rows: int, outputs: int, inputs: int, dtype: torch.dtype, dynamic: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    form = int8_of(torch.randn(outputs, inputs))
+    form = DynamicInt8(form.levels, form.scale) if dynamic else form
+    x = torch.randn(rows, inputs).to(dtype)
+
+    found, theirs = calls.Product(form)(x), Rounded(form, None)(x)
+
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(found, theirs, atol=tolerance * float(theirs.abs().max() + 1e-3), rtol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "int8", "dynamic int8"])
+@pytest.mark.parametrize("shape", [(64, 96), (257, 333), (768, 768)])
+def test_a_rows_product_does_not_depend_on_the_rows_beside_it(kind: str, shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    weight, x = torch.randn(shape), torch.randn(33, shape[1])
+    form = int8_of(weight)
+    product = {
+        "fp32": lambda: calls.Product(weight),
+        "bf16": lambda: calls.Product(weight.bfloat16()),
+        "int8": lambda: calls.Product(form),
+        "dynamic int8": lambda: calls.Product(DynamicInt8(form.levels, form.scale)),
+    }[kind]()
+    x = x.bfloat16() if kind == "bf16" else x
+
+    together = product(x)
+
+    for count in (1, 2, 3, 4, 5, 6, 7, 12, 17):
+        assert torch.equal(product(x[:count]), together[:count])
+        assert torch.equal(product(x[33 - count :]), together[33 - count :])
+
+
+@needs_kernels
+@pytest.mark.parametrize("outputs", [8, 2001, 4096])
+def test_threads_divide_the_outputs_and_change_nothing(outputs: int) -> None:
+    torch.manual_seed(2)
+    weight, x = torch.randn(outputs, 300), torch.randn(20, 300)
+    products = [calls.Product(weight), calls.Product(int8_of(weight))]
+    alone = [product(x) for product in products]
+
+    with threads(3):
+        together = [product(x) for product in products]
+
+    assert all(map(torch.equal, alone, together))
+
+
+@needs_kernels
+def test_activations_of_another_size_or_type_are_refused() -> None:
+    product = calls.Product(torch.randn(8, 16))
+
+    with pytest.raises(AssertionError, match="17 inputs for a weight of 16"):
+        product(torch.randn(1, 17))
+    with pytest.raises(KeyError):
+        product(torch.randn(1, 16).bfloat16())
+
+
+@needs_kernels
+def test_zeros_and_huge_activations_stay_what_they_are_in_whole_numbers() -> None:
+    form = int8_of(torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5]]))
+    x = torch.tensor([[0.0, 0.0, 0.0], [1e30, 0.0, 0.0], [1e-20, 0.0, 0.0]])
+
+    found = calls.Product(form)(x)
+
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0], [0.0, 1e30], [0.0, 1e-20]]))
+
+
+@needs_kernels
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(0, 5), width=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
+def test_a_norm_is_pytorchs(rows: int, width: int, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    x, weight = (torch.randn(rows, width) * 30).to(dtype), torch.randn(width).to(dtype)
+
+    found = calls.norm(x, weight, 1e-6)
+
+    exact = F.rms_norm(x.double(), (width,), weight.double(), 1e-6)
+    torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=2e-6 if dtype == torch.float32 else 2**-8)
+
+
+@needs_kernels
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(0, 5), half=SIZES, dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1, 50, 1e30]))
+def test_a_gate_is_the_activation_of_one_half_times_the_other(
+    rows: int, half: int, dtype: torch.dtype, scale: float
+) -> None:
+    torch.manual_seed(half)
+    inner = (torch.randn(rows, 2 * half) * torch.tensor([scale] * half + [1] * half)).to(dtype)
+
+    for name in GATES:
+        found = calls.gate(inner, *GATES[name])
+
+        exact = ACTIVATIONS[name](inner[:, :half].double()) * inner[:, half:].double()
+        torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=1e-5 if dtype == torch.float32 else 2**-8)
+
+
+@needs_kernels
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 5), heads=st.integers(1, 4), half=st.integers(1, 40), rest=st.integers(0, 9),
+    dtype=st.sampled_from(DTYPES),
+)  # fmt: skip
+def test_heads_are_turned_as_pytorch_turns_them(
+    rows: int, heads: int, half: int, rest: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(half)
+    width, turned = 2 * half + rest, 2 * half
+    wide = torch.randn(rows, heads + 2, width).to(dtype)
+    cosines, sines = torch.randn(2, rows, 1, turned).to(dtype).unbind(0)
+    part = wide[:, :heads, :turned].double()
+    expected = wide.clone().double()
+    expected[:, :heads, :turned] = part * cosines.double() + part.roll(half, 2) * sines.double()
+
+    calls.turn_(wide[:, :heads], cosines, sines)
+
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-6
+    torch.testing.assert_close(wide.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+@needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.integers(1, 6), groups=st.integers(1, 3), width=st.integers(1, 150), span=st.integers(1, 100),
+    own=st.booleans(), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_attention_is_softmax_of_scores_times_values(
+    pairs: int, groups: int, width: int, span: int, own: bool, dtype: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    query = torch.randn(pairs, groups, width).to(dtype)
+    memory = torch.randn(2, pairs, span + 3, width).to(dtype)[:, :, :span]
+    bias = torch.randn(pairs, groups if own else 1, span).to(dtype)
+    bias[:, :, span // 2 + 1 :] = -torch.inf  # somebody else's places
+
+    found = calls.attend(query, memory[0].transpose(1, 2), memory[1], bias, 0.3)
+
+    scores = torch.baddbmm(bias.double(), query.double(), memory[0].double().transpose(1, 2), alpha=0.3)
+    exact = torch.bmm(torch.softmax(scores, -1), memory[1].double())
+    close(found, exact, dtype, width)
+
+
+@needs_kernels
+def test_what_is_put_lies_where_pytorch_puts_it() -> None:
+    torch.manual_seed(0)
+    for dtype in DTYPES:
+        rows = torch.randn(3, 10, 7).to(dtype)
+        pairs, places = rows.narrow(1, 4, 6), torch.randperm(40)[:18].view(3, 6)
+        ours, theirs = torch.zeros(40, 7, dtype=dtype), torch.zeros(40, 7, dtype=dtype)
+
+        calls.put(places, pairs, ours)
+
+        theirs.index_put_((places,), pairs)
+        assert torch.equal(ours, theirs)
+
+
+def test_without_a_compiler_or_the_processor_there_are_no_kernels_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_brought", lambda: Path("/nowhere"))
+    monkeypatch.setattr(library.shutil, "which", lambda name: None)
+
+    assert library.library.__wrapped__() is None
+    assert library.why() is not None
+    monkeypatch.setattr(calls, "library", lambda: None)
+    assert way_of(int8_of(torch.randn(8, 8))) is Rounded
+
+
+@needs_kernels
+@pytest.mark.slow
+def test_the_library_is_made_once_and_never_taken_from_where_others_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_brought", lambda: Path("/nowhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    made = library._made()
+
+    assert made is not None
+    assert made.is_file()
+    stamp = made.stat().st_mtime_ns
+    assert library._made() == made
+    assert made.stat().st_mtime_ns == stamp
+    os.chmod(made.parent, 0o777)
+    assert library._made() is None
