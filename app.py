@@ -71,6 +71,11 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
     spec = ModelSpec.from_yaml(file, env)
     lock = read_fresh(spec, file, env)
     plan, others = plan_of(spec, lock), others_of(spec, lock)
+    if spec.staging.by == "job" and not lock.model.weights.files:
+        raise InputError(
+            f"{file}: the lock was made without the weights, whose digest the staging job compares; `heavylift plan "
+            f"{file}` asks the hub for it"
+        )
     id = serving(plan.name)
     if app.node.try_find_child(id) is not None:
         raise InputError(f"{file}: 'name' must be this file's alone, or it replaces another's stack: got {plan.name}")
@@ -82,10 +87,10 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         plan=plan,
         model_file=typed,
         foundation=foundation,
-        image=image_of(app, spec, plan),
+        image=image_of(app, spec, plan, foundation),
         spec=spec,
         others=others,
-        images={name: image_of(app, spec, other.plan) for name, other in others.items()},
+        images={name: image_of(app, spec, other.plan, foundation) for name, other in others.items()},
         env=Environment(account=foundation.env_account, region=foundation.env_region),
     )
     asked = [each.instance.type for each in (plan, *(other.plan for other in others.values()))]
@@ -98,8 +103,9 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         )
 
 
-def image_of(app: App, spec: ModelSpec, plan: Plan) -> RuntimeImage:
-    """The one of `--context image=URI`, else the file's, else Heavylift's own for the plan's hardware."""
+def image_of(app: App, spec: ModelSpec, plan: Plan, foundation: FoundationStack) -> RuntimeImage:
+    """The one of `--context image=URI`, else the file's, else Heavylift's own for the plan's hardware, built by Docker
+    or by CodeBuild."""
     uri: str | None = app.node.try_get_context("image")
     if uri is None and spec.image is not None:
         uri = spec.image.uri
@@ -109,6 +115,14 @@ def image_of(app: App, spec: ModelSpec, plan: Plan) -> RuntimeImage:
         return RuntimeImage.from_dlc(spec.image.dlc.framework, spec.image.dlc.version)
     hardware = facts.instances()[plan.instance.type].hardware
     assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
+    if spec.image is not None and spec.image.build == "codebuild":
+        return RuntimeImage.from_codebuild(
+            hardware,
+            repository=foundation.images,
+            weights=foundation.store,
+            log_group=foundation.log_group,
+            neuron_sdk=None if spec.compile is None else spec.compile.neuron_sdk,
+        )
     return RuntimeImage.from_runtime(hardware)
 
 

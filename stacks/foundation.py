@@ -1,4 +1,4 @@
-"""FoundationStack: what outlives a model and a failed deployment: the key, two buckets, the role, the functions' log.
+"""FoundationStack: what outlives a model and a failed deployment: the key, two buckets, the images, the role, a log.
 
 Not a model's: its template is the same whatever the models are.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from aws_cdk import Aws, CfnOutput, DefaultStackSynthesizer, Duration, Environment, Fn, RemovalPolicy, Stack
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
@@ -18,9 +19,13 @@ from heavylift.deploy.stacks import FOUNDATION
 from heavylift_cdk import Weights
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
 
+READ = ("weights/*", "artifacts/*", "config/*")
+"""Keys of the weight bucket that an endpoint may need, whichever model's they are."""
+
 
 class FoundationStack(Stack):
-    """`weights` and `reports` (S3), `key` (KMS), `role` (SageMaker's execution role), `log_group` (the Lambdas')."""
+    """`weights` and `reports` (S3), `images` (ECR), `key` (KMS), `role` (SageMaker's execution role), `log_group` (the
+    Lambdas'). `store` is the construct of the weights."""
 
     def __init__(self, scope: Construct, id: str, **options: Any) -> None:
         """`options` are Stack's."""
@@ -33,8 +38,9 @@ class FoundationStack(Stack):
             enable_key_rotation=True,
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
-        kept = Weights(self, "Weights", key=self.key)
-        self.weights = kept.bucket
+        self.store = Weights(self, "Weights", key=self.key)
+        self.weights = self.store.bucket
+        self.images = self._repository()
         self.reports = self._bucket("Reports")
         self.log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
@@ -69,6 +75,22 @@ class FoundationStack(Stack):
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
 
+    def _repository(self) -> ecr.Repository:
+        """Of the runtime's images that CodeBuild makes: their tags are hashes of their content and never move.
+
+        Gone with the stack: what made the images is in the checkout.
+        """
+        return ecr.Repository(
+            self,
+            "Images",
+            image_scan_on_push=True,
+            image_tag_mutability=ecr.TagMutability.IMMUTABLE,
+            encryption=ecr.RepositoryEncryption.AES_256,
+            lifecycle_rules=[ecr.LifecycleRule(tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(7))],
+            removal_policy=RemovalPolicy.DESTROY,
+            empty_on_delete=True,
+        )
+
     def _role(self) -> iam.Role:
         """SageMaker's execution role: reads models, decrypts them, pulls our images, writes logs and metrics.
 
@@ -81,18 +103,18 @@ class FoundationStack(Stack):
         statements = (
             iam.PolicyStatement(
                 actions=["s3:GetObject"],
-                resources=[self.weights.arn_for_objects("weights/*"), self.weights.arn_for_objects("config/*")],
+                resources=[self.weights.arn_for_objects(keys) for keys in READ],
             ),
             iam.PolicyStatement(
                 actions=["s3:ListBucket"],
                 resources=[self.weights.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": ["weights/*", "config/*"]}},
+                conditions={"StringLike": {"s3:prefix": list(READ)}},
             ),
             iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]),
             iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),  # it has no resource
             iam.PolicyStatement(
                 actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                resources=[self._assets_repository_arn()],
+                resources=[self._assets_repository_arn(), self.images.repository_arn],
             ),
             iam.PolicyStatement(
                 actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
@@ -126,6 +148,8 @@ class FoundationStack(Stack):
             self.weights.bucket_arn,
             self.reports.bucket_name,
             self.reports.bucket_arn,
+            self.images.repository_name,
+            self.images.repository_arn,
             self.key.key_arn,
             self.role.role_arn,
             self.role.role_name,
@@ -137,7 +161,7 @@ class FoundationStack(Stack):
     def _acknowledge(self) -> None:
         """cdk-nag's findings that stay, each with its reason."""
         acknowledge(self.reports, "S1", "CloudTrail's data events log access where that is wanted")
-        for keys in ("weights/*", "config/*"):
+        for keys in READ:
             acknowledge_objects(self.role, self.weights, keys, "an old model is read while a new one rolls out or back")
         acknowledge(
             self.role,

@@ -21,7 +21,7 @@ from heavylift.spec.variants import VariantSpec
 from heavylift_cdk import BenchmarkGate, Container, LiveConfig, ModelEndpoint, RuntimeImage, Variant, WeightsReady
 from heavylift_cdk.bounds import refuse
 from heavylift_cdk.planned import container_of, variant_of
-from stacks import hosting
+from stacks import hosting, jobs
 from stacks.foundation import FoundationStack
 
 
@@ -58,7 +58,11 @@ class ServingStack(Stack):
                 weights=foundation.weights,
                 log_group=foundation.log_group,
             )
-            endpoint.node.add_dependency(ready)
+            brought = None if spec is None else jobs.staged(self, spec, plan, foundation)
+            if brought is not None:
+                ready.node.add_dependency(brought)
+            made = jobs.prepared(self, config_plans(plan, others).values(), foundation, image, after=ready)
+            endpoint.node.add_dependency(ready, *made)
         if plan.benchmark is not None:
             BenchmarkGate(
                 self,

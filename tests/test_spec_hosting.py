@@ -36,11 +36,11 @@ def read(folder: Path, text: str) -> ModelSpec:
 EVERYTHING = f"""
 account: '123456789012'
 region: us-east-1
-staging: {{by: job, instance_type: ml.m5.4xlarge}}
+staging: {{by: push}}
 prompt: {{chat_template: chat.jinja, template: text.jinja, few_shot: [{{input: 1 + 1, output: '2'}}]}}
 partition: {{when: ahead_of_time, instance_type: auto}}
 compile: {{backend: torch, cuda_graphs: true, batch_sizes: [1, 4]}}
-image: {{dlc: {{framework: lmi, version: '0.33.0'}}}}
+image: {{build: codebuild}}
 secrets: {{HF_TOKEN: '{SECRET}'}}
 instance_type: ml.g5.12xlarge
 initial_instance_count: 2
@@ -208,6 +208,20 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "3:13: 'partition.instance_type' belongs to 'when: ahead_of_time'",
         ),
         (f"staging: {{by: job, token: '{SECRET}'}}", "3:20: 'staging.token' is the hub's, and 'model' has no 'id'"),
+        ("staging: {by: job}", "3:15: 'staging.by' job brings a model from the hub, and 'model' has no 'id'; use push"),
+        (
+            "image: {dlc: {framework: lmi, version: '0.33.0'}}\npartition: {when: ahead_of_time}",
+            "4:1: 'partition' makes files for one model that only Heavylift's own image loads; leave out 'image.dlc' or "
+            "'partition'",
+        ),
+        (
+            "engine: accelerate\ncompile: {backend: torch}",
+            "4:20: 'compile.backend' torch is engine vllm's; got engine: 'accelerate'",
+        ),
+        (
+            "partition: {when: ahead_of_time}\ncompile: {backend: neuron}",
+            "3:19: 'partition' and 'compile' for Neuron exclude each other: what is compiled is split as it loads",
+        ),
         (
             "prompt: {chat_template: ../x.jinja}",
             "3:25: 'prompt.chat_template' must be a file beside this one, or below",

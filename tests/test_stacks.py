@@ -105,7 +105,9 @@ def test_the_execution_role_may_read_models_and_nothing_else(synthesized: Synthe
     everywhere = {action for action, statement in allowed.items() if "*" in _list(statement["Resource"])}
     assert everywhere == {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
     assert "cloudwatch:namespace" in allowed["cloudwatch:PutMetricData"]["Condition"]["StringLike"]
-    assert allowed["s3:ListBucket"]["Condition"] == {"StringLike": {"s3:prefix": ["weights/*", "config/*"]}}
+    assert allowed["s3:ListBucket"]["Condition"] == {
+        "StringLike": {"s3:prefix": ["weights/*", "artifacts/*", "config/*"]}
+    }
     objects = [arn["Fn::Join"][1][-1] for arn in allowed["s3:GetObject"]["Resource"]]
     assert sorted(objects) == ["/config/*", "/weights/*"]
 

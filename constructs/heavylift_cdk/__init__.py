@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from heavylift_cdk.model_endpoint import ModelEndpoint
     from heavylift_cdk.network import Network
     from heavylift_cdk.predictive import Predictive
+    from heavylift_cdk.prepared import Prepared, Preparing
     from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
     from heavylift_cdk.rollout import Rollout
     from heavylift_cdk.rules import Rules
@@ -53,6 +54,8 @@ __all__ = [
     "Pool",
     "Pools",
     "Predictive",
+    "Prepared",
+    "Preparing",
     "Resources",
     "Rollout",
     "Routing",
@@ -91,6 +94,8 @@ _HOMES = {
     "Pool": "capacity",
     "Pools": "capacity",
     "Predictive": "predictive",
+    "Prepared": "prepared",
+    "Preparing": "prepared",
     "Resources": "inference_component",
     "Rollout": "rollout",
     "Routing": "variant",

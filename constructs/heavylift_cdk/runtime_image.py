@@ -11,15 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aws_cdk import Aws, CfnMapping, IgnoreMode, Stack, Token
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as ecr_assets
-from constructs import Construct
+from constructs import Construct, IDependable
 
 from heavylift.errors import InputError
 from heavylift_cdk.compatibility import cuda_of
+
+if TYPE_CHECKING:  # their import takes time, and few images are built so
+    from aws_cdk import aws_logs as logs
+
+    from heavylift_cdk.weights import Weights
 
 Hardware = Literal["cpu", "gpu", "neuron"]
 Framework = Literal["lmi", "vllm", "deepspeed", "fastertransformer", "neuronx"]
@@ -44,12 +49,14 @@ class BoundImage:
     """An image within one stack.
 
     `repository_arn` is what the execution role must be allowed to pull from; `is_asset` where that is the repository of
-    the CDK's own assets, from which the foundation's role may pull already.
+    the CDK's own assets, or the foundation's, from which the foundation's role may pull already. The image is there
+    once `after` is.
     """
 
     uri: str
     repository_arn: str
     is_asset: bool = False
+    after: IDependable | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,7 @@ class RuntimeImage:
     @classmethod
     def from_runtime(cls, hardware: Hardware, *, checkout: Path = CHECKOUT) -> RuntimeImage:
         """Heavylift's own runtime, built from container/Dockerfile.<hardware>. Raises InputError if there is none."""
-        dockerfile = f"container/Dockerfile.{hardware}"
-        if not (checkout / dockerfile).is_file():
-            raise InputError(
-                f"no '{dockerfile}' in '{checkout}': synthesize in a Heavylift checkout, or name a built image with "
-                f"'--context image=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>'"
-            )
+        dockerfile = _dockerfile(hardware, checkout)
 
         def bind(scope: Construct) -> BoundImage:
             asset = ecr_assets.DockerImageAsset(
@@ -86,6 +88,49 @@ class RuntimeImage:
             return BoundImage(asset.image_uri, asset.repository.repository_arn, is_asset=True)
 
         # The GPU image brings CUDA's compatibility libraries along; the plan chooses its AMI (heavylift.plan.images).
+        return cls(bind, hardware)
+
+    @classmethod
+    def from_codebuild(
+        cls,
+        hardware: Hardware,
+        *,
+        repository: ecr.IRepository,
+        weights: Weights,
+        log_group: logs.ILogGroup,
+        neuron_sdk: str | None = None,
+        checkout: Path = CHECKOUT,
+    ) -> RuntimeImage:
+        """The same, built by CodeBuild in the account and pushed to `repository`, once for each content: no Docker is
+        needed here. For Neuron on AWS's own container with `neuron_sdk` (None: the newest). Raises InputError."""
+        dockerfile = _dockerfile(hardware, checkout)
+        version = _with_sdk(neuron_sdk) if hardware == "neuron" else None
+
+        def bind(scope: Construct) -> BoundImage:
+            from heavylift_cdk.image_build import Base, ImageBuild  # parts of the CDK that take time, and few need
+
+            stack, id = Stack.of(scope), f"{hardware.capitalize()}ImageBuild"
+            made = stack.node.try_find_child(id)
+            if made is None:
+                base = None
+                if version is not None:  # the SDK and its torch come with it
+                    row = _dlc()["frameworks"]["neuronx"][version]
+                    on = cls.from_dlc("neuronx", version).bind(Construct(stack, "NeuronBase"))
+                    base = Base(f"{row['repository']}:{row['tag']}", on.uri, on.repository_arn)
+                made = ImageBuild(
+                    stack,
+                    id,
+                    hardware=hardware,
+                    checkout=checkout,
+                    exclude=[*EXCLUDE, f"!{dockerfile}"],
+                    repository=repository,
+                    weights=weights,
+                    log_group=log_group,
+                    base=base,
+                )
+            assert isinstance(made, ImageBuild)
+            return BoundImage(made.uri, repository.repository_arn, is_asset=True, after=made.resource)
+
         return cls(bind, hardware)
 
     @classmethod
@@ -140,6 +185,27 @@ class RuntimeImage:
             )
         arn = f"arn:{Aws.PARTITION}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
         return cls(lambda _: BoundImage(uri, arn), cuda=cuda_of(uri))
+
+
+def _dockerfile(hardware: Hardware, checkout: Path) -> str:
+    """Its path in the checkout. Raises InputError where there is none."""
+    dockerfile = f"container/Dockerfile.{hardware}"
+    if not (checkout / dockerfile).is_file():
+        raise InputError(
+            f"no '{dockerfile}' in '{checkout}': synthesize in a Heavylift checkout, or name a built image with "
+            f"'--context image=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>'"
+        )
+    return dockerfile
+
+
+def _with_sdk(asked: str | None) -> str:
+    """The version of the NeuronX container that has this SDK, or the newest. Raises InputError."""
+    found: dict[str, str] = {
+        row["tag"].rpartition("sdk")[2]: version for version, row in _dlc()["frameworks"]["neuronx"].items()
+    }
+    if asked is not None and asked not in found:
+        raise InputError(f"no NeuronX container has the SDK {asked}; there are {', '.join(found)}")
+    return next(iter(found.values())) if asked is None else found[asked]
 
 
 @cache

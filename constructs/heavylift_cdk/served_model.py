@@ -53,6 +53,9 @@ def served_model(
         ),
     )
     access.before(model)
+    for image in bound:
+        if image.after is not None:
+            model.node.add_dependency(image.after)
     return model
 
 

@@ -12,12 +12,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from aws_cdk import CustomResource, Duration, IgnoreMode
+from aws_cdk import Duration, IgnoreMode
 from aws_cdk import aws_codebuild as codebuild
-from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -26,21 +23,19 @@ from constructs import Construct
 import heavylift
 from heavylift_cdk.bounds import refuse
 from heavylift_cdk.checks import acknowledge_objects
-from heavylift_cdk.function import function
+from heavylift_cdk.job import Job, build_ended, build_rights
 from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.weights import Weights
 
-HANDLER = Path(__file__).parent / "lambdas" / "staging"
 CORE = Path(heavylift.__file__).resolve().parents[1]
 EXCLUDE = ("**", "!heavylift/**", "**/__pycache__", "**/.*")
-LONGEST_ANSWER = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource: ServiceTimeout
 COMMAND = (
     'python -m heavylift.weights.stage --id "$MODEL_ID" --revision "$REVISION" --digest "$DIGEST" --bucket "$BUCKET"'
 )
 
 
 class Staging(Construct):
-    """The project, and the function that starts it and answers for it. `token`: the hub's, for gated models."""
+    """The project, and the job that starts it and answers for it. `token`: the hub's, for gated models."""
 
     def __init__(
         self,
@@ -85,32 +80,17 @@ class Staging(Construct):
             ),
         )
         self.project.node.add_dependency(policy)
-        self.function = function(
+        self.job = Job(
             self,
-            "Function",
-            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
-            handler="index.handler",
-            timeout=Duration.minutes(1),
-            memory_mb=256,
+            "Job",
+            kind="staging",
+            weights=weights,
             log_group=log_group,
-            environment={"PROJECT": self.project.ref, "BUCKET": weights.bucket.bucket_name},
-            statements=_answering(self.project.attr_arn, weights),
+            environment={"PROJECT": self.project.ref},
+            statements=[build_rights(self.project.attr_arn)],
+            ended=build_ended(self.project.ref),
         )
-        events.Rule(
-            self,
-            "Ended",
-            event_pattern=events.EventPattern(
-                source=["aws.codebuild"],
-                detail_type=["CodeBuild Build State Change"],
-                detail={
-                    "project-name": [self.project.ref],
-                    "build-status": ["SUCCEEDED", "FAILED", "STOPPED", "FAULT", "TIMED_OUT"],
-                },
-            ),
-            targets=[targets.LambdaFunction(self.function)],
-        )
-        for keys in ("weights/*", "staging/*"):
-            acknowledge_objects(self, weights.bucket, keys, "every model, and every request, has a key of its own")
+        acknowledge_objects(self, weights.bucket, "weights/*", "every model has a key of its own")
 
 
 class Staged(Construct):
@@ -123,14 +103,8 @@ class Staged(Construct):
     def __init__(self, scope: Construct, id: str, *, staging: Staging, model: str, revision: str, digest: str) -> None:
         super().__init__(scope, id)
         refuse(_faults(revision, digest))
-        CustomResource(
-            self,
-            "Resource",
-            resource_type="Custom::HeavyliftStaged",
-            service_token=staging.function.function_arn,
-            service_timeout=LONGEST_ANSWER,
-            properties={"Id": model, "Revision": revision, "Digest": digest},
-        )
+        properties = {"Id": model, "Revision": revision, "Digest": digest}
+        staging.job.resource(self, "Resource", "Custom::HeavyliftStaged", properties)
         self.data: ModelData = staging.weights.model(digest)
 
 
@@ -175,20 +149,6 @@ def _copying(
         if token.encryption_key is not None:
             found.append(iam.PolicyStatement(actions=["kms:Decrypt"], resources=[token.encryption_key.key_arn]))
     return found
-
-
-def _answering(project_arn: str, weights: Weights) -> list[iam.PolicyStatement]:
-    """What the function needs: to start the job, to look for manifests, to keep requests."""
-    bucket = weights.bucket
-    return [
-        iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[project_arn]),
-        iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
-        iam.PolicyStatement(
-            actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-            resources=[bucket.arn_for_objects("staging/*")],
-        ),
-        iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[weights.key.key_arn]),
-    ]
 
 
 def _pins() -> str:

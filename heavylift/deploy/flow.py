@@ -86,9 +86,14 @@ class Deployment:
         if made.archives:
             self.console.detail("a multi-model endpoint reads the archives that you put below 'multi_model.prefix'")
             return
-        weights = push(made.plan, made.lock, made.weights, bucket, s3, self.console.progress("weights"))
+        pushes = []
+        if made.staged:
+            self.console.detail(f"{made.lock.model.source}: the serving stack's staging job brings the weights")
+        else:
+            progress = self.console.progress("weights")
+            pushes.append(push(made.plan, made.lock, made.weights, bucket, s3, progress))
         plans = config_plans(made.plan, made.others).values()
-        for pushed in (weights, *(push_config(plan, made.file.parent, bucket, s3) for plan in plans)):
+        for pushed in (*pushes, *(push_config(plan, made.file.parent, bucket, s3) for plan in plans)):
             self.console.detail(f"{pushed.uri}: {pushed.sent:,} bytes sent, {pushed.already:,} were there")
 
     def serve(self, reports_bucket: str, retries: int = 0) -> Outcome:

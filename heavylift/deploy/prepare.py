@@ -25,7 +25,8 @@ from heavylift.weights.store import Store
 class Prepared:
     """A model file (absolute path), in one of its environments or none, with its lock, its plan, its weights' place;
     the account and region that it names; how many instances of which types it asks for at first; its variants and its
-    shadow; and whether it is a multi-model endpoint, whose archives are not ours to push."""
+    shadow; whether it is a multi-model endpoint, whose archives are not ours to push; whether a job brings the
+    weights."""
 
     file: Path
     lock: Lock
@@ -37,6 +38,7 @@ class Prepared:
     instances: dict[str, int] = field(default_factory=dict)
     others: dict[str, Other] = field(default_factory=dict)
     archives: bool = False
+    staged: bool = False
 
 
 def prepare(
@@ -72,6 +74,7 @@ def prepare(
         _instances(spec, plan, others),
         others,
         spec.multi_model is not None,
+        spec.staging.by == "job",
     )
 
 

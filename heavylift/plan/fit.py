@@ -13,6 +13,7 @@ from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan import plan as form
+from heavylift.plan.ahead import job_of
 from heavylift.plan.demand import Demand, weights_bytes
 from heavylift.plan.digest import File, digest
 from heavylift.plan.expect import alternatives_of, performance_of
@@ -47,6 +48,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
     properties = properties_of(demand, choice.degree)
     config_digest = _config_digest(properties, spec, lock)
     isolated = spec.enable_network_isolation
+    job, prepared = job_of(spec, demand, properties, choice.degree, choice.fact)
     variant, timed = variant_of(spec, lock, choice.fact, demand.engine.name)
     plan = Plan(
         format=form.FORMAT,
@@ -71,9 +73,10 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         benchmark=_benchmark(spec, lock),
         gate=form.Gate(**spec.gate.model_dump()),
         gate_digest=None,
-        decisions=(*demand.decisions, *chosen, *in_time, *timed, _tokens(spec, demand)),
+        decisions=(*demand.decisions, *chosen, *in_time, *timed, *prepared, _tokens(spec, demand)),
         performance=expected,
         alternatives=alternatives_of(found),
+        job=job,
     )
     return plan if plan.benchmark is None else replace(plan, gate_digest=_gate_digest(plan))
 
@@ -166,5 +169,6 @@ def _gate_digest(plan: Plan) -> str:
         "config": plan.config_digest,
         "environment": plan.environment,
         "enable_network_isolation": plan.enable_network_isolation,
+        **({} if plan.job is None else {"artifact": plan.job.key}),
     }
     return hashlib.sha256(json.dumps(matters, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -13,6 +13,7 @@ from heavylift.plan.facts import InstanceFact
 from heavylift.plan.facts.table import number, rows
 
 RUNTIME_CUDA = 12.6  # container/Dockerfile.gpu's base image
+NEURON_SDK = "2.19.1"  # of the newest NeuronX container of AWS's that our image is built on (heavylift_cdk, dlc.json)
 BLACKWELL_CUDA = 12.8  # the first that compiles for its GPUs
 LAST_DRIVER = {"kepler": 470.0}
 """Generations that newer drivers have dropped, and the last that ran them (NVIDIA, "Data center driver branches")."""

@@ -150,6 +150,27 @@ class Variant(Part):
 
 
 @dataclass(frozen=True)
+class Job(Part):
+    """What makes the artifact that is served, once, before the model: `key` names all that goes into it.
+
+    `options` are the job's OPTION_* environment; `expected` is what the artifact's own manifest must say. Seconds, GB.
+    """
+
+    kind: Literal["partition", "compile"]
+    key: str
+    instance_type: str
+    volume_size_in_gb: int
+    max_seconds: int
+    options: dict[str, str]
+    expected: dict[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        """Key prefix of the artifact in the weight bucket."""
+        return f"artifacts/{self.key}/"
+
+
+@dataclass(frozen=True)
 class Benchmark(Part):
     """What the gate runs; `slo` holds the targets as in the model file."""
 
@@ -239,7 +260,8 @@ class Plan(Part):
     `properties` are serving.properties' keys and values in order. `environment` is the model file's own: what names
     the account's bucket, and the properties' OPTION_* form, are added where the container is defined. `benchmark` is
     None, and so is `gate_digest`, where the file has no benchmark: such a model is deployed without a gate.
-    `performance` is None where the model's operations or the device's speed are not known.
+    `performance` is None where the model's operations or the device's speed are not known. `job` is None where ranks
+    load the model's own files.
     """
 
     format: Literal["heavylift.plan/1"]
@@ -267,6 +289,7 @@ class Plan(Part):
     decisions: tuple[Decision, ...]
     performance: Performance | None
     alternatives: tuple[Alternative, ...]
+    job: Job | None = None
 
     @classmethod
     def fit(cls, spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration] = (), *, wide: bool = False) -> Plan:
@@ -283,6 +306,11 @@ class Plan(Part):
     def weights_prefix(self) -> str:
         """Key prefix of the model's files in the weight bucket."""
         return f"weights/{self.weights_digest}/"
+
+    @property
+    def served_prefix(self) -> str:
+        """Key prefix of the weights that the container loads: split ahead of time, or the model's own files."""
+        return self.job.prefix if self.job is not None and self.job.kind == "partition" else self.weights_prefix
 
     @property
     def config_prefix(self) -> str:

@@ -5,6 +5,8 @@ Not their text: that is heavylift.serving. Keys and their spelling are LMI's (dj
 
 from __future__ import annotations
 
+import json
+
 from heavylift.errors import InputError
 from heavylift.plan.demand import Demand
 from heavylift.serving.prompt import prompt_options
@@ -28,7 +30,7 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     ]
     if spec.quantization != "none":
         own.append(("option.quantize", spec.quantization))
-    options = {"max_new_tokens": demand.new_tokens, **prompt_options(spec.prompt), **spec.options}
+    options = {"max_new_tokens": demand.new_tokens, **prompt_options(spec.prompt), **_compiled(demand), **spec.options}
     own += [(f"option.{key}", _text(value)) for key, value in sorted(options.items())]
     serving = spec.serving
     own += [
@@ -43,6 +45,32 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     except OptionsError as error:
         raise InputError(error.faults) from error
     return tuple(own)
+
+
+def _compiled(demand: Demand) -> dict[str, str]:
+    """What is compiled ahead is asked for in the same shapes when it is served; vLLM compiles as it loads.
+
+    vLLM's words: https://docs.vllm.ai/en/latest/api/vllm/config/compilation/. Raises InputError.
+    """
+    asked, batch = demand.spec.compile, demand.spec.serving.batch_size
+    if asked is None:
+        return {}
+    engine = {"torch": "vllm", "neuron": "neuronx"}[asked.backend]
+    if demand.engine.name != engine:
+        raise InputError(f"'compile.backend' {asked.backend} is engine {engine}'s; the engine is {demand.engine.name}")
+    sizes = sorted(asked.batch_sizes or (batch,))
+    if asked.backend == "torch":
+        graphs = {"cudagraph_mode": "FULL_AND_PIECEWISE", "cudagraph_capture_sizes": sizes}
+        config = graphs if asked.cuda_graphs else {"cudagraph_mode": "NONE", "compile_sizes": sizes}
+        return {"compilation_config": json.dumps(config, separators=(",", ":"))}
+    if sizes != [batch]:
+        got = ", ".join(map(str, sizes))
+        raise InputError(
+            f"'compile.batch_sizes' of neuron is the batch that is served: got {got}, and serving.batch_size {batch}"
+        )
+    lengths = asked.sequence_lengths
+    shapes = {"max_rolling_batch_size": str(batch)}
+    return shapes if lengths is None else {**shapes, "n_positions": ",".join(map(str, sorted(lengths)))}
 
 
 def _text(value: bool | int | float | str) -> str:

@@ -37,7 +37,7 @@ Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=1_048_576)], ...], Listed,
 
 
 class CompileSpec(Strictly):
-    """Kernels made for this model: torch.compile and CUDA graphs, or Neuron's compiler ahead of time."""
+    """Kernels made for this model: vLLM's by torch.compile and CUDA graphs as it loads, Neuron's ahead of time."""
 
     backend: Literal["torch", "neuron"]
     cuda_graphs: bool = Field(False, description="of torch: replay each batch size's kernels as one graph")
@@ -59,8 +59,7 @@ class PartitionSpec(Strictly):
 class StagingSpec(Strictly):
     """How the weights come to our bucket."""
 
-    by: Literal["push", "job"] = Field("push", description="`heavylift weights push`, or a job in the account")
-    instance_type: Auto | InstanceType = Field("auto", description="of the job")
+    by: Literal["push", "job"] = Field("push", description="`heavylift weights push`, or a build in the account")
     token: SecretArn | None = Field(None, description="of the job: the hub's token, for gated models")
 
 

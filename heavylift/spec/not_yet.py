@@ -11,14 +11,7 @@ from typing import Any
 
 from heavylift.spec.fault import Fault, Path, dotted
 
-NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType(
-    {
-        ("staging",): "`heavylift weights push` copies the weights",
-        ("image", "build"): "Docker builds it",
-        ("partition",): "each rank splits the weights as it loads",
-        ("compile",): "nothing is compiled ahead of time",
-    }
-)
+NOT_YET: Mapping[tuple[str, ...], str] = MappingProxyType({})
 DEFAULTS: Mapping[tuple[str, ...], Any] = MappingProxyType({})
 
 

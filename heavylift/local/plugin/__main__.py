@@ -19,6 +19,7 @@ from .cfn_sagemaker import SageMakerTypes
 from .endpoints import Endpoints
 from .front import Front, Service
 from .invoke import Invocations
+from .processing import Jobs
 from .sagemaker import SageMaker
 from .settings import Settings
 
@@ -30,7 +31,8 @@ def main(argument: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     seams.check()
     endpoints = Endpoints(settings)
-    sagemaker = SageMaker(settings, endpoints)
+    jobs = Jobs(settings)
+    sagemaker = SageMaker(settings, endpoints, jobs)
     autoscaling = AutoScaling(settings, endpoints)
     SageMakerTypes(settings, sagemaker, endpoints).install()
     AutoScalingTypes(autoscaling).install()
@@ -38,12 +40,12 @@ def main(argument: str) -> None:
     cfn_custom.install()
     services: dict[str, Service] = {"SageMaker": sagemaker, "AnyScaleFrontendService": autoscaling}
     front = Front(services, Invocations(endpoints), seams.application(), settings.token)
-    asyncio.run(_serve(front, settings.port, endpoints))
+    asyncio.run(_serve(front, settings.port, endpoints, jobs))
     logging.shutdown()
     os._exit(0)  # threads that wait for a Lambda or a model would hold an ordinary exit
 
 
-async def _serve(front: Front, port: int, endpoints: Endpoints) -> None:
+async def _serve(front: Front, port: int, endpoints: Endpoints, jobs: Jobs) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
@@ -59,6 +61,7 @@ async def _serve(front: Front, port: int, endpoints: Endpoints) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.ensure_future(serve(front, config, shutdown_trigger=stop.wait))
     await asyncio.wait({serving, asyncio.ensure_future(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.to_thread(jobs.end)
     await asyncio.to_thread(endpoints.end)
     seams.end_lambdas()
     await serving

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,8 @@ PING_SECONDS = 2.0
 class Container:
     """One generation of an endpoint: `folder` holds its model, home and tmp, and goes with it; `log` stays."""
 
-    def __init__(self, settings: Settings, endpoint: str) -> None:
-        home = settings.home / "endpoints" / endpoint
+    def __init__(self, settings: Settings, name: str, *, under: str = "endpoints") -> None:
+        home = settings.home / under / name
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         generation = 1 + max((int(log.stem) for log in home.glob("*.log") if log.stem.isdecimal()), default=0)
         self.log = home / f"{generation:04d}.log"
@@ -46,10 +46,10 @@ class Container:
         self.models: Models | None = None
         """Of a multi-model container."""
 
-    def start(self, environment: dict[str, str]) -> None:
-        """Start the model server with the Model's `environment` and what SageMaker and the image add to it."""
+    def start(self, environment: dict[str, str], command: Sequence[str] | None = None) -> None:
+        """Start the model server, or a job's `command`, with `environment` and what SageMaker and the image add."""
         values = {"{model_dir}": str(self.model), "{port}": str(self.port)}
-        command = [values.get(argument, argument) for argument in self._settings.command]
+        command = [values.get(argument, argument) for argument in command or self._settings.command]
         with open(self.log, "ab") as log:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, *command],
@@ -70,6 +70,7 @@ class Container:
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": str(self._settings.runtime_root),
             "PYTHONUNBUFFERED": "1",
+            "HEAVYLIFT_ENVIRONMENTS": str(self._settings.runtime_root.parent),  # .venv-vllm and its like
         }
         sagemaker = {
             "SAGEMAKER_BIND_TO_PORT": str(self.port),
@@ -89,9 +90,9 @@ class Container:
         deadline = time.monotonic() + seconds
         while not self._ping():
             if self._keeper.poll() is not None:
-                raise EndpointFailed(self._reason(f"the container exited with code {self._keeper.returncode}"))
+                raise EndpointFailed(self.reason(f"the container exited with code {self._keeper.returncode}"))
             if time.monotonic() > deadline:
-                raise EndpointFailed(self._reason(f"/ping did not answer 200 within {seconds:g} s"))
+                raise EndpointFailed(self.reason(f"/ping did not answer 200 within {seconds:g} s"))
             if cancelled():
                 raise EndpointFailed("the embedded AWS is ending")
             time.sleep(0.05)
@@ -99,6 +100,14 @@ class Container:
     def alive(self) -> bool:
         """Whether the model process runs."""
         return self._keeper is not None and self._keeper.poll() is None
+
+    def wait_exit(self, seconds: float) -> int:
+        """The process's exit code; EndpointFailed when it runs for more than `seconds`."""
+        assert self._keeper is not None
+        try:
+            return self._keeper.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise EndpointFailed(self.reason(f"the container ran for more than {seconds:g} s")) from None
 
     def wait_ended(self) -> None:
         """Block until the process has ended, for whatever reason."""
@@ -122,7 +131,7 @@ class Container:
         finally:
             connection.close()
 
-    def _reason(self, what: str) -> str:
+    def reason(self, what: str) -> str:
         """`what`, the log's path and its last lines, within FailureReason's 1024 characters."""
         head = f"{what}; log '{self.log}', its end: "
         return head + (_tail(self.log, 1024 - len(head)) or "(empty)")

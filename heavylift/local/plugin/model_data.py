@@ -65,9 +65,11 @@ class ModelData:
 
     def fetch(self, container: dict[str, Any], folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
         """Write every object under the container's prefix into `folder`; EndpointFailed after `seconds`."""
-        if "ModelDataSource" not in container:
-            return
-        uri = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        if "ModelDataSource" in container:
+            self.bring(container["ModelDataSource"]["S3DataSource"]["S3Uri"], folder, seconds, cancelled)
+
+    def bring(self, uri: str, folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
+        """The same of any prefix."""
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         deadline = time.monotonic() + seconds
         try:
@@ -86,6 +88,18 @@ class ModelData:
                             raise EndpointFailed("the embedded AWS is ending")
         except (BotoCoreError, ClientError) as error:
             raise EndpointFailed(f"'{uri}' cannot be downloaded: {error}") from error
+
+    def take(self, folder: Path, uri: str) -> None:
+        """Write every file below `folder` to a prefix; EndpointFailed where S3 refuses."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        prefix = f"{prefix.rstrip('/')}/"
+        try:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                with path.open("rb") as file:
+                    key = prefix + path.relative_to(folder).as_posix()
+                    self._s3.put_object(Bucket=bucket, Key=key, Body=file)
+        except (BotoCoreError, ClientError) as error:
+            raise EndpointFailed(f"'{uri}' cannot be written: {error}") from error
 
     def _keys(self, bucket: str, prefix: str) -> list[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)

@@ -1,7 +1,8 @@
-"""SageMaker's control plane: Model, EndpointConfig, Endpoint and their tags, with SageMaker's errors.
+"""SageMaker's control plane: Model, EndpointConfig, Endpoint, tags, processing jobs, and its errors.
 
-Not the processes: those are endpoints.py. Not invocations: those are invoke.py. What local processes cannot show is
-accepted and does nothing: DeploymentConfig, DataCaptureConfig, VpcConfig, KmsKeyId, network isolation, the role.
+Not the processes: those are endpoints.py and processing.py. Not invocations: those are invoke.py. What local processes
+cannot show is accepted and does nothing: DeploymentConfig, DataCaptureConfig, VpcConfig, KmsKeyId, network isolation,
+the role.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .deployment import Deployment, Served, Variant
 from .endpoints import Endpoint, Endpoints
 from .errors import ApiError, invalid
 from .listing import page
+from .processing import Jobs
 from .settings import Settings
 from .shapes import Shapes
 
@@ -29,7 +31,7 @@ _RETAINED = frozenset({"DesiredInstanceCount", "DesiredWeight"})
 class SageMaker:
     """The operations that the embedded AWS knows, by their API name."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints) -> None:
+    def __init__(self, settings: Settings, endpoints: Endpoints, jobs: Jobs) -> None:
         self._settings = settings
         self._endpoints = endpoints
         self._shapes = Shapes("sagemaker")
@@ -44,6 +46,9 @@ class SageMaker:
             "DescribeEndpoint": lambda p: self._describe_endpoint(self._endpoints.get(p["EndpointName"])),
             "DeleteEndpoint": self._delete_endpoint,
             "ListEndpoints": self._list_endpoints,
+            "CreateProcessingJob": jobs.create,
+            "DescribeProcessingJob": jobs.describe,
+            "StopProcessingJob": jobs.stop,
             "ListTags": lambda p: {"Tags": self._tag_list(p["ResourceArn"])},
             "AddTags": self._add_tags,
             "DeleteTags": self._delete_tags,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,8 @@ VERSION = "1.5.33"
 _NAMES = {
     "ministack.app": ("app",),
     "ministack.core.lambda_runtime": ("reset",),
+    "ministack.services.cloudwatch": ("record_metric",),
+    "ministack.services.eventbridge": ("_put_events",),
     "ministack.services.lambda_svc": ("_execute_function_with_config_scope",),
     "ministack.services.s3": (
         "_put_bucket_encryption",
@@ -120,6 +123,17 @@ def stack_actions() -> dict[str, Callable[[Any], Any]]:
     """CloudFormation's operations by name: parameters in, HTTP status, headers and body out."""
     actions: dict[str, Callable[[Any], Any]] = _module("ministack.services.cloudformation.handlers")._ACTION_HANDLERS
     return actions
+
+
+def put_metric(name: str, value: float, dimensions: dict[str, str], unit: str) -> None:
+    """Put one value of SageMaker's into CloudWatch."""
+    _module("ministack.services.cloudwatch").record_metric("AWS/SageMaker", name, value, unit, dimensions)
+
+
+def tell(source: str, kind: str, resources: list[str], detail: dict[str, Any]) -> None:
+    """An event of an AWS service, which its API lets nobody else send."""
+    entry = {"Source": source, "DetailType": kind, "Resources": resources, "Detail": json.dumps(detail)}
+    _module("ministack.services.eventbridge")._put_events({"Entries": [entry]}, allow_aws_source=True)
 
 
 def end_lambdas() -> None:

@@ -104,7 +104,7 @@ def image(data: Data) -> Iterator[Fault]:
 BELONGS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("compile", "backend"): {"torch": ("cuda_graphs",), "neuron": ("sequence_lengths", "neuron_sdk", "instance_type")},
     ("partition", "when"): {"load": (), "ahead_of_time": ("instance_type",)},
-    ("staging", "by"): {"push": (), "job": ("instance_type", "token")},
+    ("staging", "by"): {"push": (), "job": ("token",)},
     ("routing", "strategy"): {"prefix_aware": ("prefix_length", "concurrency_threshold")},
 }
 """Where a field says which way, the further fields of each way."""
@@ -121,18 +121,43 @@ def belongs(data: Data) -> Iterator[Fault]:
                 if owner != way and key in said and said[key] not in (None, False, "auto"):
                     sentence = f"'{section}.{key}' belongs to '{field}: {owner}'; got '{field}: {way}'"
                     yield Fault((section, key), sentence, at_key=True)
-    if part(data, "staging").get("token") is not None and part(data, "model").get("id") is None:
-        yield Fault(("staging", "token"), "'staging.token' is the hub's, and 'model' has no 'id'", at_key=True)
+    staging = part(data, "staging")
+    if part(data, "model").get("id") is None:
+        if staging.get("token") is not None:
+            yield Fault(("staging", "token"), "'staging.token' is the hub's, and 'model' has no 'id'", at_key=True)
+        elif staging.get("by") == "job":
+            sentence = "'staging.by' job brings a model from the hub, and 'model' has no 'id'; use push"
+            yield Fault(("staging", "by"), sentence)
 
 
 def compiles(data: Data) -> Iterator[Fault]:
-    """Each compiler is for its hardware."""
+    """Each compiler is for its engine and its hardware."""
+    engines = {"torch": "vllm", "neuron": "neuronx"}
+    backend = part(data, "compile").get("backend")
+    engine = data.get("engine", "auto")
+    if backend in engines and isinstance(engine, str) and engine not in ("auto", engines[backend]):
+        sentence = f"'compile.backend' {backend} is engine {engines[backend]}'s; got engine: {shown(engine)}"
+        yield Fault(("compile", "backend"), sentence)
     backend, fact = part(data, "compile").get("backend"), facts.instances().get(str(data.get("instance_type")))
     if fact is None or backend not in ("torch", "neuron"):
         return
     if (backend == "neuron") != (fact.hardware == "neuron"):
         mend = "Inf2 and Trn types" if backend == "neuron" else "GPUs and processors"
         yield Fault(("compile", "backend"), f"'compile.backend' {backend} is for {mend}; got {fact.type}")
+
+
+def ahead(data: Data) -> Iterator[Fault]:
+    """What is made ahead is made by our own image, and loaded by it."""
+    neuron = part(data, "compile").get("backend") == "neuron"
+    cut = part(data, "partition").get("when") == "ahead_of_time"
+    if neuron and cut:
+        sentence = "'partition' and 'compile' for Neuron exclude each other: what is compiled is split as it loads"
+        yield Fault(("partition", "when"), sentence)
+    for section, asked in (("partition", cut), ("compile", neuron)):
+        for other, given in (("image.dlc", part(data, "image").get("dlc")), ("multi_model", data.get("multi_model"))):
+            if asked and given is not None:
+                sentence = f"'{section}' makes files for one model that only Heavylift's own image loads"
+                yield Fault((section,), f"{sentence}; leave out '{other}' or '{section}'", at_key=True)
 
 
 def tags(data: Data) -> Iterator[Fault]:
@@ -160,4 +185,4 @@ def _in_tags(character: str) -> bool:
     return character in TAG_SIGNS or unicodedata.category(character)[0] in "LNZ"
 
 
-RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, prompt, image, belongs, compiles, tags)
+RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, prompt, image, belongs, compiles, ahead, tags)

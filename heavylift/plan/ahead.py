@@ -1,0 +1,181 @@
+"""The job that makes a model's artifact before it is served: weights split over the ranks, or compiled for Neuron.
+
+Not the job itself: the runtime's `partition` and `compile` commands, started by heavylift_cdk.prepared. Its key names
+all that goes into the artifact, so that another degree, dtype or compiler never meets the files of this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from math import ceil, prod
+from typing import Any
+
+from heavylift.errors import InputError
+from heavylift.plan import facts, times
+from heavylift.plan.demand import Demand
+from heavylift.plan.facts import InstanceFact
+from heavylift.plan.images import NEURON_SDK
+from heavylift.plan.memory import BYTES_PER_ELEMENT, GIB
+from heavylift.plan.plan import Decision, Job
+from heavylift.plan.properties import Properties
+from heavylift.spec import ModelSpec
+
+FORMAT = "heavylift.artifact/1"
+PARTITION_FORMAT, NEURON_FORMAT = "heavylift.partition/1", "heavylift.neuron/1"
+MADE_OF = {"int8": "int8", "dynamic_int8": "int8", "int4": "int4"}
+"""Quantizations that round plain weights → what a partition holds of them. Others lie in the checkpoint itself."""
+PROCESS = 2 * GIB  # Python, torch and its libraries; assumed
+COPIES = 4  # of the largest tensor at once: as stored, widened, rounded, and a rank's part; assumed
+COMPILER = 32 * GIB  # of neuronx-cc, beside the weights; assumed
+LEAST_VCPUS = 4  # SageMaker offers the smallest types of some families for endpoints only
+START_SECONDS = 420  # a machine, the image; assumed
+CUT_BYTES_PER_SECOND = 150e6  # read, split, hashed and written by one process; assumed
+COMPILE_SECONDS = 4 * 3600  # assumed
+SAFETY, LONGEST = 3, 5 * 24 * 3600
+
+
+def job_of(
+    spec: ModelSpec, demand: Demand, properties: Properties, degree: int, serves: InstanceFact
+) -> tuple[Job | None, list[Decision]]:
+    """None where each rank splits as it loads and nothing is compiled ahead. Raises InputError with every fault."""
+    if spec.compile is not None and spec.compile.backend == "neuron":
+        return _compile(spec, demand, properties, degree, serves)
+    if spec.partition.when == "ahead_of_time":
+        return _partition(spec, demand, degree)
+    return None, []
+
+
+def key_of(kind: str, source: str, options: Mapping[str, str], made_by: Mapping[str, Any]) -> str:
+    """SHA-256 (hex): of the source's digest, what is asked, and the format and the tools that answer."""
+    content = {"format": FORMAT, "kind": kind, "source": source, "options": dict(options), **made_by}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _partition(spec: ModelSpec, demand: Demand, degree: int) -> tuple[Job, list[Decision]]:
+    lock, engine = demand.lock, demand.engine
+    faults = []
+    if not engine.aot_partition or demand.family is None:
+        faults.append(f"'partition: {{when: ahead_of_time}}' is nothing that engine {engine.name} can load")
+    if lock.model.partition is not None:
+        faults.append(f"{lock.model.source} is partitioned already; leave out 'partition'")
+    if faults or demand.family is None:
+        raise InputError(faults)
+    form = MADE_OF.get(spec.quantization, "none")
+    options = {
+        "OPTION_ENGINE": engine.engine_property,
+        "OPTION_TENSOR_PARALLEL_DEGREE": str(degree),
+        "OPTION_PIPELINE_PARALLEL_DEGREE": str(spec.pipeline_parallel_degree),
+        "OPTION_DTYPE": demand.dtype,
+        "OPTION_QUANTIZE": form,
+    }
+    if engine.entry_point is not None:
+        options["OPTION_ENTRYPOINT"] = engine.entry_point
+    stored = BYTES_PER_ELEMENT.get(lock.model.dtype or "", 4)
+    source = lock.model.weights.bytes
+    made = ceil(source * max(1, BYTES_PER_ELEMENT[demand.dtype] / stored))
+    assert lock.model.config is not None, "a family was found in it"
+    largest = max(prod(weight.shape) for weight in demand.family.weights(lock.model.config))
+    memory = PROCESS + COPIES * 4 * largest
+    why = f"{PROCESS // GIB} GiB + {COPIES} · {largest} numbers · 4 bytes (the largest tensor)"
+    fact, chosen = _machine("partition", spec.partition.instance_type, memory, why, source + made)
+    seconds = START_SECONDS + (source + made) / times.bandwidth(fact) + made / CUT_BYTES_PER_SECOND
+    expected = {
+        "source_digest": lock.model.weights.digest,
+        "dtype": demand.dtype,
+        "quantization": form if form != "none" else _stored_form(lock.model.config),
+        "tensor_parallel_degree": degree,
+        "pipeline_parallel_degree": spec.pipeline_parallel_degree,
+    }
+    job = Job(
+        kind="partition",
+        key=key_of("partition", lock.model.weights.digest, options, {"writes": PARTITION_FORMAT}),
+        instance_type=fact.type,
+        volume_size_in_gb=_volume(source + made),
+        max_seconds=min(LONGEST, ceil(SAFETY * seconds)),
+        options=options,
+        expected=expected,
+    )
+    return job, [chosen, _decision("partition", job, seconds)]
+
+
+def _compile(
+    spec: ModelSpec, demand: Demand, properties: Properties, degree: int, serves: InstanceFact
+) -> tuple[Job, list[Decision]]:
+    asked, lock, family = spec.compile, demand.lock, serves.type.split(".")[1]
+    assert asked is not None and asked.backend == "neuron"
+    faults = []
+    if demand.engine.name != "neuronx":
+        faults.append(f"'compile.backend' neuron makes nothing that engine {demand.engine.name} can load")
+    if spec.enable_network_isolation:
+        faults.append("'compile' cannot be combined with 'enable_network_isolation': what was compiled comes from S3")
+    if faults:
+        raise InputError(faults)
+    sdk = NEURON_SDK if asked.neuron_sdk is None else asked.neuron_sdk
+    options = _options(properties) | {"NEURON_PLATFORM_TARGET_OVERRIDE": family}
+    source = lock.model.weights.bytes
+    memory = COMPILER + 2 * source
+    why = f"{COMPILER // GIB} GiB + 2 · {source} bytes of weights"
+    fact, chosen = _machine("compile", asked.instance_type, memory, why, 2 * source)
+    job = Job(
+        kind="compile",
+        key=key_of("compile", lock.model.weights.digest, options, {"writes": NEURON_FORMAT, "sdk": sdk}),
+        instance_type=fact.type,
+        volume_size_in_gb=_volume(3 * source),
+        max_seconds=SAFETY * COMPILE_SECONDS,
+        options=options,
+        expected={"instance": family, "degree": degree, "dtype": demand.dtype},
+    )
+    return job, [chosen, _decision("compile", job, COMPILE_SECONDS)]
+
+
+def _options(properties: Properties) -> dict[str, str]:
+    """The engine and its options, as the environment that the runtime reads as the same."""
+    return {
+        f"OPTION_{key.removeprefix('option.').upper()}": value
+        for key, value in properties
+        if key == "engine" or key.startswith("option.")
+    }
+
+
+def _machine(section: str, given: str, memory: int, why: str, moved: int) -> tuple[InstanceFact, Decision]:
+    """The given type, or the processor type that costs least for the bytes that it moves."""
+    field, needs = f"{section}.instance_type", f"needs {memory / GIB:.1f} GiB: {why}"
+    known = facts.instances()
+    if given != "auto":
+        if given not in known:
+            raise InputError(f"'{field}': {facts.unknown_type(given)}")
+        fact = known[given]
+        if fact.memory_gib * GIB < memory:
+            raise InputError(f"'{field}' {fact.type} has {fact.memory_gib:g} GiB; the job {needs}")
+        return fact, Decision(field, given, "given", needs)
+    able = [
+        (fact.usd_per_hour * (START_SECONDS + moved / times.bandwidth(fact)) / 3600, order, fact)
+        for order, fact in enumerate(known.values())
+        if fact.hardware == "cpu"
+        and fact.vcpus >= LEAST_VCPUS
+        and fact.memory_gib * GIB >= memory
+        and fact.usd_per_hour is not None
+    ]
+    if not able:
+        raise InputError(f"no processor type in the fact table has enough memory for '{section}': the job {needs}")
+    dollars, _, fact = min(able)
+    return fact, Decision(field, fact.type, "computed", f"the cheapest, about {dollars:.2f} USD a run; it {needs}")
+
+
+def _decision(field: str, job: Job, seconds: float) -> Decision:
+    long = "; CloudFormation waits an hour, and the next deployment finds what was made" if seconds > 3300 else ""
+    why = f"a job on {job.instance_type} makes artifacts/{job.key[:12]}…/, about {seconds / 60:.0f} min, assumed{long}"
+    return Decision(field, "ahead of time", "given", why)
+
+
+def _volume(bytes_: int) -> int:
+    return ceil(times.VOLUME_FACTOR * bytes_ / 1e9) + times.VOLUME_FLOOR
+
+
+def _stored_form(config: Mapping[str, Any]) -> str:
+    """How a checkpoint's matrices lie there, as the partition's manifest will say it."""
+    stored = config.get("quantization_config")
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    return method if method in ("awq", "gptq") else "none"

@@ -1,0 +1,203 @@
+"""Artifacts and images that are made in the account: their templates, under the eyes of nag, lint and botocore."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import botocore.session
+import pytest
+from cfnlint.api import lint_file
+
+from heavylift.errors import InputError
+from heavylift.local.plugin.shapes import Shapes
+from heavylift.plan.ahead import NEURON_FORMAT
+from heavylift.plan.images import NEURON_SDK
+from heavylift.plan.plan import Instance, Job, Variant
+from heavylift_cdk.docker import build_arguments
+from tests.cdk import FLAGS, App, Synthesized, plan, resolve
+from tests.test_stacks_checks import add_nag
+
+ROLE = "arn:aws:iam::123456789012:role/heavylift"
+KEY, OTHER = "e2" * 32, "f3" * 32
+PARTITION = Job(
+    "partition", KEY, "ml.m5.xlarge", 64, 3600, {"OPTION_TENSOR_PARALLEL_DEGREE": "2"}, {"tensor_parallel_degree": 2}
+)
+COMPILE = Job(
+    "compile",
+    OTHER,
+    "ml.m5.12xlarge",
+    64,
+    14_400,
+    {"OPTION_N_POSITIONS": "512,2048", "NEURON_PLATFORM_TARGET_OVERRIDE": "inf2"},
+    {"instance": "inf2", "degree": 2},
+)
+INF2 = Instance("ml.inf2.8xlarge", 1, 32, 128.0, "Inferentia2", 1, 32.0, False, 25.0, None)
+NEURON = Variant(600, 3600, 128, "al2-ami-sagemaker-inference-neuron-2")
+STACKS = ("heavylift-partitioned", "heavylift-compiled")
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
+    """Both kinds of job; the first on an image that CodeBuild makes, the second on one based on AWS's own."""
+    from heavylift_cdk import RuntimeImage
+    from stacks.foundation import FoundationStack
+    from stacks.serving import ServingStack
+
+    folder = tmp_path_factory.mktemp("assembly")
+    app = App(outdir=str(folder), context=FLAGS)
+    add_nag(app)
+    foundation = FoundationStack(app, "heavylift-foundation")
+    for name, job, hardware in (("partitioned", PARTITION, "cpu"), ("compiled", COMPILE, "neuron")):
+        image = RuntimeImage.from_codebuild(
+            hardware, repository=foundation.images, weights=foundation.store, log_group=foundation.log_group
+        )
+        made = plan(name=name, job=job, **({} if hardware == "cpu" else {"instance": INF2, "variant": NEURON}))
+        file = f"models/{name}.yaml"
+        ServingStack(app, f"heavylift-{name}", plan=made, model_file=file, foundation=foundation, image=image)
+    app.synth()
+    return Synthesized(folder)
+
+
+def test_nag_and_lint_find_nothing(synthesized: Synthesized) -> None:
+    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
+
+    assert {report["pluginName"]: report["violations"] for report in reports}["AwsSolutions"] == []
+    for stack in ("heavylift-foundation", *STACKS):
+        found = lint_file(synthesized.folder / f"{stack}.template.json")
+        assert [str(match) for match in found if match.rule.id != "W3005"] == []
+
+
+@pytest.mark.parametrize(("stack", "job"), [*zip(STACKS, (PARTITION, COMPILE), strict=True)])
+def test_sagemakers_own_model_accepts_the_job(synthesized: Synthesized, stack: str, job: Job) -> None:
+    wanted = resolve(synthesized.only(stack, "Custom::HeavyliftPrepared"))
+    request = {**json.loads(wanted["Job"]), "ProcessingJobName": f"heavylift-{job.key[:32]}-1"}
+
+    Shapes("sagemaker").check("CreateProcessingJob", request | {"RoleArn": ROLE})  # types, enums, lengths, patterns
+    assert request["AppSpecification"]["ContainerArguments"] == [job.kind]
+    assert "ContainerEntrypoint" not in request["AppSpecification"], "the image's own"
+    assert request["NetworkConfig"] == {"EnableNetworkIsolation": True}
+    (source,), (target,) = request["ProcessingInputs"], request["ProcessingOutputConfig"]["Outputs"]
+    assert source["S3Input"]["LocalPath"] == "/opt/ml/processing/input/model"
+    assert source["S3Input"]["S3Uri"].endswith(f"/weights/{'a1' * 32}/")
+    assert target["S3Output"]["LocalPath"] == "/opt/ml/processing/output/model"
+    assert target["S3Output"]["S3Uri"].endswith(f"/artifacts/{job.key}/")
+    assert request["Environment"] == job.options
+    assert (wanted["Key"], json.loads(wanted["Expected"])) == (job.key, job.expected)
+
+
+def test_botocore_would_refuse_an_inf2_for_the_job() -> None:
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    types = service.shape_for("ProcessingInstanceType").enum
+
+    assert not [each for each in types if each.startswith(("ml.inf", "ml.trn"))], "so it is compiled on processors"
+
+
+def test_the_container_loads_what_the_job_makes_and_waits_for_it(synthesized: Synthesized) -> None:
+    partitioned, compiled = (resolve(synthesized.only(stack, "AWS::SageMaker::Model")) for stack in STACKS)
+
+    environment = partitioned["PrimaryContainer"]["Environment"]
+    assert environment["OPTION_MODEL_ID"].endswith(f"/artifacts/{KEY}/")
+    environment = compiled["PrimaryContainer"]["Environment"]
+    assert environment["OPTION_MODEL_ID"].endswith(f"/weights/{'a1' * 32}/")
+    assert environment["OPTION_COMPILED_GRAPH_PATH"].endswith(f"/artifacts/{OTHER}/")
+    for stack in STACKS:
+        resources = synthesized.json(stack)["Resources"]
+        (model,) = [each for each in resources.values() if each["Type"] == "AWS::SageMaker::Model"]
+        (made,) = [id for id, each in resources.items() if each["Type"] == "Custom::HeavyliftPrepared"]
+        (built,) = [id for id, each in resources.items() if each["Type"] == "Custom::HeavyliftImage"]
+        assert {made, built} <= set(model["DependsOn"])
+        assert built in resources[made]["DependsOn"], "the job runs on the image"
+
+
+def test_no_right_is_wider_than_what_is_done(synthesized: Synthesized) -> None:
+    for stack in STACKS:
+        policies = synthesized.template(stack).find_resources("AWS::IAM::Policy").items()
+        for policy in [each for id, each in policies if any(part in id for part in ("Prepar", "Image"))]:
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                assert not [action for action in actions if action.endswith("*")], actions
+                if statement["Resource"] == "*":
+                    assert set(actions) <= {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}, actions
+                if actions == ["iam:PassRole"]:
+                    assert statement["Condition"] == {
+                        "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
+                    }
+
+
+def test_images_are_scanned_and_their_tags_never_move(synthesized: Synthesized) -> None:
+    repository = synthesized.only("heavylift-foundation", "AWS::ECR::Repository")
+
+    assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert repository["ImageTagMutability"] == "IMMUTABLE"
+    for stack, hardware in zip(STACKS, ("cpu", "neuron"), strict=True):
+        image = synthesized.only(stack, "Custom::HeavyliftImage")
+        assert image["Tag"].startswith(f"{hardware}-") and len(image["Tag"].partition("-")[2]) == 40
+        assert set(image) == {"ServiceToken", "ServiceTimeout", "Repository", "Tag"}, "nothing else starts a build"
+
+
+def test_the_build_says_what_the_tests_of_the_image_say_and_is_sound_shell(synthesized: Synthesized) -> None:
+    cpu, neuron = (synthesized.only(stack, "AWS::CodeBuild::Project") for stack in STACKS)
+
+    spec = json.loads(cpu["Source"]["BuildSpec"])
+    commands = [line for phase in spec["phases"].values() for line in phase["commands"]]
+    (build,) = [line for line in commands if line.startswith("docker build")]
+    assert shlex.split(build)[2:] == build_arguments("cpu", "$REPOSITORY:$TAG", ".", {})
+    based = json.loads(neuron["Source"]["BuildSpec"])["phases"]["build"]["commands"][0]
+    assert "--build-arg=BASE_IMAGE=$BASE_IMAGE" in shlex.split(based)
+    for line in (*commands, based):
+        subprocess.run(["bash", "-n", "-c", line], check=True)
+    assert cpu["Environment"]["PrivilegedMode"] is True
+    names = {each["Name"] for each in neuron["Environment"]["EnvironmentVariables"]}
+    assert names == {"DOCKER_BUILDKIT", "REGISTRY", "REPOSITORY", "BASE_IMAGE", "BASE_REGISTRY"}
+
+
+def test_another_runtime_is_another_tag_and_another_file_is_not(tmp_path: Path) -> None:
+    from aws_cdk import AssetStaging
+
+    from heavylift_cdk import RuntimeImage
+    from stacks.foundation import FoundationStack
+
+    def tag(number: int) -> str:
+        AssetStaging.clear_asset_hash_cache()  # it remembers a folder by its path for as long as Node lives
+        app = App(outdir=str(tmp_path / f"out{number}"), context=FLAGS)
+        foundation = FoundationStack(app, "heavylift-foundation")
+        image = RuntimeImage.from_codebuild(
+            "cpu",
+            repository=foundation.images,
+            weights=foundation.store,
+            log_group=foundation.log_group,
+            checkout=tmp_path / "checkout",
+        )
+        uri: str = image.bind(foundation).uri
+        return uri.rpartition(":")[2]
+
+    for file in ("container/Dockerfile.cpu", "container/Dockerfile.gpu", "runtime/a.py", "README.md"):
+        (tmp_path / "checkout" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "checkout" / file).write_text("1")
+    first = tag(1)
+    (tmp_path / "checkout" / "README.md").write_text("2")
+    (tmp_path / "checkout" / "container" / "Dockerfile.gpu").write_text("2")
+    same = tag(2)
+    (tmp_path / "checkout" / "runtime" / "a.py").write_text("2")
+    other = tag(3)
+
+    assert first == same != other
+
+
+def test_a_neuron_sdk_that_no_container_of_awss_has_is_refused() -> None:
+    from heavylift_cdk.runtime_image import _with_sdk
+
+    assert _with_sdk(None) == _with_sdk(NEURON_SDK), "what the plan counts with is the newest"
+    with pytest.raises(InputError, match=r"no NeuronX container has the SDK 9.9.9; there are 2.19.1, "):
+        _with_sdk("9.9.9")
+
+
+def test_the_formats_are_the_runtimes_own() -> None:
+    from heavylift.plan.ahead import PARTITION_FORMAT
+    from heavylift.weights.partition import FORMAT
+    from heavylift_runtime.engines.neuronx_artifact import FORMAT as OURS
+
+    assert (PARTITION_FORMAT, NEURON_FORMAT) == (FORMAT, OURS)
