@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -284,3 +286,21 @@ def test_other_quantizations_are_refused_with_a_sentence(said: object, fault: st
     with pytest.raises(LoadError, match=fault):
         packing_of({"quantization_config": said})
     assert packing_of({}) is None and packing_of(json.loads('{"quantization_config": null}')) is None
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_checkpoint_once_and_says_what_is_wrong_with_its_arguments(tmp_path: Path) -> None:
+    folder = write(tmp_path / "plain", "llama")
+
+    def quantize(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "heavylift.cli", "quantize", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    wanted = ("--out", str(tmp_path / "awq"), "--method", "awq", "--group-size", "32")
+    done, again, strange = quantize(*wanted), quantize(*wanted), quantize(*wanted[:4], "--group-size", "33")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "awq" / "config.json").read_text())["quantization_config"]["group_size"] == 32
+    assert again.returncode == strange.returncode == 2
+    assert "name a folder that is not there" in again.stderr
+    assert "invalid choice: 33" in strange.stderr
