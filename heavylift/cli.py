@@ -76,7 +76,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--rate", {"type": float, "default": 1.0, "metavar": "R", "help": "--find-capacity begins there (1)"}),
         ]),
     "judge": ("traffic:judge", "judge recorded samples again", [
-        ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), JSON]),
+        ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), LOCAL, JSON,
+        ("--cloudwatch", {"action": "store_true", "help": "ask for SageMaker's share of the time, and keep it"}),
+        ]),
     "tune": ("tuning:tune", "which serving options answer the most good requests a second, by measurement", [
         FILE, ENV, LOCAL_HERE, JSON,
         ("--candidates", {"type": int, "default": 12, "metavar": "N", "help": "how many are tried (12)"}),

@@ -10,12 +10,12 @@ from heavylift.benchmark.spec import Benchmark
 SLO = [
     {"metric": "e2e_latency", "percentile": 90, "max_ms": 2000},
     {"metric": "error_rate", "max": 0.0},
-    {"metric": "quality", "min": 0.95},
+    {"metric": "quality", "min": 0.9},
 ]
 
 
 def benchmark_document(**changes: Any) -> dict[str, Any]:
-    """`heavylift.benchmark/1`, small: 2 requests to warm up, 30 measured (29 certify a p90), batches of 4."""
+    """`heavylift.benchmark/1`, small: 2 requests to warm up, 30 measured (29 certify a p90, or 9 of 10 rows right), batches of 4."""
     return {
         "format": "heavylift.benchmark/1",
         "subject": {

@@ -14,6 +14,7 @@ import pytest
 from heavylift.benchmark.client import HttpClient
 from heavylift.benchmark.failure import InvocationFailed
 from heavylift.benchmark.loop import Loop
+from heavylift.benchmark.passage import Passage
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Sample
 from heavylift.benchmark.schedule import Schedule
@@ -32,7 +33,7 @@ class Scripted:
     def clock(self) -> float:
         return self.now
 
-    def invoke(self, body: bytes) -> bytes:
+    def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
         self.bodies.append(body)
         seconds = next(self.seconds)
         self.now += abs(seconds)
@@ -40,7 +41,7 @@ class Scripted:
             raise InvocationFailed("model", "out of memory", 424)
         return right_answers(json.loads(body)).body
 
-    def stream(self, body: bytes) -> Iterator[bytes]:
+    def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
         raise NotImplementedError
 
 
@@ -99,7 +100,7 @@ def test_equal_seeds_send_equal_bytes() -> None:
 def test_what_breaks_a_client_is_raised_not_recorded() -> None:
     client = Scripted([])
 
-    def broken(body: bytes) -> bytes:
+    def broken(body: bytes, passage: Passage) -> bytes:
         raise ZeroDivisionError("a bug")
 
     client.invoke = broken  # type: ignore[method-assign]  # the scripted failure of this test

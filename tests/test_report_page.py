@@ -196,7 +196,7 @@ def test_the_page_says_what_a_verdict_rests_on() -> None:
 
     assert "0 of 60 requests missed it; 1 would pass at 95 % confidence" in decided
     assert ">undecided</td>" in undecided and "not even none would pass at 95 % confidence" in undecided
-    assert "between 100.0 and unbounded ms" in undecided
+    assert "between 100.0 ms and unbounded" in undecided
     assert ">INCONCLUSIVE</div>" in undecided
 
 

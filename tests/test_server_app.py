@@ -379,5 +379,20 @@ def test_the_request_s_id_and_sagemaker_s_custom_attributes_come_back() -> None:
     with_server(story)
 
 
+def test_who_asks_for_them_gets_the_server_s_times_whole_and_at_a_stream_s_head() -> None:
+    async def story(serving: Serving) -> None:
+        given = {"x-amzn-sagemaker-custom-attributes": "trace=7;heavylift-times"}
+        for body in ({"inputs": "a"}, {"inputs": "a", "stream": True}):
+            reply = await serving.ask(body, headers=given)
+            told = reply.headers["x-amzn-sagemaker-custom-attributes"]
+            assert told.startswith("trace=7;heavylift-times;")
+            times = dict(each.split("=") for each in told.split(";")[2:])
+            assert list(times) == ["heavylift-queue-us", "heavylift-first-us", "heavylift-total-us"]
+            queue, first, total = map(int, times.values())
+            assert 0 <= queue <= first <= total < 60_000_000
+
+    with_server(story)
+
+
 def test_a_stream_s_time_is_eight_minutes_and_a_reply_s_sixty_seconds() -> None:
     assert texts.STREAM_SECONDS == 8 * 60

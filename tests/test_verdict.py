@@ -72,13 +72,15 @@ def test_a_failed_request_is_infinitely_slow_not_fast() -> None:
 
 
 def test_errors_count_as_wrong_answers() -> None:
-    verdict = judge(recorded([100.0] * 9 + [None], slo=[*slo("quality", min=0.95), *slo("error_rate", max=0)]))
+    targets = [*slo("quality", min=0.95), *slo("error_rate", max=0)]
 
-    assert verdict.sentences == ("quality is 90 %, at least 95 %", "error_rate is 10 %, limit 0 %")
+    verdict = judge(recorded([100.0] * 9 + [None] * 3, slo=targets))
+
+    assert verdict.sentences == ("quality is 75 %, at least 95 %", "error_rate is 25 %, limit 0 %")
 
 
 def test_tokens_per_second_is_over_the_whole_window() -> None:
-    verdict = judge(recorded([500.0, 500.0], slo=slo("tokens_per_second", min=11)))
+    verdict = judge(recorded([500.0] * 20, slo=slo("tokens_per_second", min=11)))
 
     assert verdict.judgements[0].value == pytest.approx(10.0)
     assert verdict.sentences == ("tokens_per_second is 10.0 tokens/s, at least 11.0 tokens/s",)
@@ -96,7 +98,7 @@ def test_a_throughput_target_without_token_counts_is_void_never_pass() -> None:
 
 
 def test_a_throughput_target_where_every_request_failed_is_missed() -> None:
-    verdict = judge(recorded([None, None], slo=slo("tokens_per_second", min=1)))
+    verdict = judge(recorded([None] * 20, slo=slo("tokens_per_second", min=1)))
 
     assert verdict.verdict == "FAIL"
 
@@ -143,10 +145,10 @@ def test_a_recording_can_be_judged_by_other_targets() -> None:
 
 
 def test_data_quality_says_normal_only_when_its_target_is_met() -> None:
-    strict = recorded([1.0], slo=slo("quality", min=0.999))
+    usual, strict = (recorded([1.0], slo=slo("quality", min=limit)) for limit in (0.95, 0.999))
 
-    assert data_quality(recorded([1.0]), 0.95) == "normal (95 %)"
-    assert data_quality(recorded([1.0]), 0.9499) == "degraded (94.99 %)"
+    assert data_quality(usual, 0.95) == "normal (95 %)"
+    assert data_quality(usual, 0.9499) == "degraded (94.99 %)"
     assert data_quality(strict, 0.9985) == "degraded (99.85 %)"
     assert data_quality(strict, 0.99999) == "normal (99.99 %)"
     assert data_quality(strict, 1.0) == "normal (100 %)"

@@ -24,7 +24,7 @@ MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that h
 def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:
     """The statements; the findings that stay are acknowledged on `scope`."""
     acknowledge_objects(scope, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
-    acknowledge(scope, "IAM5[Resource::*]", "PutMetricData knows no resource; a condition narrows it")
+    acknowledge(scope, "IAM5[Resource::*]", "CloudWatch's metrics are no resources; a condition narrows what is put")
     found = [
         iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
         iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
@@ -33,6 +33,8 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
             resources=["*"],
             conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
         ),
+        # SageMaker's own share of the latency; reading metrics has neither a resource nor a condition.
+        iam.PolicyStatement(actions=["cloudwatch:GetMetricData"], resources=["*"]),
         # It reads its own earlier answer, too: CloudFormation may send a request twice.
         iam.PolicyStatement(
             actions=["s3:GetObject", "s3:PutObject"], resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]

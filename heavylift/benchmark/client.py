@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import select
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,18 +18,13 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.eventstream import ParserError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EventStreamError,
-    ReadTimeoutError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import ReadTimeoutError as PoolTimeout
 
+from heavylift.benchmark.eventstream import Events
 from heavylift.benchmark.failure import InvocationFailed, by_status
+from heavylift.benchmark.passage import ASK, Passage
 
 __all__ = ["READ_TIMEOUT", "Client", "HttpClient", "InvocationFailed", "SageMakerClient"]
 
@@ -43,11 +39,11 @@ THROTTLES = {"ThrottlingException", "Throttling", "TooManyRequestsException", "M
 class Client(Protocol):
     """What a benchmark needs of an endpoint."""
 
-    def invoke(self, body: bytes) -> bytes:
-        """Send a JSON body, give the reply's bytes. Raises InvocationFailed."""
+    def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
+        """Send a JSON body, give the reply's bytes; `passage` is told of its way. Raises InvocationFailed."""
         ...
 
-    def stream(self, body: bytes) -> Iterator[bytes]:
+    def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
         """Send a JSON body, give the reply's bytes part by part as they come. Raises InvocationFailed, also midway."""
         ...
 
@@ -58,7 +54,8 @@ class SageMakerClient:
 
     def __init__(self, endpoint: str, *, concurrency: int, variant: str | None = None) -> None:
         """`variant`: that one only, whatever its weight is."""
-        self._to = {"EndpointName": endpoint} | ({} if variant is None else {"TargetVariant": variant})
+        self._asked = {"EndpointName": endpoint, "ContentType": "application/json", "CustomAttributes": ASK}
+        self._asked |= {} if variant is None else {"TargetVariant": variant}
         self._runtime = boto3.client(
             "sagemaker-runtime",
             config=Config(
@@ -69,40 +66,46 @@ class SageMakerClient:
                 tcp_keepalive=True,
             ),
         )
+        self._here = threading.local()  # the request that this thread is about to send: its passage, its raw reply
+        self._runtime.meta.events.register("before-send.sagemaker-runtime", self._before_send)
+        stream = "after-call.sagemaker-runtime.InvokeEndpointWithResponseStream"
+        self._runtime.meta.events.register(stream, self._after_call)
 
-    def invoke(self, body: bytes) -> bytes:
+    def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
+        passage = self._here.passage = Passage() if passage is None else passage
         with self._failures():
-            reply = self._runtime.invoke_endpoint(
-                **self._to, ContentType="application/json", Accept="application/json", Body=body
-            )
+            reply = self._runtime.invoke_endpoint(**self._asked, Accept="application/json", Body=body)
+            passage.head(reply.get("CustomAttributes"))
             content: bytes = reply["Body"].read(MOST_REPLY + 1)
         return _bounded(content)
 
-    def stream(self, body: bytes) -> Iterator[bytes]:
+    def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
+        passage = self._here.passage = Passage() if passage is None else passage
         with self._failures():
-            reply = self._runtime.invoke_endpoint_with_response_stream(
-                **self._to, ContentType="application/json", Body=body
-            )
-            parts, size = reply["Body"], 0
+            reply = self._runtime.invoke_endpoint_with_response_stream(**self._asked, Body=body)
+            raw, events, size = self._here.raw, Events(), 0
+            passage.head(reply.get("CustomAttributes"))
             try:
-                for event in parts:
-                    if "PayloadPart" not in event:
-                        name, fault = next(iter(event.items()))
-                        raise InvocationFailed("stream", f"{name}: {fault}", 200)
-                    size += len(event["PayloadPart"]["Bytes"])
-                    yield _bounded(event["PayloadPart"]["Bytes"], size)
+                for chunk in raw.stream():
+                    for part in events.parts(chunk):
+                        size += len(part)
+                        yield _bounded(part, size)
+                events.end()
             finally:
-                parts.close()
+                raw.close()
+
+    def _before_send(self, **_told: Any) -> None:
+        self._here.passage.write()
+
+    def _after_call(self, http_response: Any, **_told: Any) -> None:
+        """botocore's own reader of the stream takes twice as long for a part (benchmarks/generator.py): the bytes are
+        read here, and by eventstream.py."""
+        self._here.raw = http_response.raw
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except EventStreamError as error:  # after the 200: ModelStreamError, InternalStreamFailure
-            told = {key: value for key, value in error.response["Error"].items() if key != "Code"}
-            raise InvocationFailed("stream", f"{error.response['Error'].get('Code')}: {told}", 200) from None
-        except ParserError as error:
-            raise InvocationFailed("stream", f"not an event stream: {type(error).__name__}: {error}", 200) from None
         except ClientError as error:
             raise self._failure(error.response) from None
         except (ReadTimeoutError, ConnectTimeoutError, PoolTimeout) as error:
@@ -136,30 +139,33 @@ class HttpClient:
         self._make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = parts.hostname, parts.port
         self._path = parts.path if parts.path not in ("", "/") else "/invocations"
-        self._headers = {"Content-Type": "application/json"} | ({} if headers is None else headers)
+        self._headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Custom-Attributes": ASK}
+        self._headers |= {} if headers is None else headers
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
 
-    def invoke(self, body: bytes) -> bytes:
-        with self._reply(body, "application/json") as reply:
+    def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
+        with self._reply(body, "application/json", passage) as reply:
             return _bounded(reply.read(MOST_REPLY + 1))
 
-    def stream(self, body: bytes) -> Iterator[bytes]:
-        with self._reply(body, "text/event-stream, application/jsonlines, application/json") as reply:
+    def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
+        with self._reply(body, "text/event-stream, application/jsonlines, application/json", passage) as reply:
             size = 0
             while part := reply.read1(MOST_PART):
                 size += len(part)
                 yield _bounded(part, size)
 
     @contextmanager
-    def _reply(self, body: bytes, accept: str) -> Iterator[http.client.HTTPResponse]:
+    def _reply(self, body: bytes, accept: str, passage: Passage | None) -> Iterator[http.client.HTTPResponse]:
         """A reply of status 200 to read from; its connection is kept when all of it was read."""
-        connection = self._connection()
+        connection, passage = self._connection(), Passage() if passage is None else passage
         begun = False
         try:
+            passage.write()
             connection.request("POST", self._path, body, {**self._headers, "Accept": accept})
             reply = connection.getresponse()
             begun = reply.status == 200
+            passage.head(reply.getheader("X-Amzn-SageMaker-Custom-Attributes"))
             if not begun:
                 raise by_status(reply.status, reply.read()[:500].decode(errors="replace"))
             yield reply

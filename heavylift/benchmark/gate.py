@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from heavylift.benchmark import outcome
 from heavylift.benchmark.answer import Answer
 from heavylift.benchmark.client import READ_TIMEOUT, SageMakerClient
+from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.dark import Dark
 from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.loop import TakenBack
@@ -189,6 +190,7 @@ class Gate:
                 gate_digest=self.digest,
                 time_limit=seconds,
                 observe=lambda: str((described(stage.place.endpoint) or {}).get("EndpointConfigName")),
+                metrics=metrics_of(stage.place, stream=benchmark.stream),
                 taken_back=taken_back,
             )
 

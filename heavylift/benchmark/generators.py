@@ -16,6 +16,7 @@ import boto3
 
 from heavylift.benchmark import outcome
 from heavylift.benchmark.client import SageMakerClient
+from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.gate import Gate, GateClosed, Shared
 from heavylift.benchmark.lease import folder
 from heavylift.benchmark.load import OpenLoad
@@ -79,6 +80,7 @@ def generate(share: Share, index: int, bucket: str, seconds: float) -> int:
         gate_digest=gate.digest,
         time_limit=seconds - max(0.0, share.begin - time.time()),
         observe=lambda: str((described(stage.place.endpoint) or {}).get("EndpointConfigName")),
+        metrics=metrics_of(stage.place, stream=part.stream),
         taken_back=lambda: wanted_no_more(event["StackId"]),
         begin=share.begin,
     )

@@ -3,7 +3,9 @@
 Not the verdict over all targets (verdict.py). The rule: let a target allow a share q of bad requests, and v of n
 be bad. It passes where P(Binomial(n, q) <= v) is at most the error that this look may spend: an endpoint exactly at the
 limit would rarely look so good. It fails where P(Binomial(n, q) >= v) is. Where bad requests come together, n and v are
-both divided by the design effect (clusters.py). The rest is compared as observed.
+both divided by the design effect (clusters.py). A target that lets nothing be bad fails by one that is, and passes
+where q, what it tolerates unseen, is ruled out. Rates, and costs, which are rates bought, are tested by batch means
+(rates.py). The invariances are compared as observed: they are of so many pairs, and of no others.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from heavylift.benchmark.beta import share_interval
 from heavylift.benchmark.binomial import at_least, at_most, most_misses, ranks
 from heavylift.benchmark.clusters import design_effect
 from heavylift.benchmark.looks import Plan, needed_for
-from heavylift.benchmark.measurement import Measurement
+from heavylift.benchmark.measurement import PER, Measurement
+from heavylift.benchmark.rates import RATES
 from heavylift.benchmark.slo import Slo
 
 MISSING = {
@@ -30,16 +34,18 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a test of a share rests on. `effective`: as many independent requests; `allowed` violations of so many
-    would pass (None: not even none); `needed` requests pass with one violation. `interval` is where the percentile lies
-    with the target's confidence, in ms; None for an end that so few requests cannot bound."""
+    """What a test rests on: so many requests (of `quality`: rows). Of a share: `effective`, as many independent ones;
+    `allowed` violations of so many would pass (None: not even none). Of a rate: `batches`, 0 of too few requests.
+    `needed` requests pass, with one violation. `interval` is where the value lies with the target's confidence, in its
+    unit; None for an end that so few cannot bound."""
 
     requests: int
-    violations: int
-    effective: int
-    allowed: int | None
     needed: int
     interval: tuple[float | None, float | None] | None
+    violations: int | None = None
+    effective: int | None = None
+    allowed: int | None = None
+    batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,31 @@ class Judgement:
     @property
     def _doubt(self) -> str:
         assert self.evidence is not None, "only what is tested can be inconclusive"
-        found = self.evidence
-        seen = f"{found.violations} of {found.requests} requests missed it"
+        found, sure = self.evidence, percent(self.slo.confidence)
+        if found.batches == 0:
+            return f", but undecided: {found.requests} requests are too few for an interval, {found.needed} are not"
+        if found.batches is not None:
+            ends = found.interval or (None, None)
+            low, high = (_figures(end, self.slo.limit, self.slo.definition.unit)[0] for end in ends)
+            return f", but undecided at {sure} confidence: by {found.batches} batches it lies between {low} and {high}"
+        assert found.violations is not None and found.effective is not None
+        seen = f"{found.violations} of {found.requests} {self.counted} missed it"
         if found.effective < found.requests:
             seen += f" (in clusters: they weigh as {found.effective})"
+        if self.slo.strict:
+            shown = f"{found.needed} requests show at {sure} confidence that under {self._tolerated} do"
+            return f", but undecided: {seen}; {shown}"
         may = "none is few enough" if found.allowed is None else f"at most {found.allowed} may"
-        return f", but undecided at {percent(self.slo.confidence)} confidence: {seen}, and of so many {may}"
+        return f", but undecided at {sure} confidence: {seen}, and of so many {may}"
+
+    @property
+    def _tolerated(self) -> str:
+        return percent(self.slo.bad_share or 0)
+
+    @property
+    def counted(self) -> str:
+        """What the evidence counts."""
+        return "rows" if self.slo.metric == "quality" else "requests"
 
 
 def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
@@ -93,44 +118,72 @@ def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
     value = measurement.value(slo)
     if value is None:
         return Judgement(slo, None, "unmeasured")
+    sent = len(measurement.samples)
+    risks = slo.risk * plan.pass_share(sent), slo.risk * plan.fail_share(sent)
+    if slo.metric in RATES and (slo.limit > 0 or slo.metric not in PER):
+        return _rate(slo, value, measurement, risks)
     if slo.bad_share is None:
-        return _observed(slo, value, measurement, plan)
-    marks = _bad(slo, measurement)
+        return Judgement(slo, value, "pass" if slo.met_by(value) else "fail")
+    return _share(slo, value, measurement, risks, plan.pass_share(sent))
+
+
+def _share(slo: Slo, value: float, measurement: Measurement, risks: tuple[float, float], spent: float) -> Judgement:
+    """A share of bad requests, against the one that the target allows."""
+    assert slo.bad_share is not None
+    marks, (may_pass, may_fail) = _bad(slo, measurement), risks
     if slo.metric == "itl" and measurement.answered:  # gaps of one reply share its fate: each request counts as one
         requests, effect = len(measurement.answered), max(1.0, len(marks) / len(measurement.answered))
     else:
         requests, effect = len(marks), _effect(slo, marks, measurement)
     count, effective = sum(marks), max(1, math.floor(len(marks) / effect))
-    sent = len(measurement.samples)
-    may_pass, may_fail = slo.risk * plan.pass_share(sent), slo.risk * plan.fail_share(sent)
     outcome = "inconclusive"
-    if at_most(math.ceil(count / effect), effective, slo.bad_share) <= may_pass:
-        outcome = "pass"
-    elif at_least(math.floor(count / effect), effective, slo.bad_share) <= may_fail:
+    if slo.strict and count:
         outcome = "fail"
-    needed = needed_for(slo, plan.pass_share(sent))
+    elif at_most(math.ceil(count / effect), effective, slo.bad_share) <= may_pass:
+        outcome = "pass"
+    elif not slo.strict and at_least(math.floor(count / effect), effective, slo.bad_share) <= may_fail:
+        outcome = "fail"
+    needed = needed_for(slo, spent, rows=measurement.benchmark.batch)
     assert needed is not None
-    violations = count if slo.metric != "itl" else math.ceil(count / effect)
-    allowed = most_misses(effective, slo.bad_share, may_pass)
-    evidence = Evidence(requests, violations, effective, allowed, needed, _interval(slo, measurement))
+    evidence = Evidence(
+        requests,
+        needed,
+        _interval(slo, measurement, math.ceil(count / effect), effective),
+        violations=count if slo.metric != "itl" else math.ceil(count / effect),
+        effective=effective,
+        allowed=most_misses(effective, slo.bad_share, may_pass) if not slo.strict else 0,
+    )
     return Judgement(slo, value, outcome, outcome == "fail", evidence)
 
 
-def _observed(slo: Slo, value: float, measurement: Measurement, plan: Plan) -> Judgement:
-    """Compared as it is. Final where the requests still to come could not mend it."""
-    met = slo.met_by(value)
-    final = False
-    if not met and slo.metric == "error_rate":
-        final = len(measurement.samples) - len(measurement.answered) > slo.limit * plan.most_requests
-    if not met and slo.metric == "quality" and measurement.rows:
-        wrong = sum(row.correct is False for row in measurement.rows)
-        to_come = len(measurement.rows) / len(measurement.samples) * plan.most_requests
-        final = wrong > (1 - slo.limit) * to_come
-    return Judgement(slo, value, "pass" if met else "fail", final)
+def _rate(slo: Slo, value: float, measurement: Measurement, risks: tuple[float, float]) -> Judgement:
+    """A rate against the least that the target allows."""
+    needed = needed_for(slo, together=measurement.benchmark.together)
+    assert needed is not None
+    requests, found = len(measurement.samples), measurement.batches(slo)
+    if found is None:
+        return Judgement(slo, value, "inconclusive", evidence=Evidence(requests, needed, None, batches=0))
+    batches, limit = found
+    outcome = "inconclusive"
+    if batches.reaches(limit) <= risks[0]:
+        outcome = "pass"
+    elif batches.falls_short(limit) <= risks[1]:
+        outcome = "fail"
+    low, high = batches.interval(slo.risk)
+    ends: tuple[float | None, float | None] = (low, high)
+    if slo.metric in PER:  # the cost of the highest rate is the least
+        price = limit * slo.limit
+        ends = (price / high if high else None, price / low if low else None)
+    return Judgement(
+        slo, value, outcome, outcome == "fail", Evidence(requests, needed, ends, batches=len(batches.amounts))
+    )
 
 
 def _bad(slo: Slo, measurement: Measurement) -> list[bool]:
-    """For each measured request, in order of sending (for `itl`: each gap), whether it violates the target."""
+    """For each measured request, in order of sending (for `itl`: each gap; for `quality`: each row that has a right
+    answer), whether it violates the target."""
+    if slo.metric == "quality":
+        return [not row.correct for row in measurement.rows if row.correct is not None]
     if slo.metric == "error_rate":
         return [not sample.ok for sample in measurement.samples]
     if slo.metric == "attainment":
@@ -147,8 +200,15 @@ def _effect(slo: Slo, marks: Sequence[bool], measurement: Measurement) -> float:
     return max(design_effect(marks), design_effect(near))
 
 
-def _interval(slo: Slo, measurement: Measurement) -> tuple[float | None, float | None] | None:
-    if slo.percentile is None or slo.metric == "itl":
+def _interval(
+    slo: Slo, measurement: Measurement, violations: int, effective: int
+) -> tuple[float | None, float | None] | None:
+    """Of a percentile: between two of the values, no distribution assumed. Of a share: of so many independent ones."""
+    if slo.percentile is None:
+        low_share, high_share = share_interval(violations, effective, slo.risk)
+        bounded = (low_share, high_share) if slo.definition.bound == "max" else (1 - high_share, 1 - low_share)
+        return bounded
+    if slo.metric == "itl":
         return None
     values = sorted(measurement.of_due(slo.metric))
     low, high = ranks(len(values), slo.percentile, slo.risk)

@@ -6,11 +6,13 @@ them beforehand: alpha spending, by the union bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heavylift.benchmark.binomial import least_requests
+from heavylift.benchmark.rates import RATES, least_answers
 from heavylift.benchmark.slo import Slo
 
 FEWEST_AUTO = 30
@@ -55,20 +57,24 @@ def once(requests: int) -> Plan:
     return Plan(requests, requests, ((requests, 1.0),), ((requests, 1.0),))
 
 
-def auto(slo: Sequence[Slo]) -> Plan:
+def auto(slo: Sequence[Slo], *, rows: int = 1, together: int = 1) -> Plan:
     """As many as the hardest target needs to pass with one violation, twice and four times that while undecided."""
-    needed = [needed_for(target, 1 / PASSES) for target in slo]
+    needed = [needed_for(target, 1 / PASSES, rows=rows, together=together) for target in slo]
     requests = max([FEWEST_AUTO, *(count for count in needed if count is not None)])
     most = requests * 2 ** (PASSES - 1)
     passes = tuple((requests * 2**turn, 1 / PASSES) for turn in range(PASSES))
     return Plan(requests, most, passes, _fail_looks(most))
 
 
-def needed_for(slo: Slo, share: float = 1.0, *, misses: int = 1) -> int | None:
-    """The fewest requests that can pass a target with `misses` violations; None for what is compared as observed."""
+def needed_for(slo: Slo, share: float = 1.0, *, misses: int = 1, rows: int = 1, together: int = 1) -> int | None:
+    """The fewest requests that can pass a target with `misses` violations (with none, where none may be); None for what
+    is compared as observed. `rows` are in a request, `together` requests under way at a time."""
+    if slo.metric in RATES:
+        return least_answers(together)
     if slo.bad_share is None:
         return None
-    return least_requests(slo.bad_share, misses, slo.risk * share)
+    trials = least_requests(slo.bad_share, 0 if slo.strict else misses, slo.risk * share)
+    return math.ceil(trials / rows) if slo.metric == "quality" else trials
 
 
 def _fail_looks(most: int) -> Looks:

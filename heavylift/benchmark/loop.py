@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from heavylift.benchmark.client import READ_TIMEOUT, Client
 from heavylift.benchmark.failure import InvocationFailed
+from heavylift.benchmark.passage import Passage
 from heavylift.benchmark.reply import read_reply, streamed_row, unanswered
 from heavylift.benchmark.samples import Row, Sample
 from heavylift.benchmark.schedule import Request, Schedule
@@ -95,7 +96,8 @@ class Loop:
         for request, intended, sent in given_up:
             message = f"no end of the reply {self._patience:g} s after the run's last send"
             failure = InvocationFailed("timeout", message)
-            self._record(request, (intended, sent, self.now()), unanswered(request.batch), failure, None, None)
+            times = intended, sent, self.now()
+            self._record(request, times, unanswered(request.batch), failure, None, None, Passage())
 
     def _thread(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
@@ -141,23 +143,25 @@ class Loop:
     def _send(self, request: Request, intended: float) -> float:
         """Send one request and record it; gives the time at which its reply had come."""
         rows, failure, streamed, parts = unanswered(request.batch), None, None, list[tuple[float, bytes]]()
+        passage = Passage(self.now)
         sent = self.now()
         with self._lock:
             self._under_way[request.index] = request, intended, sent
         try:
             if self._benchmark.stream:
-                for part in self._client.stream(request.body):
+                for part in self._client.stream(request.body, passage):
                     parts.append((self.now(), part))
                 end = self.now()
                 streamed = read_stream(parts)
                 rows = (streamed_row(streamed, request.batch[0]),)
             else:
-                reply = self._client.invoke(request.body)
+                reply = self._client.invoke(request.body, passage)
                 end = self.now()
                 rows = read_reply(reply, request.batch, self._benchmark.api)
         except InvocationFailed as error:
             end, failure = self.now(), error
-        self._record(request, (intended, sent, end), rows, failure, streamed, parts[0][0] if parts else None)
+        first_byte = parts[0][0] if parts else None
+        self._record(request, (intended, sent, end), rows, failure, streamed, first_byte, passage)
         return end
 
     def _record(
@@ -168,6 +172,7 @@ class Loop:
         failure: InvocationFailed | None,
         streamed: Streamed | None,
         first_byte: float | None,
+        passage: Passage,
     ) -> None:
         status, error = "ok", None
         http_status: int | None = 200
@@ -182,6 +187,9 @@ class Loop:
             gaps_us=tuple(round((after - before) * 1e6) for before, after in itertools.pairwise(content))
             if content
             else None,
+            written_s=passage.written_s,
+            head_s=passage.head_s,
+            server_us=passage.server_us,
         )  # fmt: skip
         with self._lock:
             if self._under_way.pop(request.index, None) is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from heavylift.benchmark.percentile import percentile
+from heavylift.benchmark.rates import Batches
 from heavylift.benchmark.samples import Recording, Row, Sample
 from heavylift.benchmark.slo import Slo
 from heavylift.benchmark.spec import Benchmark
@@ -21,6 +22,12 @@ LATENCIES: Mapping[str, Callable[[Sample], float | None]] = {
     "ttft": lambda sample: sample.ttft_ms,
     "tpot": lambda sample: sample.tpot_ms,
 }
+
+METERED: Mapping[str, str] = {
+    "tokens_per_second": "tokens", "cost_per_1m_tokens_usd": "tokens", "requests_per_second": "answered",
+    "goodput": "good", "cost_per_1k_good_requests_usd": "good",
+}  # fmt: skip
+PER: Mapping[str, int] = {"cost_per_1k_good_requests_usd": 1000, "cost_per_1m_tokens_usd": 1_000_000}
 
 
 class Measurement:
@@ -167,6 +174,30 @@ class Measurement:
     @property
     def cost_per_1m_tokens_usd(self) -> float | None:
         return _per(self.benchmark.usd_per_second, self.tokens_per_second, 1_000_000)
+
+    def batches(self, slo: Slo) -> tuple[Batches, float] | None:
+        """A rate's batches, and the limit as the least rate: that of a cost is what it buys. None of too few, or where
+        there is no such rate. Asserts that the metric is one."""
+        per, price = PER.get(slo.metric), self.benchmark.usd_per_second
+        limit = slo.limit if per is None else None
+        if per is not None and price is not None and slo.limit > 0:
+            limit = per * price / slo.limit
+        kind, tokens = METERED[slo.metric], self.tokens("generated_tokens")
+        if limit is None or not self.samples or (kind == "tokens" and tokens is None):
+            return None
+        ends = sorted(zip((sample.end_s for sample in self.samples), self._amounts(kind), strict=True))
+        start = min(sample.intended_s for sample in self.samples)
+        found = Batches.of(ends, start, self.benchmark.together)
+        return None if found is None else (found, limit)
+
+    def _amounts(self, kind: str) -> list[float]:
+        """What each measured request adds to a rate."""
+        if kind == "good":
+            return [float(good) for good in self.good]
+        if kind == "answered":
+            return [float(sample.ok) for sample in self.samples]
+        counts = ([row.generated_tokens or 0 for row in sample.rows] if sample.ok else [] for sample in self.samples)
+        return [float(sum(count)) for count in counts]
 
     @property
     def batch_invariance(self) -> float | None:

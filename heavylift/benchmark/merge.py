@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from heavylift.benchmark.overhead import Overhead
 from heavylift.benchmark.samples import Recording, Run, Sample
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
@@ -22,7 +23,9 @@ def in_sequence(legs: Sequence[Recording], benchmark: Benchmark) -> Recording:
         samples += [_later(sample, start) for sample in leg.samples]
         start = max((sample.end_s for sample in samples), default=0.0)
     limit = sum(leg.run.time_limit_s for leg in legs)
-    return Recording(_run([leg.run for leg in legs], benchmark, limit), _numbered(samples))
+    run = _run([leg.run for leg in legs], benchmark, limit)
+    told = [leg.run.sagemaker for leg in legs if leg.run.sagemaker is not None]
+    return Recording(replace(run, sagemaker=Overhead.of(told)), _numbered(samples))
 
 
 def side_by_side(shards: Sequence[Recording], benchmark: Benchmark) -> Recording:
@@ -33,7 +36,10 @@ def side_by_side(shards: Sequence[Recording], benchmark: Benchmark) -> Recording
     """
     samples = [sample for shard in shards for sample in shard.samples]
     limit = max(shard.run.time_limit_s for shard in shards)
-    return Recording(_run([shard.run for shard in shards], benchmark, limit), _numbered(samples))
+    run = _run([shard.run for shard in shards], benchmark, limit)
+    told = [shard.run.sagemaker for shard in shards if shard.run.sagemaker is not None]  # all of the same minutes
+    most = max(told, key=lambda each: each.invocations, default=None)
+    return Recording(replace(run, sagemaker=most), _numbered(samples))
 
 
 def cut_after(recording: Recording, measured: int) -> Recording:
@@ -74,6 +80,8 @@ def _later(sample: Sample, seconds: float) -> Sample:
         end_s=moved(sample.end_s),
         first_byte_s=None if sample.first_byte_s is None else moved(sample.first_byte_s),
         first_token_s=None if sample.first_token_s is None else moved(sample.first_token_s),
+        written_s=None if sample.written_s is None else moved(sample.written_s),
+        head_s=None if sample.head_s is None else moved(sample.head_s),
     )
 
 

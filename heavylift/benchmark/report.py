@@ -11,6 +11,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from heavylift.benchmark.attribution import attributed
 from heavylift.benchmark.histogram import Histogram
 from heavylift.benchmark.measurement import Measurement
 from heavylift.benchmark.percentile import METHOD, percentile
@@ -66,6 +67,7 @@ def build_report(recording: Recording, verdict: Verdict, *, samples: str) -> dic
         "cost": _cost(recording, measurement),
         "load": {"lag_ms": _lag(measurement.lags_ms), "cpu_share": run.cpu_share},
         "attribution_ms": _attribution(measurement),
+        "attribution": _parts(recording, measurement),
         "quality": {
             "overall": _rounded(measurement.quality),
             "by_task": {task: _rounded(share) for task, share in measurement.quality_by_task.items()},
@@ -153,7 +155,7 @@ def _lag(values: list[float]) -> dict[str, Any]:
 
 def _attribution(measurement: Measurement) -> dict[str, Any]:
     """Means over the answered requests: waiting in the client, then until the first byte, from it to the first content
-    token, and from that to the end. The network and SageMaker are in `first_byte`: a client cannot tell them apart."""
+    token, and from that to the end. `attribution` tells apart what is in `first_byte`."""
     parts: dict[str, list[float]] = {"client": [], "first_byte": [], "first_token": [], "generation": []}
     for sample in measurement.answered:
         parts["client"].append(sample.lag_ms)
@@ -162,6 +164,18 @@ def _attribution(measurement: Measurement) -> dict[str, Any]:
             parts["first_token"].append((sample.first_token_s - sample.first_byte_s) * 1000)
             parts["generation"].append((sample.end_s - sample.first_token_s) * 1000)
     return {name: _rounded(fmean(values)) if values else None for name, values in parts.items()}
+
+
+def _parts(recording: Recording, measurement: Measurement) -> dict[str, Any] | None:
+    """The mean latency in its parts; None for samples whose client did not time them."""
+    run = recording.run
+    found = attributed(measurement.answered, stream=run.benchmark.stream, overhead=run.sagemaker)
+    if found is None:
+        return None
+    parts = [asdict(part) | {"ms": _rounded(part.ms)} for part in found.parts]
+    told = None if run.sagemaker is None else asdict(run.sagemaker)
+    about = {"requests": found.requests, "mean_ms": _rounded(found.mean_ms), "note": found.note}
+    return about | {"parts": parts, "sagemaker": told}
 
 
 def _pairs(same: list[bool]) -> dict[str, int]:
@@ -190,6 +204,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "effective_requests": None if evidence is None else evidence.effective,
         "allowed": None if evidence is None else evidence.allowed,
         "needed": None if evidence is None else evidence.needed,
+        "batches": None if evidence is None else evidence.batches,
         "interval": None if evidence is None or evidence.interval is None else [_rounded(end) for end in ends],
         "sentence": judgement.sentence,
         "formula": slo.definition.formula,

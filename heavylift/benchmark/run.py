@@ -10,10 +10,11 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from heavylift.benchmark.client import Client
 from heavylift.benchmark.loop import Loop
+from heavylift.benchmark.overhead import Overhead
 from heavylift.benchmark.samples import Recording, Run, Sample
 from heavylift.benchmark.schedule import Schedule
 from heavylift.benchmark.spec import Benchmark
@@ -31,6 +32,7 @@ def measure(
     gate_digest: str | None = None,
     time_limit: float | None = None,
     observe: Callable[[], str | None] = lambda: None,
+    metrics: Callable[[datetime, datetime], Overhead | None] = lambda begin, end: None,
     heard: Callable[[Sample], None] = lambda sample: None,
     taken_back: Callable[[], str | None] = lambda: None,
     begin: float | None = None,
@@ -38,9 +40,9 @@ def measure(
     """Run a benchmark against an endpoint.
 
     `time_limit` (seconds) shortens the benchmark's max_seconds; `observe` is asked after the last request which
-    EndpointConfig the endpoint has, and `taken_back`, all the while, whether nobody waits for this run any more (the
-    reason, or None). `begin` is when the arrivals begin, in seconds since the epoch: who is late, lags. Raises
-    FormatError for a workload that does not exist, TakenBack.
+    EndpointConfig the endpoint has, `metrics` what CloudWatch knows of the measured time, and `taken_back`, all the
+    while, whether nobody waits for this run any more (the reason, or None). `begin` is when the arrivals begin, in
+    seconds since the epoch: who is late, lags. Raises FormatError for a workload that does not exist, TakenBack.
     """
     workload = Workload.load(benchmark.workload, benchmark.seed)
     seconds = benchmark.max_seconds if time_limit is None else min(time_limit, benchmark.max_seconds)
@@ -57,6 +59,7 @@ def measure(
     wall, busy = time.monotonic(), time.process_time()
     samples = Loop(benchmark, schedule, client, heard=heard, taken_back=taken_back, start=start).drive()
     share = (time.process_time() - busy) / max(1e-9, time.monotonic() - wall)
+    span = measured_span(started_at, samples)
     about = Run(
         run=run,
         endpoint=endpoint,
@@ -72,8 +75,19 @@ def measure(
         stationary=schedule.stationary,
         stopped=schedule.stopped,
         cpu_share=round(share, 4),
+        sagemaker=None if span is None else metrics(*span),
     )
     return Recording(about, _cut(samples, schedule.cut))
+
+
+def measured_span(started_at: datetime, samples: Sequence[Sample]) -> tuple[datetime, datetime] | None:
+    """From the first measured intended send to the last measured end, by the calendar; None where nothing was."""
+    measured = [sample for sample in samples if sample.phase == "measure"]
+    if not measured:
+        return None
+    ends = min(sample.intended_s for sample in measured), max(sample.end_s for sample in measured)
+    begun, ended = (started_at + timedelta(seconds=moment) for moment in ends)
+    return begun, ended
 
 
 def _cut(samples: Sequence[Sample], first: int | None) -> tuple[Sample, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heavylift.benchmark.looks import Looks, Plan
+from heavylift.benchmark.overhead import Overhead
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.stationary import Stationary
@@ -41,7 +42,9 @@ class Row:
 @dataclass(frozen=True)
 class Sample:
     """One request. Times in seconds since the first intended send; `error` is {"kind", "message"} or None. Of a
-    streamed reply also the first byte's time, the first content token's, and the gaps between content tokens, in us."""
+    streamed reply also the first byte's time, the first content token's, and the gaps between content tokens, in us.
+    `written_s` and `head_s`: when the request was handed to the connection, and when the reply's head came;
+    `server_us`: what the server says of itself (passage.py)."""
 
     index: int
     phase: str
@@ -55,6 +58,9 @@ class Sample:
     first_byte_s: float | None = None
     first_token_s: float | None = None
     gaps_us: tuple[int, ...] | None = None
+    written_s: float | None = None
+    head_s: float | None = None
+    server_us: dict[str, int] | None = None
 
     @property
     def latency_ms(self) -> float:
@@ -94,7 +100,8 @@ class Sample:
 class Run:
     """What was run where. `observed_endpoint_config` is what SageMaker said after the last request (None by URL);
     `time_limit_s` is when sending had to stop, which is less than max_seconds where a Lambda has less time left.
-    `plan` says when the run looked at its verdict, `stopped` why it ended, `cpu_share` how busy the generator was."""
+    `plan` says when the run looked at its verdict, `stopped` why it ended, `cpu_share` how busy the generator was;
+    `sagemaker` is what CloudWatch knows of the same minutes."""
 
     run: str
     endpoint: str
@@ -110,6 +117,7 @@ class Run:
     stationary: Stationary | None = None
     stopped: str | None = None
     cpu_share: float | None = None
+    sagemaker: Overhead | None = None
 
 
 @dataclass(frozen=True)
@@ -177,12 +185,18 @@ ROW_KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 # Keys that older files lack, and that are left out where they would be null.
 RUN_EXTRAS: dict[str, tuple[type, ...]] = {
-    "plan": (dict,), "stationary": (dict,), "stopped": (str,), "cpu_share": NUMBER,
+    "plan": (dict,), "stationary": (dict,), "stopped": (str,), "cpu_share": NUMBER, "sagemaker": (dict,),
 }  # fmt: skip
-SAMPLE_EXTRAS: dict[str, tuple[type, ...]] = {"first_byte_s": NUMBER, "first_token_s": NUMBER, "gaps_us": (list,)}
+SAMPLE_EXTRAS: dict[str, tuple[type, ...]] = {
+    "first_byte_s": NUMBER, "first_token_s": NUMBER, "gaps_us": (list,), "written_s": NUMBER, "head_s": NUMBER,
+    "server_us": (dict,),
+}  # fmt: skip
 ROW_EXTRAS: dict[str, tuple[type, ...]] = {"example": (int,), "fault": (str,)}
 PLAN_KINDS: dict[str, tuple[type, ...]] = {
     "requests": (int,), "most_requests": (int,), "pass_looks": (list,), "fail_looks": (list,),
+}  # fmt: skip
+SAGEMAKER_KINDS: dict[str, tuple[type, ...]] = {
+    "invocations": (int,), "model_ms": NUMBER, "overhead_ms": NUMBER, "first_chunk": (bool,),
 }  # fmt: skip
 STATIONARY_KINDS: dict[str, tuple[type, ...]] = {"reached": (bool,), "after_requests": (int,), "reason": (str,)}
 
@@ -201,6 +215,8 @@ def _run(line: Any) -> Run:
         rest["plan"] = Plan(plan["requests"], plan["most_requests"], **looks)
     if "stationary" in rest:
         rest["stationary"] = Stationary(**_typed(rest["stationary"], STATIONARY_KINDS))
+    if "sagemaker" in rest:
+        rest["sagemaker"] = Overhead(**_typed(rest["sagemaker"], SAGEMAKER_KINDS))
     return Run(**{**rest, "benchmark": Benchmark.from_dict(rest["benchmark"])})
 
 
@@ -221,6 +237,8 @@ def _sample(line: Any) -> Sample:
         if any(type(gap) is not int for gap in rest["gaps_us"]):
             raise TypeError("its gaps_us are not whole microseconds")
         rest["gaps_us"] = tuple(rest["gaps_us"])
+    if any(type(us) is not int or us < 0 for us in rest.get("server_us", {}).values()):
+        raise TypeError(f"its server_us are {rest['server_us']!r}")
     return Sample(**{**rest, "rows": tuple(Row(**_typed(row, ROW_KINDS, ROW_EXTRAS)) for row in rest["rows"])})
 
 

@@ -13,8 +13,10 @@ from heavylift.benchmark import shape
 from heavylift.benchmark.shape import Field, FormatError
 
 CONFIDENCE = 0.95
+TOLERANCE = 0.1  # what must be ruled out where none may be bad: no number of requests shows that none ever is
 PERCENTILE = {"percentile": Field(float, least=0, most=100), "max_ms": Field(float, least=0)}
 OPTIONAL = {"confidence": Field(float, least=0.5, most=0.9999)}
+TOLERATED = {"tolerance": Field(float, least=0.0001, most=0.5)}
 DUE = "over all measured requests; a failed request counts as infinitely slow"
 
 
@@ -77,14 +79,16 @@ METRICS: Mapping[str, Metric] = {
 class Slo:
     """One target: the metric's value must be at most, or at least (its bound), `limit`, in the metric's unit.
 
-    `confidence`: a percentile, an error rate above 0 and an attainment below 1 pass only where a sample this good would
-    come from an endpoint exactly at the limit with at most 1 - confidence. The rest is compared as observed.
+    `confidence`: it passes only where a sample this good would come from an endpoint exactly at the limit with at most
+    1 - confidence. Where the limit lets nothing be bad, one bad request fails it, and it passes where as good a sample
+    would come with at most that from an endpoint with a share of `tolerance`. The invariances are compared as observed.
     """
 
     metric: str
     limit: float
     percentile: float | None = None
     confidence: float = CONFIDENCE
+    tolerance: float = TOLERANCE
 
     @property
     def definition(self) -> Metric:
@@ -96,17 +100,26 @@ class Slo:
         return self.metric if self.percentile is None else f"{self.metric} p{self.percentile:g}"
 
     @property
+    def strict(self) -> bool:
+        """The limit lets no request be bad."""
+        return self._share == 0
+
+    @property
     def bad_share(self) -> float | None:
-        """The share of requests that may be bad at the limit; None for what is compared as observed: no number of
-        requests shows that none would ever be bad."""
-        share: float | None = None
+        """The share of requests (of `quality`: of rows) that may be bad at the limit, or that is tolerated where none
+        may; None for what is no share, or a limit that everything meets."""
+        share = self._share
+        if share is None or share >= 1:
+            return None
+        return self.tolerance if self.strict else share
+
+    @property
+    def _share(self) -> float | None:
         if self.percentile is not None:
-            share = 1 - self.percentile / 100
-        elif self.metric == "error_rate":
-            share = self.limit
-        elif self.metric == "attainment":
-            share = 1 - self.limit
-        return None if share is None or not 0 < share < 1 else share
+            return 1 - self.percentile / 100
+        if self.metric == "error_rate":
+            return self.limit
+        return 1 - self.limit if self.metric in ("quality", "attainment") else None
 
     @property
     def risk(self) -> float:
@@ -122,7 +135,8 @@ class Slo:
             named = document.get("metric") if isinstance(document, dict) else document
             raise FormatError([f"{where}.metric is {named!r}; allowed: {', '.join(METRICS)}"])
         metric = METRICS[document["metric"]]
-        if found := shape.faults(document, {"metric": Field(str), **metric.fields}, where, OPTIONAL):
+        optional = OPTIONAL | (TOLERATED if document["metric"] in ("error_rate", "quality", "attainment") else {})
+        if found := shape.faults(document, {"metric": Field(str), **metric.fields}, where, optional):
             raise FormatError(found)
         percentile = document.get("percentile")
         return cls(
@@ -130,9 +144,11 @@ class Slo:
             float(document[metric.limit_key]),
             percentile if percentile is None else float(percentile),
             float(document.get("confidence", CONFIDENCE)),
+            float(document.get("tolerance", TOLERANCE)),
         )
 
     def to_dict(self) -> dict[str, Any]:
         percentile = {} if self.percentile is None else {"percentile": self.percentile}
         confidence = {} if self.confidence == CONFIDENCE else {"confidence": self.confidence}
-        return {"metric": self.metric, **percentile, self.definition.limit_key: self.limit, **confidence}
+        tolerance = {} if self.tolerance == TOLERANCE else {"tolerance": self.tolerance}
+        return {"metric": self.metric, **percentile, self.definition.limit_key: self.limit, **confidence, **tolerance}

@@ -120,13 +120,20 @@ class Benchmark:
     @property
     def plan(self) -> Plan:
         """How many requests, and when the run looks at its verdict."""
-        return auto(self.slo) if self.requests is None else fixed(self.requests)
+        if self.requests is not None:
+            return fixed(self.requests)
+        return auto(self.slo, rows=self.batch, together=self.together)
 
     @property
     def batch(self) -> int:
         """Prompts in one request: a stream, and the APIs of others, take one; so does a trace with prompts."""
         replays = isinstance(self.load, OpenLoad) and self.load.replays
         return self.subject.batch if self.api == "heavylift" and not self.stream and not replays else 1
+
+    @property
+    def together(self) -> int:
+        """Requests that may end together: the clients of a closed load."""
+        return 1 if isinstance(self.load, OpenLoad) else self.load.concurrency
 
     @property
     def usd_per_second(self) -> float | None:

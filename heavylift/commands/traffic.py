@@ -12,16 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from heavylift.benchmark.client import Client, HttpClient, InvocationFailed, SageMakerClient
+from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.report import build_report
-from heavylift.benchmark.run import measure, run_name
+from heavylift.benchmark.run import measure, measured_span, run_name
 from heavylift.benchmark.samples import Recording, Sample
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.stage import Place
 from heavylift.benchmark.verdict import Verdict
 from heavylift.benchmark.verdict import judge as judged
 from heavylift.benchmark.workload import Workload, packed
@@ -84,10 +87,12 @@ def bench(chosen: argparse.Namespace) -> int:
         done += 1
         show(done, max(done, total))
 
-    run = run_name(None)
+    about: dict[str, Any] = {"run": run_name(None), "endpoint": chosen.url or plan.name, "heard": heard}
+    if chosen.url is None:
+        about["metrics"] = metrics_of(Place(plan.name, config=""), stream=benchmark.stream)
     opened = client_of(plan.name, chosen.url, benchmark.load.concurrency)
     with console.working("benchmark"), opened as client:
-        recording = measure(benchmark, client, run=run, endpoint=chosen.url or plan.name, heard=heard)
+        recording = measure(benchmark, client, **about)
     return _conclude(chosen, project, plan, recording)
 
 
@@ -192,10 +197,31 @@ def client_of(endpoint: str, url: str | None, concurrency: int) -> Iterator[Clie
 def judge(chosen: argparse.Namespace) -> int:
     """Judge recorded samples again: the same samples give the same report."""
     recording = load_samples(chosen.samples)
+    if chosen.cloudwatch:
+        if chosen.local:
+            aim.at_running(Project.find(Path.cwd()))
+        recording = with_metrics(recording)
+        recording.save(chosen.samples)
     verdict = judged(recording)
     report: dict[str, Any] = build_report(recording, verdict, samples=str(chosen.samples))
     print(json.dumps(report) if chosen.json else f"{plain([report])}\n{conclusion(report).plain}")
     return _exit(verdict)
+
+
+def with_metrics(recording: Recording) -> Recording:
+    """The same, with what CloudWatch knows of its minutes by now. Raises InputError for nothing."""
+    run = recording.run
+    endpoint, _, variant = run.endpoint.partition("/")
+    span = measured_span(datetime.fromisoformat(run.started_at), recording.samples)
+    told = None
+    if span is not None and "//" not in run.endpoint:
+        told = metrics_of(Place(endpoint, "", variant or None), stream=run.benchmark.stream)(*span)
+    if told is None:
+        raise InputError(
+            f"CloudWatch has no metrics of {run.endpoint} in the minutes of this run: they come a minute or two late, "
+            "are kept for 15 days, and are of endpoints only"
+        )
+    return replace(recording, run=replace(run, sagemaker=told))
 
 
 def _exit(verdict: Verdict) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from heavylift.benchmark.slo import CONFIDENCE
+from heavylift.benchmark.slo import CONFIDENCE, TOLERANCE
 from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
 from heavylift.plan import facts
@@ -116,12 +116,15 @@ def _instance(fact: InstanceFact, count: int) -> form.Instance:
     )
 
 
+UNSAID = (("confidence", CONFIDENCE), ("tolerance", TOLERANCE))  # a target that says nothing else means these
+
+
 def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
     if spec.benchmark is None:
         return None
     fields = spec.benchmark.model_dump()
     slo = tuple(
-        {key: _number(value) for key, value in target.items() if (key, value) != ("confidence", CONFIDENCE)}
+        {key: _number(value) for key, value in target.items() if (key, value) not in UNSAID}
         for target in fields["slo"]
     )
     workload = fields["workload"]

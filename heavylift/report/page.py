@@ -19,6 +19,7 @@ from heavylift.benchmark.verdict import percent
 from heavylift.report import axis, distribution
 from heavylift.report.curve import curve
 from heavylift.report.load import REPORT, SAMPLES, load_report, load_samples
+from heavylift.report.stack import HEIGHT, stack
 from heavylift.report.table import COLUMNS, cells, headline, mark
 from heavylift.report.timeline import throughput, timeline
 
@@ -61,6 +62,8 @@ def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapp
         histogram=distribution.histogram(latencies["from the intended send"]),
         tail=distribution.tail({name: values + failed for name, values in latencies.items()}),
         clocks={name: _points(values) for name, values in latencies.items()},
+        stack=stack(report),
+        stack_height=HEIGHT,
         curve=curve(steps),
         steps=steps,
         limits=[row for row in report["judgements"] if row["metric"] == "e2e_latency"],
@@ -123,16 +126,32 @@ def _failures(recording: Recording) -> list[tuple[int, str, str]]:
 def evidence(row: Mapping[str, Any]) -> str:
     """What the verdict on a target rests on, in a sentence; empty where it is compared as observed."""
     if row.get("violations") is None:
-        return ""
-    text = f"{row['violations']} of {row['requests']} requests missed it"
+        return _batches(row) if row.get("batches") else ""
+    counted = "rows" if row["metric"] == "quality" else "requests"
+    text = f"{row['violations']} of {row['requests']} {counted} missed it"
     if row["effective_requests"] < row["requests"]:
         text += f", in clusters, so that they weigh as {row['effective_requests']}"
     allowed = "not even none" if row["allowed"] is None else f"{row['allowed']}"
     text += f"; {allowed} would pass at {percent(row['confidence'])} confidence"
-    if row["interval"] is not None:
-        low, high = (number(end) if end is not None else "unbounded" for end in row["interval"])
-        text += f"; it lies between {low} and {high} ms"
-    return text
+    return text + (f"; it lies {_between(row)}" if row["interval"] is not None else "")
+
+
+def _batches(row: Mapping[str, Any]) -> str:
+    """Of a rate."""
+    text = f"by {row['batches']} batches of {row['requests']} requests"
+    return f"{text} it lies {_between(row)} at {percent(row['confidence'])} confidence"
+
+
+def _between(row: Mapping[str, Any]) -> str:
+    unit, digits = row["unit"], 4 if row["unit"] == "USD" else 1
+
+    def shown(end: float | None) -> str:
+        if end is None:
+            return "unbounded"
+        return share(end) if unit == "share" else f"{number(end, digits)} {unit}"
+
+    low, high = row["interval"]
+    return f"between {shown(low)} and {shown(high)}"
 
 
 def number(value: float | None, digits: int = 1) -> str:

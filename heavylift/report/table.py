@@ -12,6 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from heavylift.report.stack import in_a_line
+
 COLUMNS = {
     "model": "Model",
     "engine": "Engine",
@@ -62,7 +64,7 @@ def plain(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def conclusion(report: Mapping[str, Any]) -> Text:
-    """The verdict, why it is void, and a line for each target; `.plain` is the same without colours."""
+    """The verdict, why it is void, a line for each target, where the time goes; `.plain`: without colours."""
     verdict = report["verdict"]
     lines = Text.assemble((verdict, f"bold {COLOURS[verdict]}"), f"  {headline(report)}")
     for reason in report["void"]:
@@ -71,6 +73,8 @@ def conclusion(report: Mapping[str, Any]) -> Text:
         colour = COLOURS[{True: "PASS", False: "FAIL", None: "VOID"}[judgement["passed"]]]
         lines.append(f"\n  {mark(judgement):<10}", style=colour)
         lines.append(f"  {judgement['sentence']}")
+    if where := in_a_line(report):
+        lines.append(f"\n  {where}")
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from heavylift.benchmark.slo import TOLERANCE
 from heavylift.spec.fields import Auto, Folder, Listed, Percentile, Share, Strictly
 
 
@@ -66,6 +67,7 @@ class OwnPrompts(Strictly):
 
 
 Confidence = Annotated[float, Field(ge=0.5, le=0.9999)]
+Tolerance = Annotated[float, Field(ge=0.0001, le=0.5, description="what is ruled out where none may be bad")]
 
 
 class LatencyTarget(Strictly):
@@ -84,12 +86,22 @@ class ErrorTarget(Strictly):
     metric: Literal["error_rate"]
     max: Share
     confidence: Confidence = 0.95
+    tolerance: Tolerance = TOLERANCE
 
 
 class QualityTarget(Strictly):
-    """Rows answered correctly, as a share of all measured; or rows that say the same alone, in a batch, under load."""
+    """Rows answered correctly, as a share of all measured."""
 
-    metric: Literal["quality", "batch_invariance", "load_invariance"]
+    metric: Literal["quality"]
+    min: Share
+    confidence: Confidence = 0.95
+    tolerance: Tolerance = TOLERANCE
+
+
+class InvarianceTarget(Strictly):
+    """Rows that say the same alone and in a batch, or unloaded and under load, as a share of those compared."""
+
+    metric: Literal["batch_invariance", "load_invariance"]
     min: Share
 
 
@@ -99,6 +111,7 @@ class AttainmentTarget(Strictly):
     metric: Literal["attainment"]
     min: Share
     confidence: Confidence = 0.95
+    tolerance: Tolerance = TOLERANCE
 
 
 class ThroughputTarget(Strictly):
@@ -106,6 +119,7 @@ class ThroughputTarget(Strictly):
 
     metric: Literal["tokens_per_second", "requests_per_second", "goodput"]
     min: float = Field(gt=0)
+    confidence: Confidence = 0.95
 
 
 class CostTarget(Strictly):
@@ -113,10 +127,11 @@ class CostTarget(Strictly):
 
     metric: Literal["cost_per_1k_good_requests_usd", "cost_per_1m_tokens_usd"]
     max: float = Field(gt=0)
+    confidence: Confidence = 0.95
 
 
 Target = Annotated[
-    LatencyTarget | ErrorTarget | QualityTarget | AttainmentTarget | ThroughputTarget | CostTarget,
+    LatencyTarget | ErrorTarget | QualityTarget | InvarianceTarget | AttainmentTarget | ThroughputTarget | CostTarget,
     Field(discriminator="metric"),
 ]
 

@@ -22,6 +22,7 @@ from .container import Container
 from .deployment import Served, shadow, turn
 from .endpoints import Endpoints
 from .errors import ApiError
+from .meter import Meter
 
 T = TypeVar("T")
 
@@ -64,16 +65,19 @@ class Invocations:
         """Answer one invocation."""
         match = _PATH.fullmatch(scope["path"])
         assert match is not None
+        name, stream = urllib.parse.unquote(match[1]), match[2].endswith("stream")
+        meter = Meter(name, stream=stream)
         try:
             given = headers(scope)
-            served, copied = self._serving(urllib.parse.unquote(match[1]), given)
+            served, copied = self._serving(name, given)
             body = await request_body(receive, MAX_BODY)
             if copied is not None:
                 self._threads.submit(_copy, copied.container, _request_headers(given), body)
             container = served.container  # of this request: another may take its place meanwhile
             path = await self._path(container, given.get(f"{_PREFIX}target-model"))
+            send = meter.watch(served.variant.name, send)
             answer = await self._forward(container, path, _request_headers(given), body)
-            await self._answer(served, container, answer, match[2].endswith("stream"), receive, send)
+            await self._answer(served, container, answer, stream, receive, send)
         except ApiError as error:
             await fail(send, error)
 

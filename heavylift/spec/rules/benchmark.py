@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from heavylift.benchmark.load import load_from
 from heavylift.benchmark.looks import needed_for
@@ -76,10 +77,26 @@ def enough_requests(data: Data) -> Iterator[Fault]:
             target = Slo.from_dict(row)
         except FormatError:  # its fields say so
             continue
-        needed = needed_for(target, misses=0)
+        assert isinstance(benchmark, dict), "it has targets"
+        needed = needed_for(target, misses=0, rows=_rows(data, benchmark), together=_together(benchmark))
         if needed is not None and requests < needed:
             sentence = f"'benchmark.requests' must be 'auto', or at least {needed} to certify {target.label} at "
             yield Fault(("benchmark", "slo", index), f"{sentence}{target.confidence:g} confidence; got {requests}")
+
+
+def _rows(data: Data, benchmark: dict[str, Any]) -> int:
+    """Prompts in a request: a batch, where the API takes one and it is not streamed."""
+    serving = data.get("serving")
+    batch = serving.get("batch_size", 1) if isinstance(serving, dict) else 1
+    alone = benchmark.get("stream") is True or benchmark.get("api", "heavylift") != "heavylift"
+    return 1 if alone or not isinstance(batch, int) or batch < 1 else batch
+
+
+def _together(benchmark: dict[str, Any]) -> int:
+    """Clients of a closed load."""
+    said = benchmark.get("load")
+    clients = said.get("concurrency", 1) if isinstance(said, dict) and said.get("mode") != "open" else 1
+    return clients if isinstance(clients, int) and clients > 0 else 1
 
 
 def held(data: Data) -> Iterator[Fault]:

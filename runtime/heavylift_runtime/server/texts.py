@@ -59,6 +59,7 @@ class Texts:
                 elif exchange.stream:
                     await _stream(visit, exchange, job)
                 else:
+                visit.seated, visit.opened = job.seated, job.opened  # the reply's head may tell them
                     await visit.reply(200, exchange.media_type, exchange.reply(job.finished()))
         finally:
             self.rolling.leave(job)

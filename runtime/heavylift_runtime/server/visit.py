@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.schemas import Answer
+from heavylift_runtime.server.times import with_times
 
 JSON = "application/json"
 _ID_HEADERS = ("x-amzn-sagemaker-inference-id", "x-request-id")
@@ -87,15 +88,22 @@ class Visit:
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _start(self, code: int, headers: Mapping[str, str]) -> None:
-        """The status line, and what every reply carries: the request's id, and the custom attributes as they came."""
+        """The status line, and what every reply carries: the request's id, and the custom attributes as they came; with
+        the times until now, where they are asked for."""
         self.code = code
-        own = {"x-request-id": self.identity}
-        if _ATTRIBUTES in self.headers:
-            own[_ATTRIBUTES] = self.headers[_ATTRIBUTES]
-        raw = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (own | dict(headers)).items()
-        ]
+        whole = {"x-request-id": self.identity}
+        if (asked := self.headers.get(_ATTRIBUTES)) is not None:
+            whole[_ATTRIBUTES] = asked
+        whole |= {name.lower(): value for name, value in headers.items()}
+        if asked is not None:
+            whole[_ATTRIBUTES] = with_times(whole[_ATTRIBUTES], asked, self._times(time.monotonic()))
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in whole.items()]
         await self.send({"type": "http.response.start", "status": code, "headers": raw})
+
+    def _times(self, now: float) -> dict[str, float | None]:
+        """Until the engine had it, until its first token, until the reply's head: seconds since it began."""
+        reached = {"queue": self.seated, "first": self.opened, "total": now}
+        return {name: None if then is None else then - self.began for name, then in reached.items()}
 
     def to_json(self, now: float) -> dict[str, Any]:
         """For the log. Milliseconds since it began."""
