@@ -104,7 +104,7 @@ def test_an_adapter_is_refused_and_never_answered_by_the_base_model(native: Serv
     registered = httpx.post(f"{native.address}/adapters", json={"name": "poet", "src": "/opt/ml/poet"})
 
     assert (asked.status_code, registered.status_code) == (404, 400)
-    assert asked.json()["error"] == "no adapter 'poet': engine native has none"
+    assert asked.json()["error"] == "no adapter 'poet': engine native has no adapters"
     assert "engine native has no adapters" in registered.json()["error"]
     assert httpx.get(f"{native.address}/adapters").json() == {"adapters": []}
     assert httpx.delete(f"{native.address}/adapters/poet").status_code == 404

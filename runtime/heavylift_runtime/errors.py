@@ -47,3 +47,14 @@ class MemoryFault(LoadError):
 
 class PromptError(RuntimeFault):
     """A prompt cannot be served; raised by an engine before it computes, so that its ranks stay in step."""
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Memory ran out, by the names of Python's and torch's errors, and by the words of torch's CPU allocator."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.options import Options
-from heavylift_runtime.server.adapters import refuse_adapter
+from heavylift_runtime.server.adapter_routes import refuse_adapter
+from heavylift_runtime.server.adapters import Adapters, found
 from heavylift_runtime.server.conversation import Conversation
 from heavylift_runtime.server.defaults import defaults_of
 from heavylift_runtime.server.line import Line, serve_line
@@ -54,7 +56,8 @@ class Hosted:
                 for copy in supervisor.copies
             ]
         else:
-            duty = Rolling(options.job_queue_size, budget, full)
+            adapters = None if why_no_adapters(options) else Adapters(found(folder), report)
+            duty = Rolling(options.job_queue_size, budget, full, adapters=adapters)
             defaults = defaults_of(name, folder, options, lambda: _files(supervisor))
             desk = Texts(duty, read, failure, defaults, budget)
             sessions = Sessions(options.sessions_expiration) if options.sessions else None
@@ -84,6 +87,17 @@ class Hosted:
         return list(self.duty.loads.values()) if isinstance(self.duty, Rolling) else ()
 
     @property
+    def adapters(self) -> Adapters | str:
+        """Its adapters, or why it has none."""
+        adapters = self.duty.adapters if isinstance(self.duty, Rolling) else None
+        return why_no_adapters(self.options) if adapters is None else adapters
+
+    @property
+    def names(self) -> list[str]:
+        """What requests may call it: its own name, and those of its adapters."""
+        return [self.name] if isinstance(self.adapters, str) else [self.name, *sorted(self.adapters.names)]
+
+    @property
     def state(self) -> dict[str, object]:
         """For /ping's body."""
         health = self.supervisor.health()
@@ -98,7 +112,8 @@ class Hosted:
     def admit(self, visit: Visit) -> None:
         """Refused before the body is read: 503 while no copy is there to answer, 404 for an adapter."""
         visit.model = self.name
-        refuse_adapter(visit, self.options.engine)
+        if isinstance(adapters := self.adapters, str):
+            refuse_adapter(visit, adapters)
         health = self.supervisor.health()
         if not health.ready:
             raise Refused(503, f"the model is not ready: {health.status}", retry_after=1)
@@ -134,6 +149,15 @@ async def _mourn(supervisor: Supervisor, desk: Texts | Scripts) -> None:
     """Nobody waits for a model whose copies have died beyond restart."""
     await supervisor.failed.wait()
     desk.end(Refused(503, f"the model is gone: {supervisor.failure}"))
+
+
+def why_no_adapters(options: Options) -> str:
+    """Why a model has no adapters; "" where it has."""
+    if not ENGINES[options.engine].adapters:
+        return f"engine {options.engine} has no adapters"
+    if options.properties.get("enable_lora", "false").lower() != "true":
+        return "adapters are off: set option.enable_lora=true"
+    return ""
 
 
 def model_name(folder: Path, options: Options) -> str:

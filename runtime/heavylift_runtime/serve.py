@@ -29,7 +29,7 @@ from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
 from heavylift_runtime.secret_values import secret_values
-from heavylift_runtime.server.adapters import adapter_routes
+from heavylift_runtime.server.adapter_routes import adapter_routes
 from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
@@ -79,13 +79,13 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
     supervisor, metrics = hosted.supervisor, Metrics(lambda: [hosted])
     ask = Ask(lambda scope: hosted, Bodies(options.max_request_size), _teller(journal, metrics))
     paths = [INVOCATIONS] if options.engine == "script" else PATHS  # a script reads no schema by its path
-    routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: options.engine)]
+    routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: hosted.adapters)]
 
     def health() -> tuple[bool, dict[str, object]]:
         return supervisor.health().ready, hosted.state
 
     try:
-        await _until(build(health, lambda: [hosted.name], metrics.page, routes), listener, supervisor.failed)
+        await _until(build(health, lambda: hosted.names, metrics.page, routes), listener, supervisor.failed)
     finally:
         await hosted.end()
     if supervisor.failure is not None:
@@ -101,13 +101,13 @@ async def _serve_many(environ: Mapping[str, str], scratch: Path, listener: socke
         return hall.find(str(scope["path_params"]["model"]))
 
     ask = Ask(asked, Bodies(), _teller(journal, metrics))
-    routes = [*adapter_routes(lambda scope: asked(scope).options.engine), *model_routes(hall, ask)]
+    routes = [*adapter_routes(lambda scope: asked(scope).adapters), *model_routes(hall, ask)]
 
     def health() -> tuple[bool, dict[str, object]]:
         return True, {"status": "ready", "models": {each.name: each.state for each in hall.listed()}}
 
     try:
-        app = build(health, lambda: [each.name for each in hall.listed()], metrics.page, routes)
+        app = build(health, lambda: [name for each in hall.listed() for name in each.names], metrics.page, routes)
         await _until(app, listener, asyncio.Event())
     finally:
         await hall.end()

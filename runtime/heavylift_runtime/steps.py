@@ -1,7 +1,8 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
-    from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · stop
+    from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · adapter {turn, name, src or null} · stop
     to the server     pieces {pieces, load?} (all of one step; pieces.py) · refused {key, code, error}
+                      adapter {turn, code?, error?}
 
 A row that does not stream costs the server two pieces, whatever its length: its first token, so that the time to it is
 known, and all others with its end.
@@ -17,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
-from heavylift_runtime.errors import PromptError
+from heavylift_runtime.errors import PromptError, RuntimeFault, ran_out
 from heavylift_runtime.pieces import pack
 from heavylift_runtime.wire import Channel, Message
 
@@ -40,6 +41,8 @@ def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
                 for key in message.header["keys"]:
                     engine.cancel(key)
                     folds.pop(key, None)
+            elif message.type == "adapter":
+                channel.send(_adapt(engine, message.header))
         pieces = []
         for piece in engine.step():
             fold = folds.get(piece.key)
@@ -100,6 +103,22 @@ def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], folds: dict[i
     else:
         if not row["stream"]:
             folds[key] = _Fold()
+
+
+def _adapt(engine: Engine, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Load or forget an adapter between two steps; the answer. Only engines with `adapters` are asked (registry.py)."""
+    answer = {"type": "adapter", "turn": asked["turn"]}
+    adapting: Any = engine
+    try:
+        if asked["src"] is None:
+            adapting.unload_adapter(asked["name"])
+        else:
+            adapting.load_adapter(asked["name"], asked["src"])
+    except Exception as error:  # the engine is sound: no row is computed meanwhile
+        if not isinstance(error, RuntimeFault):
+            traceback.print_exc()
+        return answer | {"code": 507 if ran_out(error) else 424, "error": str(error) or type(error).__name__}
+    return answer
 
 
 def _load(engine: Engine) -> dict[str, float]:

@@ -163,6 +163,7 @@ _ROWS = (
         tensor_parallel=True,
         pipeline_parallel=True,
         streams=True,
+        adapters=True,
         also=("djl_python.lmi_vllm.vllm_async_service", "djl_python.lmi-dist"),
         module="heavylift_runtime.engines.vllm",
         packages=(("vllm", "vllm"),),

@@ -7,6 +7,7 @@ refused by name. It starts the processes of a tensor- or pipeline-parallel model
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from heavylift_runtime.engines.download import fetch
 from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token, text_fault
-from heavylift_runtime.errors import LoadError, PromptError
+from heavylift_runtime.errors import LoadError, PromptError, ran_out
 from heavylift_runtime.keys import KEYS
 from heavylift_runtime.options import Options
 
@@ -110,10 +111,13 @@ class VllmEngine:
         self._engine, self._capacity = engine, capacity
         self._refusals = (VLLMValidationError, ValueError, TypeError)
         self._running: dict[int, _Row] = {}
+        self._adapters: dict[str, Any] = {}  # vLLM's LoRARequest of each
+        self._births = itertools.count(1)
 
     def add(self, key: int, request: Request) -> None:
         """Queue a request; PromptError where vLLM refuses it."""
-        if request.adapter is not None:
+        adapter = None if request.adapter is None else self._adapters.get(request.adapter)
+        if request.adapter is not None and adapter is None:
             raise PromptError(f"no adapter {request.adapter!r} is loaded")
         if request.sampling.num_beams > 1:
             raise PromptError(f"vLLM's engine has no beam search: got num_beams={request.sampling.num_beams}")
@@ -125,7 +129,7 @@ class VllmEngine:
         elif (fault := text_fault(prompt)) is not None:
             raise PromptError(fault)
         try:
-            self._engine.add_request(str(key), prompt, _parameters_of(request.sampling))
+            self._engine.add_request(str(key), prompt, _parameters_of(request.sampling), lora_request=adapter)
         except self._refusals as error:
             raise PromptError(str(error)) from error
         self._running[key] = _Row(request.sampling)
@@ -134,6 +138,27 @@ class VllmEngine:
         """Forget a request."""
         if self._running.pop(key, None) is not None:
             self._engine.abort_request([str(key)])
+
+    def load_adapter(self, name: str, source: str) -> None:
+        """Load the LoRA adapter in the folder `source`, in the place of one of the same name; LoadError."""
+        from vllm.lora.request import LoRARequest
+
+        birth = next(self._births)
+        # vLLM finds what it has cached of a prompt by the adapter's name: that of another folder must be another
+        adapter = LoRARequest(f"{name}#{birth}", birth, source)
+        try:
+            self._engine.add_lora(adapter)
+        except (ValueError, TypeError, KeyError, OSError, AssertionError, RuntimeError) as error:
+            if ran_out(error):
+                raise
+            raise LoadError(f"{type(error).__name__}: {error}") from error
+        self.unload_adapter(name)
+        self._adapters[name] = adapter
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; unknown names are ignored. Requests that run with it end with it."""
+        if (adapter := self._adapters.pop(name, None)) is not None and not self._running:
+            self._engine.remove_lora(adapter.lora_int_id)  # else vLLM's own cache of adapters drops it in time
 
     def step(self) -> list[Piece]:
         """One step of all that runs."""

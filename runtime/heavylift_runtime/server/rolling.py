@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.pieces import unpack
 from heavylift_runtime.ranks import Copy
+from heavylift_runtime.server.adapters import Adapters
 from heavylift_runtime.server.pace import Pace
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.schemas import Finished
@@ -109,8 +110,16 @@ class Job:
 class Rolling:
     """The line, and the rows that are under way on each copy."""
 
-    def __init__(self, limit: int, stall: float, full: int = 503, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limit: int,
+        stall: float,
+        full: int = 503,
+        clock: Callable[[], float] = time.monotonic,
+        adapters: Adapters | None = None,
+    ) -> None:
         """`limit`: jobs that may wait, more get `full`; `stall`: seconds without a word from a copy that has work."""
+        self.adapters = adapters
         self._full = full
         self._limit = limit
         self._stall = stall
@@ -165,6 +174,8 @@ class Rolling:
             self._end(job, refused)
 
     def rose(self, copy: Copy) -> None:
+        if self.adapters is not None:
+            self.adapters.rose(copy)
         self._under_way[copy] = {}
         self._seat()
 
@@ -188,9 +199,13 @@ class Rolling:
                     self._end(row.job, Refused(*piece.error))
                 elif not row.job.put(row, piece, now):
                     self._end(row.job, Refused(408, f"the client left {MOST_UNREAD} tokens of its stream unread"))
+        elif message.type == "adapter" and self.adapters is not None:
+            self.adapters.heard(message)
         self._seat()
 
     def fell(self, copy: Copy, reason: str) -> None:
+        if self.adapters is not None:
+            self.adapters.fell(copy)
         self.loads.pop(copy, None)
         for row in self._under_way.pop(copy).values():
             job = row.job

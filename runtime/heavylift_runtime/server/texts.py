@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.server.adapters import Adapters
 from heavylift_runtime.server.attending import attending
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.rolling import Job, Rolling
@@ -39,13 +41,16 @@ class Texts:
 
     async def answer(self, visit: Visit, body: bytes) -> None:
         """Answer; whatever happens, nothing of it stays in the line. Raises Refused only where nothing was sent."""
+        adapters = self.rolling.adapters
+        wanted = None if adapters is None else adapters.wanted(visit.headers)
         try:
             exchange = await self._read(visit, body)
         except Misread as misread:
             await visit.refuse(misread, misread.answer)
             return
         try:
-            job = self.rolling.join(exchange.requests, stream=exchange.stream)
+            requests = exchange.requests if adapters is None else _adapted(exchange.requests, wanted, adapters)
+            job = self.rolling.join(requests, stream=exchange.stream)
         except Refused as refused:
             await visit.refuse(refused, exchange.failure(refused.code, refused.sentence))
             return
@@ -54,12 +59,12 @@ class Texts:
         try:
             with attending(visit.receive, job.refuse, budget, lambda: _late(job, budget)):
                 await _news(job)
+                visit.seated, visit.opened = job.seated, job.opened  # the reply's head may tell them
                 if job.refused is not None and not job.unread:
                     await visit.refuse(job.refused, exchange.failure(job.refused.code, job.refused.sentence))
                 elif exchange.stream:
                     await _stream(visit, exchange, job)
                 else:
-                visit.seated, visit.opened = job.seated, job.opened  # the reply's head may tell them
                     await visit.reply(200, exchange.media_type, exchange.reply(job.finished()))
         finally:
             self.rolling.leave(job)
@@ -71,13 +76,25 @@ class Texts:
 
     async def _read(self, visit: Visit, body: bytes) -> Exchange:
         """The exchange; a large body is read beside the event loop, lest /ping waits for it. Raises Misread."""
+        adapters, defaults = self.rolling.adapters, self.defaults
+        if adapters is not None:
+            defaults = replace(defaults, adapters=adapters.names)
         if len(body) < LARGE:
-            return self.read(visit.path, visit.headers, body, self.defaults)
-        return await asyncio.to_thread(self.read, visit.path, visit.headers, body, self.defaults)
+            return self.read(visit.path, visit.headers, body, defaults)
+        return await asyncio.to_thread(self.read, visit.path, visit.headers, body, defaults)
 
     async def refuse(self, visit: Visit, refused: Refused) -> None:
         """Answer a request that could not be read, in the shape that its path speaks."""
         await visit.refuse(refused, self.fail(visit.path, refused.code, refused.sentence, self.defaults))
+
+
+def _adapted(requests: Sequence[Request], wanted: str | None, adapters: Adapters) -> list[Request]:
+    """Each with its own adapter, else with the one that the platform names; raises Refused for an unknown one."""
+    given = [request if request.adapter is not None else replace(request, adapter=wanted) for request in requests]
+    for request in given:
+        if request.adapter is not None:
+            adapters.described(request.adapter)
+    return given
 
 
 async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
