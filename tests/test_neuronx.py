@@ -14,11 +14,13 @@ import httpx
 import pytest
 import torch
 
-from heavylift_runtime.engines import neuronx
+from heavylift.plan.validity.neuron import INT8
+from heavylift_runtime.engines import neuronx, neuronx_build
 from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.engines.neuronx_artifact import KEY, MANIFEST
 from heavylift_runtime.engines.neuronx_build import Build
 from heavylift_runtime.engines.neuronx_sdk import instance_family
+from heavylift_runtime.engines.registry import ENGINES, NXD_INFERENCE
 from heavylift_runtime.errors import LoadError, OptionsError, PromptError
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, continuation, oracle, write_decoder
@@ -351,3 +353,19 @@ def test_the_server_serves_what_was_compiled_ahead(tmp_path: Path) -> None:
     assert answer.status_code == 200 and answer.json()
     assert refused.status_code == 400 and "compiled for 64 together" in refused.text
     assert "loading what was compiled ahead" in told
+
+
+def test_the_plan_knows_the_same_families_that_pad_heads_and_round_weights() -> None:
+    tables = neuronx_build._FAMILIES
+    assert set(ENGINES["neuronx"].families) == {family for table in tables.values() for family in table}
+    assert {family for family, limits in tables["tnx"].items() if limits.quantizes} == set(INT8)
+    assert {family for table in tables.values() for family, limits in table.items() if limits.pads_heads} == set(
+        NXD_INFERENCE
+    )
+
+
+def test_int8_weights_choose_the_library_that_has_them(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "max_position_embeddings": 256}
+
+    assert Build.of(options(), config).library == "nxdi"
+    assert Build.of(replace(options(), quantize="static_int8"), config).library == "tnx"

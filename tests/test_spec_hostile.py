@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.test_spec_hosting import EVERYTHING, MINIMAL
 
 LAYERED = "extends: base.yaml\nenvironments:\n  prod:\n    instance_type: ml.g5.xlarge\n    serving: {batch_size: 2}\n"
-EXAMPLES = [(ROOT / "models" / f"{name}.yaml").read_text() for name in ("tiny-t5", "llama-3-1-8b", "waiting/gpt-j-6b")]
+EXAMPLES = [(ROOT / "models" / f"{name}.yaml").read_text() for name in ("tiny-t5", "llama-3-1-8b", "gpt-j-6b")]
 TEXTS = [*EXAMPLES, MINIMAL + EVERYTHING, MINIMAL + LAYERED]
 BASE = "serving: {workers: 2}\ntags: {team: a}\nrollout: {strategy: all_at_once}\nbenchmark: {requests: auto}\n"
 PIECES = st.sampled_from([

@@ -27,6 +27,7 @@ from heavylift.plan.validity import (
 )
 from heavylift.plan.validity.neuron import neuron_cache_factor, neuron_degrees, neuron_kv_heads
 from heavylift_runtime.families import family_of
+from tests.published import PUBLISHED
 
 CONFIGS = json.loads((Path(__file__).parent / "golden" / "vllm-memory" / "configs.json").read_text())
 LLAMA_70B = ModelFacts.of(CONFIGS["Llama-3.3-70B-FP8"])
@@ -206,6 +207,19 @@ def test_neuron_pads_heads_but_not_experts_and_multiplies_keys_that_do_not_fit()
     assert odd == []
     assert mixtral == ["tensor_parallel_degree 4 does not run Mixtral; Neuron has it at 8, 16 and 32"]
     assert [neuron_kv_heads(LLAMA_70B, tp) for tp in (1, 8, 16, 12, 24)] == [8, 8, 16, 64, 24]
+
+
+def test_neurons_older_library_pads_no_heads_and_rounds_some_families_only() -> None:
+    gpt2 = ModelFacts.of(PUBLISHED["openai-community/gpt2-xl"].config)  # 25 heads
+    neox = ModelFacts.of(PUBLISHED["EleutherAI/gpt-neox-20b"].config)
+
+    assert degree_faults("neuronx", gpt2, Split(2), on("ml.inf2.xlarge")) == [
+        "tensor_parallel_degree 2 does not divide the number of attention heads 25, and Neuron pads none of gpt2; use 1"
+    ]
+    assert degree_faults("neuronx", neox, Split(8), on("ml.inf2.24xlarge")) == []
+    assert degree_faults("neuronx", neox, Split(8), on("ml.inf2.24xlarge"), "static_int8") == [
+        "quantization static_int8 is not of gpt_neox on Neuron; it has bloom, gpt2, llama, mistral, opt"
+    ]
 
 
 def test_on_neuron_a_degree_that_does_not_divide_the_key_heads_multiplies_the_cache() -> None:

@@ -21,6 +21,7 @@ from heavylift.plan.memory import BYTES_PER_ELEMENT, GIB
 from heavylift.plan.plan import Decision, Job
 from heavylift.plan.properties import Properties
 from heavylift.spec import ModelSpec
+from heavylift_runtime.engines.registry import NXD_INFERENCE
 
 FORMAT = "heavylift.artifact/1"
 PARTITION_FORMAT, NEURON_FORMAT = "heavylift.partition/1", "heavylift.neuron/1"
@@ -28,6 +29,7 @@ MADE_OF = {"int8": "int8", "dynamic_int8": "int8", "int4": "int4"}
 """Quantizations that round plain weights → what a partition holds of them. Others lie in the checkpoint itself."""
 PROCESS = 2 * GIB  # Python, torch and its libraries; assumed
 COPIES = 4  # of the largest tensor at once: as stored, widened, rounded, and a rank's part; assumed
+CORES_ONLY = "Transformers NeuronX compiles on NeuronCores, and no type of SageMaker's processing jobs has any"
 COMPILER = 32 * GIB  # of neuronx-cc, beside the weights; assumed
 LEAST_VCPUS = 4  # SageMaker offers the smallest types of some families for endpoints only
 START_SECONDS = 420  # a machine, the image; assumed
@@ -102,7 +104,7 @@ def _partition(spec: ModelSpec, demand: Demand, degree: int) -> tuple[Job, list[
 
 def _compile(
     spec: ModelSpec, demand: Demand, properties: Properties, degree: int, serves: InstanceFact
-) -> tuple[Job, list[Decision]]:
+) -> tuple[Job | None, list[Decision]]:
     asked, lock, family = spec.compile, demand.lock, serves.type.split(".")[1]
     assert asked is not None and asked.backend == "neuron"
     faults = []
@@ -110,8 +112,14 @@ def _compile(
         faults.append(f"'compile.backend' neuron makes nothing that engine {demand.engine.name} can load")
     if spec.enable_network_isolation:
         faults.append("'compile' cannot be combined with 'enable_network_isolation': what was compiled comes from S3")
+    needs_cores = _needs_cores(spec, demand)
+    if needs_cores and asked.instance_type != "auto":
+        faults.append(f"'compile.instance_type' {asked.instance_type}: no job can compile it, for {CORES_ONLY}")
     if faults:
         raise InputError(faults)
+    if needs_cores:
+        ahead = "`train` in a training job on Trn1 makes the files ahead, for options.compiled_graph_path"
+        return None, [Decision("compile", "as it loads", "computed", f"{CORES_ONLY}; {ahead} (docs/neuron.md)")]
     sdk = NEURON_SDK if asked.neuron_sdk is None else asked.neuron_sdk
     options = _options(properties) | {"NEURON_PLATFORM_TARGET_OVERRIDE": family}
     source = lock.model.weights.bytes
@@ -128,6 +136,13 @@ def _compile(
         expected={"instance": family, "degree": degree, "dtype": demand.dtype},
     )
     return job, [chosen, _decision("compile", job, COMPILE_SECONDS)]
+
+
+def _needs_cores(spec: ModelSpec, demand: Demand) -> bool:
+    """Neuron's older library compiles on NeuronCores alone: a model that the newer one has not, or not in int8."""
+    config = demand.lock.model.config or {}
+    newer = config.get("model_type") in NXD_INFERENCE and spec.quantization == "none"
+    return not newer or spec.options.get("model_loader") == "tnx"
 
 
 def _options(properties: Properties) -> dict[str, str]:

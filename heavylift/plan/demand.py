@@ -12,10 +12,12 @@ from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
 from heavylift.plan.lock import Lock
 from heavylift.plan.memory import Need, Placing
+from heavylift.plan.memory.neuron import neuron_need
 from heavylift.plan.memory.vllm import vllm_need
 from heavylift.plan.model import SCHEMES, ModelFacts
 from heavylift.plan.plan import Decision, Memory
 from heavylift.plan.validity import loading_bytes, vllm_faults
+from heavylift.plan.validity.neuron import neuron_degrees, neuron_faults
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
 from heavylift_runtime.errors import LoadError, OptionsError
@@ -76,6 +78,29 @@ class Demand:
         """Degrees to try, smallest first."""
         return tuple(self.needs)
 
+    @property
+    def compiled_tokens(self) -> int:
+        """Of a prompt and its answer together, where shapes are compiled: as the file says, else as planned for."""
+        asked = self.spec.compile
+        if asked is not None and asked.sequence_lengths is not None:
+            return max(asked.sequence_lengths)
+        given = [
+            int(part) for part in str(self.spec.options.get("n_positions", "")).split(",") if part.strip().isdigit()
+        ]
+        return max(given, default=self.prompt_tokens + self.new_tokens)
+
+    def refusals(self, fact: InstanceFact, degree: int) -> list[str]:
+        """Why the type's cores cannot share the model so; on other hardware `degrees` holds only those that can."""
+        model = _facts(self.lock) if fact.hardware == "neuron" else None
+        if model is None:
+            return []
+        faults = neuron_faults(model, fact, degree, self.spec.quantization)
+        if model.positions is not None and self.compiled_tokens > model.positions:
+            faults.append(
+                f"{self.compiled_tokens} tokens are compiled for, and the model has {model.positions} positions"
+            )
+        return faults
+
     def memory(self, fact: InstanceFact, degree: int, copies: int | None = None) -> Memory:
         """The ledger on one instance of this type; `copies` None: as many as the model file's workers."""
         need, shares, processes = self.needs[degree], degree, degree
@@ -84,6 +109,18 @@ class Demand:
             assert model is not None, "vLLM's families are known"
             need = vllm_need(
                 model, fact.accelerator, dtype=self.dtype, quantization=self.spec.quantization, tp=degree, tokens=tokens
+            )
+        elif self.engine.name == "neuronx":
+            processes, model = 1, _facts(self.lock)
+            assert model is not None, "Neuron's families are known"
+            need = neuron_need(
+                model,
+                dtype=self.dtype,
+                quantization=self.spec.quantization,
+                tp=degree,
+                rows=self.spec.serving.batch_size,
+                tokens=self.compiled_tokens,
+                prompt=self.prompt_tokens,
             )
         elif self.family is None:
             processes = 1
@@ -127,7 +164,7 @@ def _needs(
                 f"the model file asks for {given}; partition it for {given}, or leave the degree to the plan"
             )
         given = partition.tensor_parallel_degree
-    degrees = DEGREES if given == "auto" else (given,)
+    degrees = _usual_degrees(spec, engine) if given == "auto" else (given,)
     if family is None:
         model = _facts(lock) if engine == "vllm" else None
         faults = {d: vllm_faults(model, d, spec.quantization) if model is not None else [] for d in degrees}
@@ -146,6 +183,15 @@ def _needs(
         for degree in degrees
         if not refused[degree]
     }
+
+
+def _usual_degrees(spec: ModelSpec, engine: str) -> tuple[int, ...]:
+    """To try where the file gives none: on Neuron those of its type."""
+    if engine != "neuronx":
+        return DEGREES
+    if spec.instance_type == "auto":
+        return tuple(sorted({degree for fact in facts.instances().values() for degree in neuron_degrees(fact)}))
+    return neuron_degrees(facts.instances()[spec.instance_type])
 
 
 def _rank_bytes(family: Family, config: dict[str, object], degree: int, element: int, scheme: float | None) -> int:

@@ -97,6 +97,7 @@ def _weigh(demand: Demand, fact: InstanceFact, degree: int, *, crowded: bool) ->
     ]
     if fact.accelerator is not None and ranks > fact.devices:
         faults.append(f"{fact.type} has {fact.devices} {fact.accelerator.name} devices; degree · workers is {ranks}")
+    faults += demand.refusals(fact, degree)
     precision = precision_faults(demand.dtype, demand.spec.quantization, fact.accelerator)
     faults += [f"{fact.type}: {fault}" for fault in precision]
     if fact.accelerator is not None and ami_for(fact)[0] is None:

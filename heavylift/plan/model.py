@@ -24,6 +24,7 @@ SCHEMES = {
     "fp8": 1.0,
     "int8": 1.0,
     "dynamic_int8": 1.0,
+    "static_int8": 1.0,
     "int4": 0.5 + 4 / 32,  # two 16-bit numbers for each 32
     "mxfp4": 0.5 + 1 / 32,  # four bits; an 8-bit scale for each 32
     "nvfp4": 0.5 + 1 / 16,

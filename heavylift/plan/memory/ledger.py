@@ -80,7 +80,7 @@ def _rows(fact: InstanceFact, need: Need, placing: Placing) -> Iterator[LedgerRo
     yield LedgerRow("host", "system", HOST_SYSTEM, f"{HOST_SYSTEM / GIB:g} GiB, assumed")
     if placing.on_disk:
         yield LedgerRow("disk", "model", placing.on_disk, "all files of the model, uncompressed")
-    if placing.degree > 1:
+    if placing.degree > 1 and fact.hardware != "neuron":  # there one process drives all cores
         yield _shared(where, placing)
 
 

@@ -69,7 +69,7 @@ def degree_faults(
     if split.pp > 1:
         faults += _stage_faults(engine, model, split.pp)
     if fact.hardware == "neuron":
-        return faults + neuron_faults(model, fact, split.tp)
+        return faults + neuron_faults(model, fact, split.tp, quantization)
     match engine:
         case "vllm":
             faults += vllm_faults(model, split.tp, quantization)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.model import ModelFacts
+from heavylift_runtime.engines.registry import NXD_INFERENCE
 
 DEGREES = {
     ("Inferentia2", 1): (1, 2),
@@ -20,6 +21,7 @@ DEGREES = {
 """By accelerator and their number."""
 EXPERT_TILE = 128  # an expert's width on one rank is a multiple of it
 MIXTRAL = (8, 16, 32)  # transformers-neuronx
+INT8 = ("bloom", "gpt2", "llama", "mistral", "opt")  # transformers-neuronx; NxD Inference's is not called here
 
 
 def neuron_degrees(fact: InstanceFact) -> tuple[int, ...]:
@@ -28,14 +30,22 @@ def neuron_degrees(fact: InstanceFact) -> tuple[int, ...]:
     return DEGREES.get((name, fact.accelerators), ())
 
 
-def neuron_faults(model: ModelFacts, fact: InstanceFact, tp: int) -> list[str]:
-    """Heads are padded, so they need not divide."""
+def neuron_faults(model: ModelFacts, fact: InstanceFact, tp: int, quantization: str = "none") -> list[str]:
+    """Heads of the newer library's families are padded, and need not divide; the older one's must."""
     allowed = neuron_degrees(fact)
     if not allowed:
         return [f"{fact.type} has no degree that a current Neuron engine runs; use inf2, trn1 or trn2"]
     faults = []
     if tp not in allowed:
         faults.append(f"tensor_parallel_degree {tp} is none of {fact.type}'s: {', '.join(map(str, allowed))}")
+    if model.family not in NXD_INFERENCE and model.heads % tp:
+        able = [str(each) for each in allowed if model.heads % each == 0]
+        faults.append(
+            f"tensor_parallel_degree {tp} does not divide the number of attention heads {model.heads}, and Neuron pads "
+            f"none of {model.family}; use {' or '.join(able)}"
+        )
+    if quantization != "none" and model.family not in INT8:
+        faults.append(f"quantization {quantization} is not of {model.family} on Neuron; it has {', '.join(INT8)}")
     if model.family == "mixtral" and tp not in MIXTRAL:
         faults.append(f"tensor_parallel_degree {tp} does not run Mixtral; Neuron has it at 8, 16 and 32")
     elif model.moe and model.expert_ffn % (EXPERT_TILE * tp):

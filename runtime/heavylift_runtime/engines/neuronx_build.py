@@ -129,7 +129,7 @@ class Build:
             for name, allowed in _CHOICES.items()
             if name in given and given[name] not in allowed
         ]
-        library = _library(given.get("model_loader", "auto"), family, faults)
+        library = _library(given.get("model_loader", "auto"), family, options.quantize, faults)
         if faults:
             raise LoadError("\n".join(faults))
         limits = _FAMILIES[library][family]
@@ -192,10 +192,12 @@ class Build:
         return faults
 
 
-def _library(asked: str, family: str, faults: list[str]) -> str:
-    """`auto` is the newer one where it has the family: the other is in maintenance."""
+def _library(asked: str, family: str, quantize: str, faults: list[str]) -> str:
+    """`auto` is the newer one where it has the family, in this form: the other is archived."""
     if asked == "auto":
-        asked = next((name for name in ("nxdi", "tnx") if family in _FAMILIES[name]), "")
+        able = [name for name in ("nxdi", "tnx") if family in _FAMILIES[name]]
+        rounding = [name for name in able if _FAMILIES[name][family].quantizes]
+        asked = next(iter(rounding if quantize != "none" and rounding else able), "")
     if family in _FAMILIES.get(asked, ()):
         return asked
     names = sorted({each for families in _FAMILIES.values() for each in families})
