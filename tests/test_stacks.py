@@ -109,7 +109,7 @@ def test_the_execution_role_may_read_models_and_nothing_else(synthesized: Synthe
         "StringLike": {"s3:prefix": ["weights/*", "artifacts/*", "config/*"]}
     }
     objects = [arn["Fn::Join"][1][-1] for arn in allowed["s3:GetObject"]["Resource"]]
-    assert sorted(objects) == ["/config/*", "/weights/*"]
+    assert sorted(objects) == ["/artifacts/*", "/config/*", "/weights/*"]
 
 
 def test_only_this_accounts_sagemaker_may_take_the_role(synthesized: Synthesized) -> None:

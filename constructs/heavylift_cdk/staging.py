@@ -28,9 +28,17 @@ from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.weights import Weights
 
 CORE = Path(heavylift.__file__).resolve().parents[1]
-EXCLUDE = ("**", "!heavylift/**", "**/__pycache__", "**/.*")
+RUNTIME = ("__init__", "errors", "keys", "engines/__init__", "engines/registry")  # what the core reads of it
+EXCLUDE = (
+    "**",
+    "!heavylift/**",
+    *(f"!{root}heavylift_runtime/{module}.py" for root in ("runtime/", "") for module in RUNTIME),  # checkout, wheel
+    "**/__pycache__",
+    "**/.*",
+)
 COMMAND = (
-    'python -m heavylift.weights.stage --id "$MODEL_ID" --revision "$REVISION" --digest "$DIGEST" --bucket "$BUCKET"'
+    "PYTHONPATH=.:runtime python -m heavylift.weights.stage "
+    '--id "$MODEL_ID" --revision "$REVISION" --digest "$DIGEST" --bucket "$BUCKET"'
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -22,6 +23,7 @@ from heavylift.weights.store import CHUNK, belonging
 
 ENDPOINT = "https://huggingface.co"
 TIMEOUT = 60  # seconds without a byte
+ATTEMPTS, PAUSE = 5, 0.5  # of one range without a byte between; seconds, more after each
 LARGEST_LISTING = 1 << 24  # bytes
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -52,15 +54,36 @@ class Hub:
         return oid if isinstance(oid, str) and SHA256.fullmatch(oid) else None
 
     def read(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """A connection that is cut is opened again where it ended, ATTEMPTS times without a byte at most."""
+        size, failures = self._list()[name]["size"], 0
+        while start < size:
+            try:
+                for chunk in self._range(name, start, reopened=failures > 0):
+                    start, failures = start + len(chunk), 0
+                    yield chunk
+                if start < size:
+                    raise ConnectionError(f"it ended after {start} of {size} bytes")
+            except (OSError, HTTPException) as error:
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise HeavyliftError(f"{self.title}: {name} broke off: {error}; run the command again") from error
+                time.sleep(PAUSE * failures)
+
+    def _range(self, name: str, start: int, *, reopened: bool) -> Iterator[bytes]:
         address = f"{self._endpoint}/{self._id}/resolve/{self._revision}/{quote(name)}"
-        with self._open(address, {"Range": f"bytes={start}-"}) as answer:
+        try:
+            answer = self._open(address, {"Range": f"bytes={start}-"})
+        except InputError:
+            raise
+        except HeavyliftError as error:
+            if reopened:
+                raise ConnectionError(str(error)) from error
+            raise
+        with answer:
             if start and answer.status != 206:
                 raise HeavyliftError(f"{self.title}: the hub does not send {name} in parts")
-            try:
-                while chunk := answer.read(CHUNK):
-                    yield chunk
-            except (OSError, HTTPException) as error:
-                raise HeavyliftError(f"{self.title}: {name} broke off: {error}; run the command again") from error
+            while chunk := answer.read(CHUNK):
+                yield chunk
 
     def _list(self) -> dict[str, dict[str, Any]]:
         if self._listed is None:
