@@ -20,6 +20,7 @@ JSON = "application/json"
 _ID_HEADERS = ("x-amzn-sagemaker-inference-id", "x-request-id")
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _LONGEST_ID = 128
+_BODILESS = (204, 304)  # RFC 9110, section 6.4.1: they have no body, whatever a script made for one
 
 
 @dataclass
@@ -58,9 +59,9 @@ class Visit:
         return self.code is not None
 
     async def reply(self, code: int, media_type: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
-        """Send a whole reply; 204 and 304 have no body (RFC 9110, section 6.4.1)."""
+        """Send a whole reply."""
         own = {"content-type": media_type, "content-length": str(len(body))}
-        if code in (204, 304):
+        if code in _BODILESS:
             own, body = {}, b""
         await self._start(code, own | dict(more or {}))
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
@@ -76,11 +77,12 @@ class Visit:
 
     async def open(self, media_type: str, code: int = 200, more: Mapping[str, str] | None = None) -> None:
         """Begin a reply in chunks."""
-        await self._start(code, {"content-type": media_type, "cache-control": "no-store"} | dict(more or {}))
+        own = {} if code in _BODILESS else {"content-type": media_type}
+        await self._start(code, own | {"cache-control": "no-store"} | dict(more or {}))
 
     async def chunk(self, data: bytes) -> None:
         """Send a part of it; waits while the client is behind."""
-        if data:
+        if data and self.code not in _BODILESS:
             await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self) -> None:
