@@ -99,7 +99,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "partition": ("partition:partition", "split a checkpoint ahead of time, a file for each rank", [
         ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),
         ("--out", {"type": Path, "metavar": "DIR", "help": "the folder to write"}),
-        ("--tensor-parallel-degree", {"type": int, "metavar": "N", "help": "the number of ranks"}),
+        ("--tensor-parallel-degree", {"type": int, "metavar": "N", "help": "the ranks that share each layer"}),
+        ("--pipeline-parallel-degree", {"type": int, "metavar": "P", "help": "the stages that divide the layers"}),
         ("--dtype", {"metavar": "D", "help": "auto (as stored), fp32, fp16 or bf16"}),
         ("--quantize", {"choices": ["none", "int8", "int4"], "help": "round the layers' matrices (default: none)"}),
         ("--check", {"action": "store_true", "help": "prove every SHA-256 of a partitioned folder instead"})]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.engines.engine import Engine, Request, Sampling
+from heavylift_runtime.families.stages import WHOLE, Stage
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.batch import Batch, Chunk, Source
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.core import TOKENS, Core, Limits
 from heavylift_runtime.native.distributed import Alone, Group
 from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.sources import Folder
 
@@ -31,11 +33,13 @@ class Answer:
     finish_reason: str
 
 
-def model_on(folder: Path, group: Group | None = None, dtype: torch.dtype = torch.float32) -> Model:
-    """The model of a folder, on one rank."""
+def model_on(
+    folder: Path, group: Group | None = None, dtype: torch.dtype = torch.float32, stage: Stage = WHOLE
+) -> Model:
+    """The model of a folder, on one rank of a stage."""
     group = Alone() if group is None else group
-    checkpoint = Checkpoint.open(Folder(folder))
-    assert checkpoint.family.check(checkpoint.config, group.world) == []
+    checkpoint = Checkpoint.open(Folder(folder), group.rank, group.world, stage)
+    assert checkpoint.family.check(checkpoint.config, group.world, stage.of) == []
     with torch.inference_mode(), Loader(checkpoint, group.rank, group.world, dtype) as loader:
         return model_of(checkpoint.config, loader, group)
 
@@ -75,11 +79,31 @@ def answers_of(core: Core, prompts: Sequence[Sequence[int]], limits: Sequence[in
     return [answers[key] for key in range(len(prompts))]
 
 
-def forced_logits(model: Model, prompts: Sequence[Sequence[int]], tokens: Tensor) -> tuple[Tensor, Tensor]:
+def through(model: Model, mesh: Mesh, count: int, stage: Callable[[Tensor | None], Tensor]) -> Tensor | None:
+    """`count` rows through all stages, one after another: what the last one gives, None on the others."""
+    x = None if mesh.stage.first else mesh.take((count, model.width), model.stream)
+    given = stage(x)
+    if mesh.stage.last:
+        return given
+    mesh.hand_on(given)
+    return None
+
+
+def forced_logits(
+    model: Model, prompts: Sequence[Sequence[int]], tokens: Tensor, mesh: Mesh = ALONE
+) -> tuple[Tensor, Tensor]:
     """Of a decoder's prompts, all tokens together, (N, V), and then at each of `tokens` (B, T): (B, T, V).
 
     With an encoder there is nothing to say of the prompts; `tokens` begin with the start token.
     """
+
+    def logits(batch: Batch) -> Tensor:
+        count = len(batch.tokens)
+        hidden = through(model, mesh, count, lambda x: model.forward(batch, stores, x))
+        own = None if hidden is None else vocabulary.logits(vocabulary.scores(hidden))
+        return mesh.tell(own, (count, vocabulary.size), torch.float32)
+
+    sources = [Source(slot, tuple(prompt)) for slot, prompt in enumerate(prompts)]
     stores = model.stores(len(prompts), 64, 128)
     vocabulary, count = model.vocabulary, 0 if model.encodes else 1
     read = [len(prompt) for prompt in prompts] if model.encodes else []
@@ -87,16 +111,16 @@ def forced_logits(model: Model, prompts: Sequence[Sequence[int]], tokens: Tensor
     with torch.inference_mode():
         if not model.encodes:
             chunks = [(Chunk(slot, 0, len(prompt)), prompt) for slot, prompt in enumerate(prompts)]
-            hidden = model.forward(replace(Batch.of([], chunks), wanted=None), stores)
-            said = vocabulary.logits(vocabulary.scores(hidden))
+            said = logits(replace(Batch.of([], chunks), wanted=None))
         for place, column in enumerate(tokens.unbind(1)):
             rows = [
                 (token, count * len(prompt) + place) for token, prompt in zip(column.tolist(), prompts, strict=True)
             ]
-            fresh = model.encodes and place == 0
-            sources = [Source(slot, tuple(prompt)) for slot, prompt in enumerate(prompts)] if fresh else []
-            hidden = model.forward(Batch.of(rows, sources=sources, read=read), stores)
-            steps.append(vocabulary.logits(vocabulary.scores(hidden)))
+            if model.encodes and place == 0:
+                total = sum(map(len, prompts))
+                hidden = through(model, mesh, total, lambda x: model.encode(sources, x))
+                model.remember(sources, mesh.tell(hidden, (total, model.width), model.dtype), stores)
+            steps.append(logits(Batch.of(rows, read=read)))
     return said, torch.stack(steps, 1) if steps else torch.zeros(0)
 
 

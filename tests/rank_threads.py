@@ -5,7 +5,9 @@ Sums and gathers are real, only the wires are not.
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,7 +15,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.mesh import Mesh
 
 T = TypeVar("T")
 
@@ -24,6 +28,7 @@ class Meeting:
     def __init__(self, world: int) -> None:
         self.world, self.barrier = world, threading.Barrier(world, timeout=30)
         self.laid: list[Tensor] = [torch.empty(0)] * world
+        self.sent: dict[tuple[int, int], queue.Queue[Tensor]] = defaultdict(queue.Queue)
 
 
 class ThreadGroup:
@@ -48,6 +53,14 @@ class ThreadGroup:
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor.copy_(self._exchange(tensor)[0])
 
+    def send(self, tensor: Tensor, to: int) -> None:
+        self._meeting.sent[self.rank, to].put(tensor.clone())
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        came = self._meeting.sent[sender, self.rank].get(timeout=30)
+        assert (came.shape, came.dtype) == (tensor.shape, tensor.dtype)
+        return tensor.copy_(came)
+
     def barrier(self) -> None:
         self._meeting.barrier.wait()
 
@@ -57,14 +70,23 @@ class ThreadGroup:
 
 def on_ranks(world: int, task: Callable[[Group], T]) -> list[T]:
     """The results of `task` on every rank, in order; a rank's exception is raised."""
-    meeting = Meeting(world)
+    return on_mesh(world, 1, lambda mesh: task(mesh.group))
+
+
+def on_mesh(tensor: int, pipeline: int, task: Callable[[Mesh], T]) -> list[T]:
+    """The results of `task` on every rank of a pipeline, in order; a rank's exception is raised."""
+    world = tensor * pipeline
+    everyone, parts = Meeting(world), [Meeting(tensor) for _ in range(pipeline)]
 
     def run(rank: int) -> T:
+        group = ThreadGroup(rank % tensor, parts[rank // tensor])
+        mesh = Mesh(ThreadGroup(rank, everyone), group, Stage.holding(rank, tensor, pipeline))
         try:
             with torch.inference_mode():
-                return task(ThreadGroup(rank, meeting))
+                return task(mesh)
         except BaseException:
-            meeting.barrier.abort()  # the others would wait for this one
+            for meeting in (everyone, *parts):
+                meeting.barrier.abort()  # the others would wait for this one
             raise
 
     with ThreadPoolExecutor(world) as pool:

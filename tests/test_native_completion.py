@@ -119,7 +119,7 @@ def test_a_missing_head_a_stranger_and_a_wrong_shape_are_named(tmp_path: Path) -
 
 def test_a_degree_that_does_not_fit_is_refused_before_any_rank_waits(gpt2: Path) -> None:
     with pytest.raises(LoadError, match="tensor_parallel_degree 3 does not divide 'n_head' 4; use 1 or 2 or 4"):
-        load(Options(), gpt2, 0, 3, "file:///nowhere/rendezvous")
+        load(Options(tensor_parallel_degree=3), gpt2, 0, 3, "file:///nowhere/rendezvous")
 
 
 @pytest.mark.parametrize("kind", ["llama", "bloom", "gptj"])

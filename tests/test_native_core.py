@@ -16,11 +16,14 @@ from torch import Tensor
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.core import Core
+from heavylift_runtime.native.distributed import Alone
+from heavylift_runtime.native.lane import Flight
+from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.scheduler import Scheduler
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
-from tests.rank_threads import on_ranks
+from tests.rank_threads import Meeting, ThreadGroup, on_mesh
 from tests.t5_checkpoints import write_t5
 
 MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m"]
@@ -135,19 +138,21 @@ def test_who_is_pushed_out_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "mixtral"])
+@pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (1, 2), (2, 2)])
 def test_every_rank_takes_the_same_decisions(
-    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str
+    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str, tensor: int, pipeline: int
 ) -> None:
     schedule = {
         step: News((arrival(step, PROMPTS[step], LIMITS[step]),), (1,) if step == 4 else ()) for step in range(6)
     }
 
-    def rank(group: Any) -> dict[int, Answer]:
-        return run(core_of(model_on(folder(kind), group), slots=3, tokens=10, budget=60000), schedule)
+    def rank(mesh: Mesh) -> dict[int, Answer]:
+        model = model_on(folder(kind), mesh.group, stage=mesh.stage)
+        return run(core_of(model, slots=3, tokens=10, budget=60000 * pipeline, mesh=mesh), schedule)
 
-    first, second = on_ranks(2, rank)
+    first, *others = on_mesh(tensor, pipeline, rank)
 
-    assert first == second
+    assert all(first == other for other in others)
     for key, answer in first.items():
         assert (
             answer.tokens == alone(kind)[key].tokens or kind == "mixtral"
@@ -157,14 +162,15 @@ def test_every_rank_takes_the_same_decisions(
 def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[int, list[Tensor]]:
     """The logits behind each token of each request, in the mode that depends on no company."""
     core, seen = core_of(model, invariant=True, **settings), dict[int, list[Tensor]]()
-    original = core._advance
+    original = core._end
 
-    def advance(wanting: list[Any], scores: Tensor) -> Any:
-        for sequence, row in zip(wanting, scores, strict=True):
+    def end(flight: Flight, given: list[Tensor]) -> Any:
+        parts = [part for part, each in zip(given, flight.passes, strict=False) if each.wanting]
+        for sequence, row in zip(flight.wanting, torch.cat(parts) if parts else [], strict=True):
             seen.setdefault(sequence.key, []).append(row.clone())
-        return original(wanting, scores)
+        return original(flight, given)
 
-    core._advance = advance  # type: ignore[method-assign]
+    core._end = end  # type: ignore[method-assign]
     run(core, schedule)
     return seen
 
@@ -196,13 +202,21 @@ class Cramped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def forward(self, batch: Any, stores: Any) -> Tensor:
-        if len(batch.tokens) + sum(len(source.tokens) for source in batch.sources) > self._most:
+    def encode(self, sources: Any, x: Tensor | None = None) -> Tensor:
+        self._take(sum(len(source.tokens) for source in sources))
+        hidden: Tensor = self._model.encode(sources, x)
+        return hidden
+
+    def forward(self, batch: Any, stores: Any, x: Tensor | None = None) -> Tensor:
+        self._take(len(batch.tokens))
+        hidden: Tensor = self._model.forward(batch, stores, x)
+        return hidden
+
+    def _take(self, tokens: int) -> None:
+        if tokens > self._most:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
             )
-        hidden: Tensor = self._model.forward(batch, stores)
-        return hidden
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
@@ -228,7 +242,7 @@ def test_when_memory_runs_out_one_request_ends_with_a_sentence_and_the_others_go
 
 
 def test_another_failure_is_not_taken_for_a_lack_of_memory(model: Callable[[str], Model]) -> None:
-    core = core_of(Cramped(model("llama"), 0), alone=False)
+    core = core_of(Cramped(model("llama"), 0), mesh=Mesh(ThreadGroup(0, Meeting(2)), Alone()))
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         answers_of(core, PROMPTS[:1], LIMITS[:1])

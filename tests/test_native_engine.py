@@ -106,7 +106,7 @@ def test_no_requests_are_no_replies(engine: Engine) -> None:
     assert replies_of(engine, []) == []
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "auto"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", "auto"])
 def test_the_answers_are_the_same_in_every_dtype_that_cpus_have(tiny_t5: Path, dtype: str) -> None:
     engine = load(Options(batch_size=4, dtype=dtype), tiny_t5, 0, 1, "")
 
@@ -116,13 +116,13 @@ def test_the_answers_are_the_same_in_every_dtype_that_cpus_have(tiny_t5: Path, d
 
 
 def test_what_cannot_be_computed_is_refused_before_any_rank_waits(tiny_t5: Path, tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=r"'dtype' is 'fp16' .* computes in 'fp32' or 'bf16'"):
-        load(Options(dtype="fp16"), tiny_t5, 0, 1, "")
     with pytest.raises(LoadError, match="tensor_parallel_degree 3 does not divide 'num_heads' 4; use 1 or 2 or 4"):
-        load(Options(), tiny_t5, 0, 3, "file:///nowhere/rendezvous")
+        load(Options(tensor_parallel_degree=3), tiny_t5, 0, 3, "file:///nowhere/rendezvous")
+    with pytest.raises(LoadError, match="pipeline_parallel_degree 7 is more than 'num_layers'"):
+        load(Options(pipeline_parallel_degree=7), tiny_t5, 0, 7, "file:///nowhere/rendezvous")
     folder = shutil.copytree(tiny_t5, tmp_path / "t5")
-    edit_tensors(folder, lambda tensors: {name: tensor.half() for name, tensor in tensors.items()})
-    with pytest.raises(LoadError, match=r"'dtype' is 'auto' and the weights are F16"):
+    edit_tensors(folder, lambda tensors: {name: tensor.double() for name, tensor in tensors.items()})
+    with pytest.raises(LoadError, match=r"'dtype' is 'auto' and the weights are F64: .* in 'fp32', 'bf16', 'fp16'"):
         load(Options(), folder, 0, 1, "")
 
 

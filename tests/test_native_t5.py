@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.families import family_of
+from heavylift_runtime.families.stages import WHOLE
 from heavylift_runtime.families.t5 import T5, Shape
 from heavylift_runtime.families.table import shard
 from heavylift_runtime.native.architectures.t5 import T5Model
@@ -114,6 +115,8 @@ def test_bf16_is_no_further_from_fp32_than_transformers_bf16(checkpoints: dict[s
 class MetaWeights:
     """Hands out tensors without storage, in the shapes of the table, and remembers what was taken."""
 
+    stage, dtype, device = WHOLE, torch.float32, torch.device("meta")
+
     def __init__(self, config: dict[str, Any], rank: int, world: int, absent: set[str]) -> None:
         table = [weight for weight in family_of(config).weights(config) if weight.name not in absent]
         self.table = {weight.name: weight for weight in table}
@@ -146,6 +149,11 @@ class Unconnected:
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor
 
+    def send(self, tensor: Tensor, to: int) -> None: ...
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        return tensor
+
     def barrier(self) -> None: ...
 
     def close(self) -> None: ...
@@ -163,8 +171,9 @@ def test_table_and_forward_pass_agree_for_flan_t5_xxl(world: int, tied: bool) ->
 
     with torch.device("meta"), torch.inference_mode():
         model = T5Model(Shape.of(config), weights, Unconnected(world - 1, world))
-        batch = Batch.of([(0, 0), (0, 0)], sources=[Source(0, (5,) * 7), Source(1, (5,) * 3)], read=[7, 3])
-        hidden = model.forward(batch, model.stores(2, 16, 16))
+        sources, stores = [Source(0, (5,) * 7), Source(1, (5,) * 3)], model.stores(2, 16, 16)
+        model.remember(sources, model.encode(sources), stores)
+        hidden = model.forward(Batch.of([(0, 0), (0, 0)], read=[7, 3]), stores)
 
     assert weights.taken == list(weights.shapes)  # all of the table, once, in its order
     assert hidden.shape == (2, 4096)

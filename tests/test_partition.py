@@ -194,7 +194,8 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit(f, lambda m: m["files"][0].pop("header_size")), "None is not a number of at least 1"),
     (lambda f: edit(f, lambda m: m["files"][0].update(header_size=1 << 40)), "has a header of"),
     (lambda f: edit(f, lambda m: m.update(tensor_parallel_degree="2")), "'2' is not a number of at least 1"),
-    (lambda f: edit(f, lambda m: m.update(pipeline_parallel_degree=2)), "'pipeline_parallel_degree' is 2, not 1"),
+    (lambda f: edit(f, lambda m: m.update(pipeline_parallel_degree=2)), "rank-000-of-004.safetensors"),
+    (lambda f: edit(f, lambda m: m.update(pipeline_parallel_degree=0)), "0 is not a number of at least 1"),
     (
         lambda f: edit(f, lambda m: m.update(model_type="gpt2")),
         "weights are those of a 'gpt2', its config.json",

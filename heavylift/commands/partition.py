@@ -15,6 +15,7 @@ def partition(chosen: argparse.Namespace) -> int:
     options = {
         "--out": chosen.out,
         "--tensor-parallel-degree": chosen.tensor_parallel_degree,
+        "--pipeline-parallel-degree": chosen.pipeline_parallel_degree,
         "--dtype": chosen.dtype,
         "--quantize": chosen.quantize,
     }

@@ -172,7 +172,7 @@ def _needs(
             raise InputError(faults[given])
         return {degree: _script_need(lock, dtype, degree) for degree in degrees if not faults[degree]}
     config, element, rows = _config(lock), memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
-    refused = {degree: family.check(config, degree) for degree in degrees}
+    refused = {degree: family.check(config, degree, spec.pipeline_parallel_degree) for degree in degrees}
     if given != "auto" and refused[given]:
         raise InputError(refused[given])
     model, scheme = ModelFacts.of(config), SCHEMES[spec.quantization]

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut = commands.add_parser("partition", help="split a checkpoint ahead of time, a file for each rank")
     cut.add_argument("source", help="a folder with a Hugging Face checkpoint, or s3://bucket/prefix/")
     cut.add_argument("--out", type=Path, help="the folder to write")
-    cut.add_argument("--tensor-parallel-degree", type=int, help="the number of ranks")
+    cut.add_argument("--tensor-parallel-degree", type=int, help="the ranks that share each layer")
+    cut.add_argument("--pipeline-parallel-degree", type=int, default=1, help="the stages that divide the layers")
     cut.add_argument("--dtype", default="auto", help="auto (as stored), fp32, fp16 or bf16")
     cut.add_argument("--quantize", default="none", choices=("none", "int8", "int4"), help="round the layers' matrices")
     cut.add_argument("--check", action="store_true", help="read a partitioned folder and prove every SHA-256 instead")
@@ -69,7 +70,8 @@ def _partition(given: argparse.Namespace) -> int:
     wanted = {"--out": given.out, "--tensor-parallel-degree": given.tensor_parallel_degree}
     if missing := [f"{name} is missing; `partition` needs it" for name, value in wanted.items() if value is None]:
         raise OptionsError(missing)
-    partition(source, given.out, given.tensor_parallel_degree, given.dtype, report, given.quantize)
+    stages = given.pipeline_parallel_degree
+    partition(source, given.out, given.tensor_parallel_degree, given.dtype, report, given.quantize, stages)
     return 0
 
 

@@ -121,7 +121,7 @@ class Options:
     def ranks(self) -> int:
         """Processes of one copy: a script without mpi_mode is one, and so is an engine that starts its own."""
         alone = ENGINES[self.engine].one_process or (self.engine == "script" and not self.mpi_mode)
-        return 1 if alone else self.tensor_parallel_degree
+        return 1 if alone else self.tensor_parallel_degree * self.pipeline_parallel_degree
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, for a worker process."""

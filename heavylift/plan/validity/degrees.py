@@ -91,7 +91,7 @@ def _candidates(engine: str, fact: InstanceFact) -> Iterator[Split]:
         yield from (Split(tp, pp) for tp in degrees if tp * pp <= devices)
 
 
-PIPELINES = ("vllm", "accelerate", "fastertransformer")
+PIPELINES = ("native", "vllm", "accelerate", "fastertransformer")
 """Engines that split layers into stages."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from fastertransformer.model import InferenceModel
 from heavylift_runtime.engines.children import Children
 from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import source_of
@@ -40,14 +41,16 @@ def init_inference(
         dtype="auto" if dtype == "int8" else dtype,
         quantize="int8" if dtype == "int8" else "none",
         tensor_parallel_degree=tensor_parallel_degree,
+        pipeline_parallel_degree=pipeline_parallel_degree,
         max_rolling_batch_size=256,
     )
     rendezvous, rank = os.environ.get("HEAVYLIFT_RENDEZVOUS"), int(os.environ.get("RANK", "0"))
     if rendezvous is None:
         return InferenceModel(lambda: Children(options, Path.cwd()), model, kind)
-    if int(os.environ["WORLD_SIZE"]) != tensor_parallel_degree:
+    if int(os.environ["WORLD_SIZE"]) != options.ranks:
         raise ValueError(
-            f"tensor_parallel_degree is {tensor_parallel_degree} and the script has {os.environ['WORLD_SIZE']} ranks: "
+            f"the model takes {options.ranks} ranks (tensor_parallel_degree {tensor_parallel_degree} times "
+            f"pipeline_parallel_degree {pipeline_parallel_degree}) and the script has {os.environ['WORLD_SIZE']}: "
             "give both the same, or run the script with engine=Python"
         )
     return InferenceModel(lambda: Children(options, Path.cwd(), f"{rendezvous}-model", rank), model, kind)
@@ -67,13 +70,14 @@ def save_checkpoint(
         raise ValueError(f"save_mp_checkpoint_path must be a local folder: got {save_mp_checkpoint_path!r}")
     quantize, kept = ("int8", "auto") if dtype == "int8" else ("none", dtype)
     source = source_of(model, Path.cwd())
-    partition(source, Path(save_mp_checkpoint_path), tensor_parallel_degree, kept, quantize=quantize)
+    out, stages = Path(save_mp_checkpoint_path), pipeline_parallel_degree
+    partition(source, out, tensor_parallel_degree, kept, quantize=quantize, stages=stages)
     return save_mp_checkpoint_path
 
 
 def _check(model: str, tensor: int, pipeline: int, dtype: str, others: dict[str, Any]) -> str:
     """The model's type; raises for what cannot be."""
-    row = ENGINES["fastertransformer"]
+    has = ENGINES["fastertransformer"].families
     unknown = [name for name in others if name not in (*_IGNORED, "is_peft")]
     if unknown:
         raise TypeError(
@@ -81,19 +85,12 @@ def _check(model: str, tensor: int, pipeline: int, dtype: str, others: dict[str,
         )
     if others.get("is_peft"):
         raise NotImplementedError("is_peft: merge the adapter into the checkpoint first")
-    if pipeline != 1 and not row.pipeline_parallel:
-        raise ValueError(
-            f"pipeline_parallel_degree must be 1, got {pipeline}: give its ranks to tensor_parallel_degree"
-        )
     if dtype not in _DTYPES:
         raise NotImplementedError(f"dtype must be one of {', '.join(_DTYPES)}: got {dtype!r}")
-    if dtype == "fp16" and "fp16" not in row.dtypes:
-        raise NotImplementedError("dtype fp16 is not computed on processors: use bf16 or fp32")
-    kind = str(Checkpoint.open(source_of(model, Path.cwd()), 0, tensor).config.get("model_type"))
-    if kind not in row.families:
-        raise ValueError(
-            f"{kind} type not supported for model {model}: FasterTransformer had {', '.join(row.families)}"
-        )
+    checkpoint = Checkpoint.open(source_of(model, Path.cwd()), 0, tensor, Stage(0, pipeline))
+    kind = str(checkpoint.config.get("model_type"))
+    if kind not in has:
+        raise ValueError(f"{kind} type not supported for model {model}: FasterTransformer had {', '.join(has)}")
     if kind == "t5" and dtype == "int8":
         raise NotImplementedError("FasterTransformer had no int8 for T5: use fp32 or bf16, or engine=native")
     return kind

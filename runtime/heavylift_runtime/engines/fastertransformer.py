@@ -13,6 +13,7 @@ from heavylift_runtime.engines import native
 from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.options import Options
@@ -27,7 +28,9 @@ def load(
     report: Callable[[str], None] = lambda line: None,
 ) -> Engine:
     """The native engine, for a model that FasterTransformer had; LoadError for others."""
-    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank, world)
+    tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
+    stage = Stage.holding(rank, tensor, pipeline)
+    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank % tensor, tensor, stage)
     kind, has = str(checkpoint.config.get("model_type")), ENGINES["fastertransformer"].families
     if kind not in has:
         raise LoadError(

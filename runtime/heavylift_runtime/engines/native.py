@@ -16,21 +16,22 @@ import torch
 
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import Core, Limits, Progress
-from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.core import Core, Limits
+from heavylift_runtime.native.lane import Progress
 from heavylift_runtime.native.loader import DTYPES, Loader
 from heavylift_runtime.native.memory import SHARE, free
+from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import Arrival, News, hear, tell
 from heavylift_runtime.native.sampling import Chosen
-from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.stream import Stream
 from heavylift_runtime.native.text import Markers, Text
 from heavylift_runtime.options import Options
 
-NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALL = 64 * 1000 * 1000
 """Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
 WIDEST = 32
@@ -50,19 +51,26 @@ def load(
     The checkpoint is proved before the ranks meet, so that a bad one is refused by each of them at once.
     """
     started = time.monotonic()
-    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank, world)
-    if faults := checkpoint.family.check(checkpoint.config, world):
+    tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
+    assert world == tensor * pipeline, f"{world} ranks for degrees {tensor} and {pipeline}"
+    stage, part = Stage.holding(rank, tensor, pipeline), rank % tensor
+    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), part, tensor, stage)
+    if faults := checkpoint.family.check(checkpoint.config, tensor, pipeline):
         raise LoadError("\n".join(faults))
+    checkpoint.agree()
     dtype = _dtype(options.dtype, checkpoint)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(_threads(checkpoint, world, dtype, copies=options.workers))
+        torch.set_num_threads(_threads(checkpoint, options, dtype))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
-    group = join(rank, world, rendezvous)
-    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, report, options.quantize, group) as loader:
-        model = model_of(checkpoint.config, loader, group)
-    group.barrier()
+    mesh = Mesh.join(rank, tensor, pipeline, rendezvous)
+    with (
+        torch.inference_mode(),
+        Loader(checkpoint, part, tensor, dtype, report, options.quantize, mesh.group) as loader,
+    ):
+        model = model_of(checkpoint.config, loader, mesh.group)
+    mesh.everyone.barrier()
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
     budget = torch.tensor([int(SHARE * free()) // (world * options.workers)])
     limits = Limits.of(model, options.max_model_len)
@@ -71,40 +79,40 @@ def load(
         markers.start,
         markers.ends,
         options.capacity,
-        int(group.broadcast(budget)),
+        int(mesh.everyone.broadcast(budget)),
         limits,
         invariant=options.batch_invariant,
-        alone=world == 1,
+        mesh=mesh,
     )
-    return NativeEngine(core, text, group, options.capacity)
+    return NativeEngine(core, text, mesh, options.capacity)
 
 
 def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
     """What the engine computes in: as asked for, or as the embedding is stored."""
-    stored = checkpoint.find(checkpoint.agree()[0])
-    assert stored is not None
-    dtype = DTYPES[stored.dtype] if wanted == "auto" else NAMES.get(wanted)
+    dtype = DTYPES[checkpoint.dtype] if wanted == "auto" else NAMES.get(wanted)
     if dtype not in NAMES.values():
         raise LoadError(
-            f"'dtype' is {wanted!r} and the weights are {stored.dtype}: the native engine computes in 'fp32' or "
-            "'bf16'; set one of them (processors are slow in fp16, and T5's feed-forward layers overflow in it)"
+            f"'dtype' is {wanted!r} and the weights are {checkpoint.dtype}: the native engine computes in "
+            f"{', '.join(map(repr, NAMES))}; set one of them"
         )
     assert dtype is not None
     return dtype
 
 
-def _threads(checkpoint: Checkpoint, world: int, dtype: torch.dtype, copies: int) -> int:
+def _threads(checkpoint: Checkpoint, options: Options, dtype: torch.dtype) -> int:
     """This rank's share of the cores; one for a model whose products are too small to be worth dividing."""
-    held = checkpoint.family.bytes_per_rank(checkpoint.config, world, dtype.itemsize, checkpoint.tensors)
-    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // (world * copies))
+    tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
+    held = checkpoint.family.bytes_per_rank(checkpoint.config, tensor, dtype.itemsize, checkpoint.tensors) // pipeline
+    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // (tensor * pipeline * options.workers))
 
 
 class NativeEngine:
     """One rank of a loaded model."""
 
-    def __init__(self, core: Core, text: Text | None, group: Group, capacity: int) -> None:
+    def __init__(self, core: Core, text: Text | None, mesh: Mesh, capacity: int) -> None:
         """`text`: on rank 0 only."""
-        self._core, self._text, self._group, self.capacity = core, text, group, capacity
+        self._core, self._text, self._mesh, self.capacity = core, text, mesh, capacity
+        self._group = mesh.everyone
         self._broken: str | None = None
         self._arrived: list[Arrival] = []
         self._gone: list[int] = []
@@ -117,7 +125,7 @@ class NativeEngine:
 
     def load(self) -> dict[str, float]:
         """For /metrics (steps.py)."""
-        return self._core.scheduler.load
+        return self._core.load
 
     def add(self, key: int, request: Request) -> None:
         """Queues a request; PromptError where it cannot be served, a piece with an error where memory never fits it."""
@@ -171,20 +179,20 @@ class NativeEngine:
                     self._core.step(news)
         except RuntimeError as error:  # gloo's only type of error
             raise RuntimeFault(f"rank {self._group.rank} stops, for another rank is gone: {error}") from error
-        self._group.close()
+        self._mesh.close()
 
     def close(self) -> None:
         """Lets the followers return; those that are gone already are no fault here."""
         if self._broken is None:
             with suppress(RuntimeError):
                 tell(self._group, None, busy=self._core.busy)
-        self._group.close()
+        self._mesh.close()
 
     def _tokens(self, request: Request) -> list[int]:
         """The prompt's tokens; PromptError where it cannot be served."""
         assert self._text is not None, "requests are rank 0's; the others follow"
         limits = self._core.limits
-        if fault := _fault(request, limits) or _sampling_fault(request.sampling, self.capacity):
+        if fault := _fault(request, limits) or _sampling_fault(request.sampling, self._core.slots):
             raise PromptError(fault)
         prompt = self._text.encode([request.prompt])[0] if isinstance(request.prompt, str) else list(request.prompt)
         if fault := _tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, limits):

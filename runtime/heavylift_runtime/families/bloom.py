@@ -22,7 +22,7 @@ class Bloom(DecoderFamily[Shape]):
     title = "BLOOM"
     prefix = "transformer."
     keys = KEYS
-    embedding, head = "transformer.word_embeddings.weight", "lm_head.weight"
+    embedding, head, layers = "transformer.word_embeddings.weight", "lm_head.weight", "n_layer"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         # BLOOM's own releases say some sizes under the names of GPT-2 or of Megatron
@@ -49,18 +49,20 @@ class Bloom(DecoderFamily[Shape]):
         fields.prove()
         return shape
 
-    def table(self, shape: Shape) -> Iterator[Weight]:
-        width, unit = shape.width, shape.head_width
-        yield from norm(EMBEDDING_NORM, width)
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from norm(f"{prefix}.input_layernorm", width)
-            yield from fused(f"{prefix}.self_attention", shape)
-            yield from linear(f"{prefix}.self_attention.dense", (width, width), Split.ROW, unit=unit)
-            yield from norm(f"{prefix}.post_attention_layernorm", width)
-            yield from linear(f"{prefix}.mlp.dense_h_to_4h", (shape.inner, width), Split.COLUMN)
-            yield from linear(f"{prefix}.mlp.dense_4h_to_h", (width, shape.inner), Split.ROW)
-        yield from norm(FINAL, width)
+    def front(self, shape: Shape) -> Iterator[Weight]:
+        yield from norm(EMBEDDING_NORM, shape.width)
+
+    def layer(self, shape: Shape, number: int) -> Iterator[Weight]:
+        prefix, width, unit = LAYER.format(number), shape.width, shape.head_width
+        yield from norm(f"{prefix}.input_layernorm", width)
+        yield from fused(f"{prefix}.self_attention", shape)
+        yield from linear(f"{prefix}.self_attention.dense", (width, width), Split.ROW, unit=unit)
+        yield from norm(f"{prefix}.post_attention_layernorm", width)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", (shape.inner, width), Split.COLUMN)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", (width, shape.inner), Split.ROW)
+
+    def back(self, shape: Shape) -> Iterator[Weight]:
+        yield from norm(FINAL, shape.width)
 
 
 def fused(prefix: str, shape: Shape, *, bias: bool = True) -> Iterator[Weight]:

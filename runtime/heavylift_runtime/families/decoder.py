@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families import stages
 from heavylift_runtime.families.rotary import Rotary
-from heavylift_runtime.families.table import Split, Weight, shard
+from heavylift_runtime.families.stages import End, Layer
+from heavylift_runtime.families.table import Split, Weight, located, shard
 
 ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
@@ -53,7 +55,7 @@ S = TypeVar("S", bound=Shape)
 
 
 class DecoderFamily(ABC, Generic[S]):
-    """A family without encoder. A subclass gives `title`, `prefix`, `keys`, `shape` and `table`."""
+    """A family without encoder. A subclass gives `title`, `prefix`, `keys`, `shape`, and what each layer holds."""
 
     title: str
     has_encoder = False
@@ -63,14 +65,24 @@ class DecoderFamily(ABC, Generic[S]):
     """Our names of `heads`, `pairs` and `inner` → config.json's."""
     embedding: str
     head: str
+    layers: str = "num_hidden_layers"
+    """config.json's name of their number."""
 
     @abstractmethod
     def shape(self, config: Mapping[str, Any]) -> S:
         """LoadError with every fault of config.json at once."""
 
     @abstractmethod
-    def table(self, shape: S) -> Iterator[Weight]:
-        """The weights between the embedding and the head, in the order in which the forward pass is built."""
+    def layer(self, shape: S, number: int) -> Iterator[Weight]:
+        """The weights of one layer, in the order in which the forward pass is built."""
+
+    def front(self, shape: S) -> Iterator[Weight]:
+        """Those between the embedding and the layers."""
+        return iter(())
+
+    @abstractmethod
+    def back(self, shape: S) -> Iterator[Weight]:
+        """Those between the layers and the head."""
 
     def buffers(self, shape: S) -> Iterator[str]:
         """Names of constants that older checkpoints hold; nothing reads them."""
@@ -83,7 +95,9 @@ class DecoderFamily(ABC, Generic[S]):
             return str(error).splitlines()
         return []
 
-    def check(self, config: Mapping[str, Any], tensor_parallel_degree: int) -> list[str]:
+    def check(
+        self, config: Mapping[str, Any], tensor_parallel_degree: int, pipeline_parallel_degree: int = 1
+    ) -> list[str]:
         if faults := self.faults(config):
             return faults
         shape, degree = self.shape(config), tensor_parallel_degree
@@ -94,11 +108,11 @@ class DecoderFamily(ABC, Generic[S]):
         ]
         if shape.vocabulary < degree:
             faults.append(f"tensor_parallel_degree {degree} is more than 'vocab_size' {shape.vocabulary}")
-        return faults
+        return faults + stages.faults(pipeline_parallel_degree, **{self.layers: shape.layers})
 
     def weights(self, config: Mapping[str, Any]) -> Iterable[Weight]:
         shape = self.shape(config)
-        for weight in (*self._front(shape), *self.table(shape), *self._back(shape)):
+        for weight in self._table(shape):
             short = weight.name.removeprefix(self.prefix)
             yield replace(weight, copies=(short, *weight.copies)) if short != weight.name else weight
 
@@ -118,14 +132,22 @@ class DecoderFamily(ABC, Generic[S]):
         """Numbers on the last rank, which is never the smaller one."""
         return sum(shard(weight, degree - 1, degree).elements for weight in self.weights(config))
 
-    def _front(self, shape: S) -> Iterator[Weight]:
+    def _table(self, shape: S) -> Iterator[Weight]:
+        size = (shape.vocabulary, self.embedded(shape))
         # config.json decides: a tied checkpoint's head, where it holds one, must be a copy of the embedding
-        copies = (self.head,) if shape.tied else ()
-        yield Weight(self.embedding, (shape.vocabulary, self.embedded(shape)), Split.VOCABULARY, copies=copies)
-
-    def _back(self, shape: S) -> Iterator[Weight]:
+        copies, end = ((self.head,), End.BOTH) if shape.tied else ((), End.FIRST)
+        yield Weight(self.embedding, size, Split.VOCABULARY, copies=copies, where=end)
+        yield from located(End.FIRST, self.front(shape))
+        for number in range(shape.layers):
+            yield from located(Layer(number, shape.layers), self.layer(shape, number))
+        yield from located(End.LAST, self.back(shape))
         if not shape.tied:
-            yield Weight(self.head, (shape.vocabulary, self.embedded(shape)), Split.VOCABULARY, head=True)
+            yield Weight(self.head, size, Split.VOCABULARY, head=True, where=End.LAST)
+        yield from located(End.LAST, self.beside_head(shape))
+
+    def beside_head(self, shape: S) -> Iterator[Weight]:
+        """What comes with the head."""
+        return iter(())
 
     def embedded(self, shape: S) -> int:
         """Width of a token's embedding."""

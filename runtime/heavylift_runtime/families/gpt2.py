@@ -24,7 +24,7 @@ class GPT2(DecoderFamily[Shape]):
     title = "GPT-2"
     prefix = "transformer."
     keys = KEYS
-    embedding, head = "transformer.wte.weight", "lm_head.weight"
+    embedding, head, layers = "transformer.wte.weight", "lm_head.weight", "n_layer"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         fields = Fields(config, SILENT)
@@ -36,23 +36,25 @@ class GPT2(DecoderFamily[Shape]):
         fields.prove()
         return shape
 
-    def table(self, shape: Shape) -> Iterator[Weight]:
-        width, inner, unit = shape.width, shape.inner, shape.head_width
-        yield Weight(POSITIONS, (shape.positions or 0, width))
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from norm(f"{prefix}.ln_1", width)
-            name, size = f"{prefix}.attn.c_attn", (width, 3 * width)
-            yield Weight(f"{name}.weight", size, Split.COLUMN, unit, transposed=True, fused=3)
-            yield Weight(f"{name}.bias", size[1:], Split.COLUMN, unit, fused=3)
-            yield Weight(f"{prefix}.attn.c_proj.weight", (width, width), Split.ROW, unit, transposed=True)
-            yield Weight(f"{prefix}.attn.c_proj.bias", (width,))
-            yield from norm(f"{prefix}.ln_2", width)
-            yield Weight(f"{prefix}.mlp.c_fc.weight", (width, inner), Split.COLUMN, transposed=True)
-            yield Weight(f"{prefix}.mlp.c_fc.bias", (inner,), Split.COLUMN)
-            yield Weight(f"{prefix}.mlp.c_proj.weight", (inner, width), Split.ROW, transposed=True)
-            yield Weight(f"{prefix}.mlp.c_proj.bias", (width,))
-        yield from norm(FINAL, width)
+    def front(self, shape: Shape) -> Iterator[Weight]:
+        yield Weight(POSITIONS, (shape.positions or 0, shape.width))
+
+    def layer(self, shape: Shape, number: int) -> Iterator[Weight]:
+        prefix, width, inner, unit = LAYER.format(number), shape.width, shape.inner, shape.head_width
+        yield from norm(f"{prefix}.ln_1", width)
+        name, size = f"{prefix}.attn.c_attn", (width, 3 * width)
+        yield Weight(f"{name}.weight", size, Split.COLUMN, unit, transposed=True, fused=3)
+        yield Weight(f"{name}.bias", size[1:], Split.COLUMN, unit, fused=3)
+        yield Weight(f"{prefix}.attn.c_proj.weight", (width, width), Split.ROW, unit, transposed=True)
+        yield Weight(f"{prefix}.attn.c_proj.bias", (width,))
+        yield from norm(f"{prefix}.ln_2", width)
+        yield Weight(f"{prefix}.mlp.c_fc.weight", (width, inner), Split.COLUMN, transposed=True)
+        yield Weight(f"{prefix}.mlp.c_fc.bias", (inner,), Split.COLUMN)
+        yield Weight(f"{prefix}.mlp.c_proj.weight", (inner, width), Split.ROW, transposed=True)
+        yield Weight(f"{prefix}.mlp.c_proj.bias", (width,))
+
+    def back(self, shape: Shape) -> Iterator[Weight]:
+        yield from norm(FINAL, shape.width)
 
     def buffers(self, shape: Shape) -> Iterator[str]:
         yield from mask_buffers(shape)

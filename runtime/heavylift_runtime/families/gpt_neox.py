@@ -62,18 +62,18 @@ class GPTNeoX(DecoderFamily[NeoXShape]):
         fields.prove()
         return shape
 
-    def table(self, shape: NeoXShape) -> Iterator[Weight]:
-        width, inner, unit = shape.width, shape.inner, shape.head_width
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from norm(f"{prefix}.input_layernorm", width)
-            yield from fused(f"{prefix}.attention", shape, bias=shape.attention_bias)
-            size = (width, width)
-            yield from linear(f"{prefix}.attention.dense", size, Split.ROW, unit=unit, bias=shape.attention_bias)
-            yield from norm(f"{prefix}.post_attention_layernorm", width)
-            yield from linear(f"{prefix}.mlp.dense_h_to_4h", (inner, width), Split.COLUMN)
-            yield from linear(f"{prefix}.mlp.dense_4h_to_h", (width, inner), Split.ROW)
-        yield from norm(FINAL, width)
+    def layer(self, shape: NeoXShape, number: int) -> Iterator[Weight]:
+        prefix, width, inner, unit = LAYER.format(number), shape.width, shape.inner, shape.head_width
+        yield from norm(f"{prefix}.input_layernorm", width)
+        yield from fused(f"{prefix}.attention", shape, bias=shape.attention_bias)
+        size = (width, width)
+        yield from linear(f"{prefix}.attention.dense", size, Split.ROW, unit=unit, bias=shape.attention_bias)
+        yield from norm(f"{prefix}.post_attention_layernorm", width)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", (inner, width), Split.COLUMN)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", (width, inner), Split.ROW)
+
+    def back(self, shape: NeoXShape) -> Iterator[Weight]:
+        yield from norm(FINAL, shape.width)
 
     def buffers(self, shape: NeoXShape) -> Iterator[str]:
         for layer in range(shape.layers):

@@ -25,7 +25,7 @@ class GPTJ(DecoderFamily[Shape]):
     title = "GPT-J"
     prefix = "transformer."
     keys = KEYS
-    embedding, head = "transformer.wte.weight", "lm_head.weight"
+    embedding, head, layers = "transformer.wte.weight", "lm_head.weight", "n_layer"
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         fields = Fields(config, SILENT)
@@ -38,20 +38,19 @@ class GPTJ(DecoderFamily[Shape]):
         fields.prove()
         return shape
 
-    def table(self, shape: Shape) -> Iterator[Weight]:
-        width, unit = shape.width, shape.head_width
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from norm(f"{prefix}.ln_1", width)
-            for name in "qkv":
-                yield Weight(f"{prefix}.attn.{name}_proj.weight", (width, width), Split.COLUMN, unit)
-            yield from linear(f"{prefix}.mlp.fc_in", (shape.inner, width), Split.COLUMN)
-            yield Weight(f"{prefix}.attn.out_proj.weight", (width, width), Split.ROW, unit)
-            yield from linear(f"{prefix}.mlp.fc_out", (width, shape.inner), Split.ROW)
-        yield from norm(FINAL, width)
+    def layer(self, shape: Shape, number: int) -> Iterator[Weight]:
+        prefix, width, unit = LAYER.format(number), shape.width, shape.head_width
+        yield from norm(f"{prefix}.ln_1", width)
+        for name in "qkv":
+            yield Weight(f"{prefix}.attn.{name}_proj.weight", (width, width), Split.COLUMN, unit)
+        yield from linear(f"{prefix}.mlp.fc_in", (shape.inner, width), Split.COLUMN)
+        yield Weight(f"{prefix}.attn.out_proj.weight", (width, width), Split.ROW, unit)
+        yield from linear(f"{prefix}.mlp.fc_out", (width, shape.inner), Split.ROW)
 
-    def _back(self, shape: Shape) -> Iterator[Weight]:
-        yield from super()._back(shape)
+    def back(self, shape: Shape) -> Iterator[Weight]:
+        yield from norm(FINAL, shape.width)
+
+    def beside_head(self, shape: Shape) -> Iterator[Weight]:
         yield Weight(HEAD_BIAS, (shape.vocabulary,), Split.VOCABULARY)
 
     def buffers(self, shape: Shape) -> Iterator[str]:

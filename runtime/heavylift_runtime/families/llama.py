@@ -64,15 +64,15 @@ class Llama(DecoderFamily[LlamaShape]):
         fields.prove()
         return shape
 
-    def table(self, shape: LlamaShape) -> Iterator[Weight]:
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from attention(shape, prefix)
-            yield from norm(f"{prefix}.post_attention_layernorm", shape.width, bias=False)
-            up = (shape.inner, shape.width)
-            for name in ("gate_proj", "up_proj"):
-                yield from linear(f"{prefix}.mlp.{name}", up, Split.COLUMN, bias=shape.inner_bias)
-            yield from linear(f"{prefix}.mlp.down_proj", up[::-1], Split.ROW, bias=shape.inner_bias)
+    def layer(self, shape: LlamaShape, number: int) -> Iterator[Weight]:
+        prefix, up = LAYER.format(number), (shape.inner, shape.width)
+        yield from attention(shape, prefix)
+        yield from norm(f"{prefix}.post_attention_layernorm", shape.width, bias=False)
+        for name in ("gate_proj", "up_proj"):
+            yield from linear(f"{prefix}.mlp.{name}", up, Split.COLUMN, bias=shape.inner_bias)
+        yield from linear(f"{prefix}.mlp.down_proj", up[::-1], Split.ROW, bias=shape.inner_bias)
+
+    def back(self, shape: LlamaShape) -> Iterator[Weight]:
         yield from norm(FINAL, shape.width, bias=False)
 
     def buffers(self, shape: LlamaShape) -> Iterator[str]:

@@ -55,18 +55,18 @@ class Mixtral(DecoderFamily[MixtralShape]):
         fields.prove()
         return shape
 
-    def table(self, shape: MixtralShape) -> Iterator[Weight]:
-        up = (shape.inner, shape.width)
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from attention(shape, prefix)
-            yield from norm(f"{prefix}.post_attention_layernorm", shape.width, bias=False)
-            yield Weight(f"{prefix}.{EXPERTS}.gate.weight", (shape.experts, shape.width))
-            for expert in range(shape.experts):
-                name = f"{prefix}.{EXPERTS}.experts.{expert}"
-                yield Weight(f"{name}.w1.weight", up, Split.COLUMN)
-                yield Weight(f"{name}.w3.weight", up, Split.COLUMN)
-                yield Weight(f"{name}.w2.weight", up[::-1], Split.ROW)
+    def layer(self, shape: MixtralShape, number: int) -> Iterator[Weight]:
+        prefix, up = LAYER.format(number), (shape.inner, shape.width)
+        yield from attention(shape, prefix)
+        yield from norm(f"{prefix}.post_attention_layernorm", shape.width, bias=False)
+        yield Weight(f"{prefix}.{EXPERTS}.gate.weight", (shape.experts, shape.width))
+        for expert in range(shape.experts):
+            name = f"{prefix}.{EXPERTS}.experts.{expert}"
+            yield Weight(f"{name}.w1.weight", up, Split.COLUMN)
+            yield Weight(f"{name}.w3.weight", up, Split.COLUMN)
+            yield Weight(f"{name}.w2.weight", up[::-1], Split.ROW)
+
+    def back(self, shape: MixtralShape) -> Iterator[Weight]:
         yield from norm(FINAL, shape.width, bias=False)
 
     def buffers(self, shape: MixtralShape) -> Iterator[str]:

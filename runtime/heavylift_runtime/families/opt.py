@@ -71,25 +71,27 @@ class OPT(DecoderFamily[OPTShape]):
     def embedded(self, shape: OPTShape) -> int:
         return shape.embedded
 
-    def table(self, shape: OPTShape) -> Iterator[Weight]:
-        width, inner, unit = shape.width, shape.inner, shape.head_width
+    def front(self, shape: OPTShape) -> Iterator[Weight]:
         assert shape.positions is not None
-        yield Weight(POSITIONS, (shape.positions + OFFSET, width))
-        if shape.embedded != width:
-            yield Weight(PROJECT_IN, (width, shape.embedded))
-        for layer in range(shape.layers):
-            prefix = LAYER.format(layer)
-            yield from norm(f"{prefix}.self_attn_layer_norm", width)
-            for name in "qkv":
-                yield from linear(f"{prefix}.self_attn.{name}_proj", (width, width), Split.COLUMN, unit=unit)
-            yield from linear(f"{prefix}.self_attn.out_proj", (width, width), Split.ROW, unit=unit)
-            yield from norm(f"{prefix}.final_layer_norm", width)
-            yield from linear(f"{prefix}.fc1", (inner, width), Split.COLUMN)
-            yield from linear(f"{prefix}.fc2", (width, inner), Split.ROW)
+        yield Weight(POSITIONS, (shape.positions + OFFSET, shape.width))
+        if shape.embedded != shape.width:
+            yield Weight(PROJECT_IN, (shape.width, shape.embedded))
+
+    def layer(self, shape: OPTShape, number: int) -> Iterator[Weight]:
+        prefix, width, inner, unit = LAYER.format(number), shape.width, shape.inner, shape.head_width
+        yield from norm(f"{prefix}.self_attn_layer_norm", width)
+        for name in "qkv":
+            yield from linear(f"{prefix}.self_attn.{name}_proj", (width, width), Split.COLUMN, unit=unit)
+        yield from linear(f"{prefix}.self_attn.out_proj", (width, width), Split.ROW, unit=unit)
+        yield from norm(f"{prefix}.final_layer_norm", width)
+        yield from linear(f"{prefix}.fc1", (inner, width), Split.COLUMN)
+        yield from linear(f"{prefix}.fc2", (width, inner), Split.ROW)
+
+    def back(self, shape: OPTShape) -> Iterator[Weight]:
         if shape.final_norm:
-            yield from norm(FINAL, width)
-        if shape.embedded != width:
-            yield Weight(PROJECT_OUT, (shape.embedded, width))
+            yield from norm(FINAL, shape.width)
+        if shape.embedded != shape.width:
+            yield Weight(PROJECT_OUT, (shape.embedded, shape.width))
 
     def buffers(self, shape: OPTShape) -> Iterator[str]:
         yield "model.decoder.version"

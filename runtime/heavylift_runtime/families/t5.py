@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.families.table import Split, Weight, shard
+from heavylift_runtime.families import stages
+from heavylift_runtime.families.stages import End, Layer
+from heavylift_runtime.families.table import Split, Weight, located, shard
 
 ARCHITECTURE = "T5ForConditionalGeneration"
 ACTIVATIONS = {
@@ -38,6 +40,9 @@ MOST_LAYERS = 1000  # the largest T5 has 24
 HEAD, SHARED = "lm_head.weight", "shared.weight"
 ENCODER_SELF, ENCODER_FF = "encoder.block.{}.layer.0", "encoder.block.{}.layer.1"
 DECODER_SELF, DECODER_CROSS, DECODER_FF = (f"decoder.block.{{}}.layer.{layer}" for layer in range(3))
+ENCODER_BIAS, DECODER_BIAS = (
+    f"{first.format(0)}.SelfAttention.relative_attention_bias.weight" for first in (ENCODER_SELF, DECODER_SELF)
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,9 @@ class T5:
     def faults(self, config: Mapping[str, Any]) -> list[str]:
         return config_faults(config)
 
-    def check(self, config: Mapping[str, Any], tensor_parallel_degree: int) -> list[str]:
+    def check(
+        self, config: Mapping[str, Any], tensor_parallel_degree: int, pipeline_parallel_degree: int = 1
+    ) -> list[str]:
         if faults := config_faults(config):
             return faults
         faults = [
@@ -137,7 +144,9 @@ class T5:
             faults.append(
                 f"tensor_parallel_degree {tensor_parallel_degree} is more than 'vocab_size' {config['vocab_size']}"
             )
-        return faults
+        shape = Shape.of(config)
+        layers = {"num_layers": shape.num_layers, "num_decoder_layers": shape.num_decoder_layers}
+        return faults + stages.faults(pipeline_parallel_degree, **layers)
 
     def weights(self, config: Mapping[str, Any]) -> Iterable[Weight]:
         return _table(Shape.of(config))
@@ -162,37 +171,54 @@ class T5:
 
 
 def _table(shape: Shape) -> Iterator[Weight]:
+    """Of a pipeline, each stage holds layers of both stacks.
+
+    So the caches, which are the decoder's, lie on all stages, and all of them work on every token; the encoder's result
+    is sent to all in either case, for the decoder's layers look at it.
+    """
     vocabulary = (shape.vocab_size, shape.d_model)
-    yield Weight(
-        SHARED, vocabulary, Split.VOCABULARY, copies=("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    )
-    for block in range(shape.num_layers):
-        yield from _attention(shape, f"{ENCODER_SELF.format(block)}.SelfAttention", bias=block == 0)
-        yield from _feed_forward(shape, ENCODER_FF.format(block))
-    yield Weight("encoder.final_layer_norm.weight", (shape.d_model,))
-    for block in range(shape.num_decoder_layers):
-        yield from _attention(shape, f"{DECODER_SELF.format(block)}.SelfAttention", bias=block == 0)
-        yield from _attention(shape, f"{DECODER_CROSS.format(block)}.EncDecAttention", bias=False)
-        yield from _feed_forward(shape, DECODER_FF.format(block))
-    yield Weight("decoder.final_layer_norm.weight", (shape.d_model,))
-    yield Weight(HEAD, vocabulary, Split.VOCABULARY, stand_in=SHARED, head=True)
+    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    yield Weight(SHARED, vocabulary, Split.VOCABULARY, copies=copies, where=End.FIRST)
+    yield _position_bias(shape, ENCODER_BIAS)
+    for number in range(shape.num_layers):
+        yield from located(Layer(number, shape.num_layers), _encoder_layer(shape, number))
+    yield Weight("encoder.final_layer_norm.weight", (shape.d_model,), where=End.LAST)
+    yield _position_bias(shape, DECODER_BIAS)
+    for number in range(shape.num_decoder_layers):
+        yield from located(Layer(number, shape.num_decoder_layers), _decoder_layer(shape, number))
+    yield Weight("decoder.final_layer_norm.weight", (shape.d_model,), where=End.LAST)
+    yield Weight(HEAD, vocabulary, Split.VOCABULARY, stand_in=SHARED, head=True, where=End.LAST)
 
 
-def _attention(shape: Shape, prefix: str, *, bias: bool) -> Iterator[Weight]:
-    """A block's norm, its four projections, and in each stack's first block the position bias that all blocks use."""
+def _encoder_layer(shape: Shape, number: int) -> Iterator[Weight]:
+    yield from _attention(shape, f"{ENCODER_SELF.format(number)}.SelfAttention")
+    yield from _feed_forward(shape, ENCODER_FF.format(number))
+
+
+def _decoder_layer(shape: Shape, number: int) -> Iterator[Weight]:
+    yield from _attention(shape, f"{DECODER_SELF.format(number)}.SelfAttention")
+    yield from _attention(shape, f"{DECODER_CROSS.format(number)}.EncDecAttention")
+    yield from _feed_forward(shape, DECODER_FF.format(number))
+
+
+def _position_bias(shape: Shape, name: str) -> Weight:
+    """It lies in a stack's first block, and all blocks use it."""
+    return Weight(name, (shape.buckets, shape.num_heads), Split.HEADS, where=End.EVERY)
+
+
+def _attention(shape: Shape, prefix: str) -> Iterator[Weight]:
+    """A block's norm and its four projections."""
     yield Weight(f"{prefix.rpartition('.')[0]}.layer_norm.weight", (shape.d_model,))
     for name in "qkv":
         yield Weight(f"{prefix}.{name}.weight", (shape.inner, shape.d_model), Split.COLUMN, unit=shape.d_kv)
     yield Weight(f"{prefix}.o.weight", (shape.d_model, shape.inner), Split.ROW, unit=shape.d_kv)
-    if bias:
-        yield Weight(f"{prefix}.relative_attention_bias.weight", (shape.buckets, shape.num_heads), Split.HEADS)
 
 
 def _feed_forward(shape: Shape, prefix: str) -> Iterator[Weight]:
     yield Weight(f"{prefix}.layer_norm.weight", (shape.d_model,))
     for name in ("wi_0", "wi_1") if shape.gated else ("wi",):
         yield Weight(f"{prefix}.DenseReluDense.{name}.weight", (shape.d_ff, shape.d_model), Split.COLUMN)
-    yield Weight(f"{prefix}.DenseReluDense.wo.weight", (shape.d_model, shape.d_ff), Split.ROW)
+    yield Weight(f"{prefix}.DenseReluDense.wo.weight", (shape.d_model, shape.d_ff), Split.ROW, wide=True)
 
 
 def _common_divisors(*numbers: int) -> list[int]:

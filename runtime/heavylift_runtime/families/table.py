@@ -1,15 +1,17 @@
-"""The declaration of a checkpoint's tensors: name, shape, and how each is split over tensor-parallel ranks.
+"""The declaration of a checkpoint's tensors: name, shape, how each is split over ranks, and to which layer it belongs.
 
 Not a loader and no torch: the plan, the loader and a partition all read this one table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
 from typing import Any, Protocol
+
+from heavylift_runtime.families.stages import End, Where
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -45,6 +47,10 @@ class Weight:
     """There may be fewer units than ranks (key-value heads): then neighbouring ranks hold the same unit."""
     head: bool = False
     """The scores of the vocabulary, where they have a matrix of their own."""
+    where: Where = End.EVERY
+    """The layer that it belongs to; which stages of a pipeline hold it follows from that."""
+    wide: bool = False
+    """It stays in fp32 where the engine computes in fp16."""
     types: tuple[str, ...] = FLOATS
     """safetensors' names of what a checkpoint may store it in."""
 
@@ -100,6 +106,11 @@ class Shard:
         return prod(self.shape)
 
 
+def located(where: Where, weights: Iterable[Weight]) -> Iterator[Weight]:
+    """The same weights, belonging there."""
+    return (replace(weight, where=where) for weight in weights)
+
+
 def shard(weight: Weight, rank: int, world: int) -> Shard:
     """The part of `weight` that `rank` of `world` holds; Family.check has refused what does not divide."""
     assert 0 <= rank < world
@@ -131,8 +142,10 @@ class Family(Protocol):
     def faults(self, config: Mapping[str, Any]) -> list[str]:
         """What in config.json this family cannot be read from; empty when it is sound."""
 
-    def check(self, config: Mapping[str, Any], tensor_parallel_degree: int) -> list[str]:
-        """Sentences on why the model cannot be split over so many ranks; empty when it can."""
+    def check(
+        self, config: Mapping[str, Any], tensor_parallel_degree: int, pipeline_parallel_degree: int = 1
+    ) -> list[str]:
+        """Sentences on why the model cannot be split over so many ranks and stages; empty when it can."""
 
     def weights(self, config: Mapping[str, Any]) -> Iterable[Weight]:
         """The table, in the order in which the forward pass is built; each name once."""

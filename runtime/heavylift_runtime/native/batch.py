@@ -43,7 +43,6 @@ class Batch:
     first: int = 0
     """The rows' slots begin here."""
     chunks: tuple[Chunk, ...] = ()
-    sources: tuple[Source, ...] = ()
     read: tuple[int, ...] = ()
     """With an encoder, how many source tokens each row looks at."""
     wanted: Tensor | None = None
@@ -60,7 +59,6 @@ class Batch:
         ends: Sequence[bool] | None = None,
         first: int = 0,
         padding: int = 0,
-        sources: Sequence[Source] = (),
         read: Sequence[int] = (),
         apart: bool = False,
     ) -> Batch:
@@ -83,7 +81,6 @@ class Batch:
             tuple(position for _, position in rows),
             first,
             tuple(chunk for chunk, _ in texts),
-            tuple(sources),
             tuple(read),
             torch.tensor(wanted, dtype=torch.int64) if texts else None,
             apart,

@@ -14,12 +14,13 @@ from typing import Any
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families import family_of
 from heavylift_runtime.families.packing import Packing, packing_of
+from heavylift_runtime.families.stages import WHOLE, Stage
 from heavylift_runtime.families.table import Family, Shard, Weight, shard
 from heavylift_runtime.native.header import Stored, index_of, read_header
 from heavylift_runtime.native.partitioned import MANIFEST as PARTITION
 from heavylift_runtime.native.partitioned import Partition
 from heavylift_runtime.native.quantize.stored import PACKINGS
-from heavylift_runtime.native.reading import Reading
+from heavylift_runtime.native.reading import NAMES, Reading
 from heavylift_runtime.native.sources import Source, whole
 from heavylift_runtime.native.torch_bin import read_archive
 
@@ -63,25 +64,28 @@ class Checkpoint:
     world: int = 1
     packing: Packing | None = None
     """How its quantized matrices lie there, where it has any."""
+    stage: Stage = WHOLE
 
     @classmethod
-    def open(cls, source: Source, rank: int = 0, world: int = 1) -> Checkpoint:
+    def open(cls, source: Source, rank: int = 0, world: int = 1, stage: Stage = WHOLE) -> Checkpoint:
         """Reads the manifest, config.json and every header of weights; LoadError names what is wrong.
 
-        `rank` of `world` is who will load it; it matters only where the checkpoint is partitioned.
+        `rank` of `world` is who will load it, of the ranks that share `stage`; where the checkpoint is not partitioned
+        only the stage matters, and that in what is to be loaded.
         """
         sizes = source.files()
         digests = _check_manifest(source, sizes)
         if PARTITION not in sizes:
             config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
             tensors = _tensors(source, sizes, digests)
-            return cls(source, sizes, digests, config, tensors, None, rank, world, packing_of(config))
+            return cls(source, sizes, digests, config, tensors, None, rank, world, packing_of(config), stage)
         partition = Partition.read(source, sizes)
         digests = {**digests, **{file.path: file.sha256 for file in partition.files.values()}}
         config = _json(source, CONFIG, _small(source, CONFIG, sizes, digests))
-        partition.check(source.place, config, world)
-        tensors, packing = partition.tensors(source, rank), PACKINGS.get(partition.quantization, packing_of(config))
-        return cls(source, sizes, digests, config, tensors, partition, rank, world, packing)
+        partition.check(source.place, config, world, stage.of)
+        tensors = partition.tensors(source, stage.number * world + rank)
+        packing = PACKINGS.get(partition.quantization, packing_of(config))
+        return cls(source, sizes, digests, config, tensors, partition, rank, world, packing, stage)
 
     def check_quantize(self, wanted: str) -> None:
         """LoadError where what is stored cannot be what is wanted."""
@@ -100,6 +104,28 @@ class Checkpoint:
     @property
     def family(self) -> Family:
         return family_of(self.config)
+
+    @property
+    def dtype(self) -> str:
+        """safetensors' name of the type of its plain tensors: the embedding's, or that of its partition."""
+        if (partition := self.partition) is not None:
+            return next(kind for kind, name in NAMES.items() if name == partition.dtype)
+        embedding = self.find(next(iter(self.family.weights(self.config))))
+        assert embedding is not None
+        return embedding.dtype
+
+    def table(self, stage: Stage | None = None) -> list[Weight]:
+        """The family's weights on a stage, its own where none is given; stand-ins are where those are that use them."""
+        stage, table = self.stage if stage is None else stage, list(self.family.weights(self.config))
+        held = {weight.name for weight in table if stage.holds(weight.where)}
+        used = {
+            weight.stand_in
+            for weight in table
+            if weight.stand_in is not None
+            and weight.name in held
+            and self.find(self.stored(weight, self.world)[0]) is None
+        }
+        return [weight for weight in table if weight.name in held | used]
 
     def small(self, name: str) -> bytes:
         """A small file whole, proved against the manifest."""
@@ -139,9 +165,13 @@ class Checkpoint:
         return packed if weight.stand_in is None or packed[0].name in self.tensors else (weight,)
 
     def agree(self, world: int | None = None) -> list[Weight]:
-        """The family's table as it is stored, proved against the tensors: none missing, misshapen or unknown."""
+        """The stage's table as it is stored, after all tensors are proved: none missing, misshapen or unknown.
+
+        Of a partitioned checkpoint, those of the rank's own file.
+        """
         family, world = self.family, self.world if world is None else world
-        table = [part for weight in family.weights(self.config) for part in self.stored(weight, world)]
+        proved = self.table(WHOLE if self.partition is None else self.stage)
+        table = [part for weight in proved for part in self.stored(weight, world)]
         faults = []
         for weight in table:
             stored = self.find(weight)
@@ -164,7 +194,7 @@ class Checkpoint:
         if faults:
             more = [f"and {len(faults) - SHOWN} more such faults"] if len(faults) > SHOWN else []
             raise LoadError("\n".join([f"{self.source.place}: {fault}" for fault in faults[:SHOWN]] + more))
-        return table
+        return [part for weight in self.table() for part in self.stored(weight, world)]
 
 
 def _check_manifest(source: Source, sizes: Mapping[str, int]) -> dict[str, str]:

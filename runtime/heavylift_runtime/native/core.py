@@ -1,24 +1,26 @@
 """One rank's part of generating: arrivals in, a pass of the model, a token of each row out. The same on all ranks.
 
-No text and no sockets: tokens in, tokens out. scheduler.py says who is in a pass, sampling.py and beams.py which token
-is next.
+No text and no sockets: tokens in, tokens out. lane.py says who is in a pass, and what its tokens mean. In a pipeline as
+many passes are on their way as there are stages, each of another lane, and all stages work at the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from heavylift_runtime.native.architectures import Model
-from heavylift_runtime.native.beams import Branch, Search, inherit
+from heavylift_runtime.native.found import Found
+from heavylift_runtime.native.lane import Flight, Lane, Progress
 from heavylift_runtime.native.memory import Caches
+from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News
-from heavylift_runtime.native.passes import apart, together
-from heavylift_runtime.native.sampling import Chosen, choose, is_plain, penalized
-from heavylift_runtime.native.scheduler import Plan, Scheduler
+from heavylift_runtime.native.sampling import is_plain
+from heavylift_runtime.native.scheduler import Scheduler
 from heavylift_runtime.native.sequence import Sequence
 
 TOKENS = 256
@@ -48,18 +50,8 @@ class Limits:
         return cls(most, most, most)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a step brought for a sequence."""
-
-    sequence: Sequence
-    chosen: tuple[Chosen, ...]
-    finish_reason: str | None = None
-    error: tuple[int, str] | None = None
-
-
 class Core:
-    """The model, its caches, and the sequences that run."""
+    """The model, and the lanes of sequences that run."""
 
     def __init__(
         self,
@@ -72,28 +64,53 @@ class Core:
         *,
         tokens: int = TOKENS,
         invariant: bool = False,
-        alone: bool = True,
+        mesh: Mesh = ALONE,
     ) -> None:
-        """`budget`: bytes of cache; `alone`: there is one rank.
+        """`slots`: rows that run at once; `budget`: bytes of cache on each rank.
 
         `invariant`: a request's numbers depend on no other's, bit for bit.
         """
-        self._model, self._start, self._ends, self._alone = model, start, frozenset(ends), alone
+        self._model, self._start, self._ends, self._mesh = model, start, frozenset(ends), mesh
         self.limits = limits
-        self._caches = Caches(model.stores(slots, limits.prompt, limits.together or limits.answer))
-        self.scheduler = Scheduler(self._caches, slots, tokens, budget, fixed=invariant)
-        self._passes = apart if invariant else together
-        self._arrived = 0
-        self._searches: dict[int, Search] = {}
+        lanes = min(slots, mesh.stage.of)
+        self._slots = -(-slots // lanes)
+        self._lanes = [self._lane(tokens, budget // lanes, invariant=invariant) for _ in range(lanes)]
+        self._flights: deque[Flight | None] = deque([None] * mesh.stage.of, mesh.stage.of)
+        """What each stage works on."""
+        self._taken: list[Tensor] = []
+        self._turn = self._arrived = 0
+
+    def _lane(self, tokens: int, budget: int, *, invariant: bool) -> Lane:
+        limits, slots = self.limits, self._slots
+        caches = Caches(self._model.stores(slots, limits.prompt, limits.together or limits.answer))
+        scheduler = Scheduler(caches, slots, tokens, budget, fixed=invariant)
+        return Lane(self._model, caches, scheduler, self._ends, invariant=invariant)
 
     @property
     def busy(self) -> bool:
-        return self.scheduler.busy
+        return any(lane.scheduler.busy for lane in self._lanes)
 
     @property
     def words(self) -> int:
         """Tokens that the model knows."""
         return self._model.vocabulary.size
+
+    @property
+    def slots(self) -> int:
+        """The most rows of one request."""
+        return self._slots
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The first lane's; all have as many slots, and as much memory."""
+        return self._lanes[0].scheduler
+
+    @property
+    def load(self) -> dict[str, float]:
+        """Rows that run and that wait, and the share of the caches' bytes that the running ones hold."""
+        loads = [lane.scheduler.load for lane in self._lanes]
+        total = {name: sum(load[name] for load in loads) for name in loads[0]}
+        return {**total, "kv_cache_use": total["kv_cache_use"] / len(loads)}
 
     def sequence(self, arrival: Arrival) -> Sequence:
         """A request at its beginning."""
@@ -103,119 +120,72 @@ class Core:
         return Sequence(arrival.key, source, text, len(text), how, is_plain(how), arrival.seed, self._arrived)
 
     def step(self, news: News) -> list[Progress]:
-        """One pass; empty when nothing runs, or when only parts of prompts were read."""
+        """Each stage's part of a pass; empty when none ends, nothing runs, or only parts of prompts were read.
+
+        Called on all ranks at once: at every step a lane's pass begins, and each that is on its way goes on by a stage.
+        """
         for key in news.gone:
-            self.scheduler.cancel(key)
-            self._searches.pop(key, None)
+            for lane in self._lanes:
+                lane.cancel(key)
         for arrival in news.arrived:
-            self.scheduler.add(self.sequence(arrival))
-        plan = self.scheduler.plan()
-        if not plan.rows and not plan.chunks:
-            return []
-        try:
-            wanting, scores = self._compute(plan)
-        except (MemoryError, RuntimeError) as error:
-            if not self._alone or not _is_memory(error):
-                raise  # other ranks wait in the middle of a pass
-            return [self._refuse(plan)]
-        for sequence, count in [*((row, 1) for row in plan.rows), *plan.chunks]:
-            sequence.cached += count
-        return self._advance(wanting, scores) if wanting else []
-
-    def _compute(self, plan: Plan) -> tuple[list[Sequence], Tensor]:
-        """Whose next tokens are to be chosen, and this rank's part of their logits."""
-        vocabulary = self._model.vocabulary
-        wanting, scores = [], []
-        for each in self._passes(plan, encodes=self._model.encodes):
-            hidden = self._model.forward(each.batch, self._caches.stores)
-            if not each.wanting:
-                continue
-            part = vocabulary.scores(hidden)
-            kept = [place for place, sequence in enumerate(each.wanting) if sequence is not None]
-            wanting += [sequence for sequence in each.wanting if sequence is not None]
-            scores.append(part if len(kept) == len(part) else part[kept])
-        return wanting, scores[0] if len(scores) == 1 else torch.cat(scores) if scores else torch.empty(0)
-
-    def _refuse(self, plan: Plan) -> Progress:
-        """Memory ran out: what was to be computed is given up for one sequence, the others try again."""
-        for sequence in plan.sources:
-            sequence.encoded = False
-        reading = [sequence for sequence, _ in plan.chunks] or plan.sources or plan.rows
-        victim = reading[-1].leader
-        self.scheduler.cancel(victim.key)
-        self._searches.pop(victim.key, None)
-        return Progress(victim, (), None, (507, FULL))
-
-    def _advance(self, wanting: list[Sequence], scores: Tensor) -> list[Progress]:
-        """Each row's next token, or each beam search's next beams."""
-        special = [place for place, sequence in enumerate(wanting) if not sequence.plain]
-        vocabulary = self._model.vocabulary
-        plain = vocabulary.likeliest(scores).tolist() if len(special) < len(wanting) else []
-        logits = dict(zip(special, vocabulary.logits(scores[special]), strict=True)) if special else {}
-        progress: list[Progress] = []
-        beams: dict[int, dict[int, Tensor]] = {}
-        for place, sequence in enumerate(wanting):
-            if sequence.width > 1:
-                beams.setdefault(sequence.key, {})[id(sequence)] = logits[place]
-            elif place in logits:
-                progress.append(self._append(sequence, choose(logits[place], sequence, self._ends)))
-            else:
-                progress.append(self._append(sequence, Chosen(plain[place])))
-        self.scheduler.finish([each.sequence for each in progress if each.finish_reason is not None])
-        for leader in [each.leader for each in wanting if each.leader is each and each.width > 1]:
-            if (found := self._spread(leader, beams[leader.key])) is not None:
-                progress.append(found)
+            min(self._lanes, key=lambda lane: lane.load).scheduler.add(self.sequence(arrival))
+        self._turn = (self._turn + 1) % self._mesh.stage.of
+        progress = self._go_on()
+        if self._mesh.stage.of == 1 and (ended := self._flights[-1]) is not None and ended.readings:
+            progress += self._go_on()  # those whose sources were read
         return progress
 
-    def _append(self, sequence: Sequence, chosen: Chosen) -> Progress:
-        sequence.text.append(chosen.token)
-        reason = None
-        if chosen.token in self._ends and not sequence.sampling.ignore_eos:
-            reason = "eos_token"
-        elif sequence.generated == sequence.sampling.max_new_tokens:
-            reason = "length"
-        return Progress(sequence, (chosen,), reason)
+    def _go_on(self) -> list[Progress]:
+        """The next flight begins, each is on a stage, the last one ends."""
+        stage, lane = self._mesh.stage, self._lanes[self._turn] if self._turn < len(self._lanes) else None
+        self._flights.appendleft(None if lane is None else lane.begin())
+        if not any(self._flights):
+            return []
+        try:
+            given = self._compute(self._flights[stage.number])
+        except (MemoryError, RuntimeError) as error:
+            if self._mesh.everyone.world > 1 or lane is None or not _is_memory(error):
+                raise  # other ranks wait in the middle of a pass
+            self._flights[0] = None
+            return [Progress(lane.refuse(), (), None, (507, FULL))]
+        if not stage.last:
+            for hidden in given:
+                self._mesh.hand_on(hidden)
+        coming = None if stage.first else self._flights[stage.number - 1]
+        rows = [] if coming is None else coming.lengths
+        self._taken = [self._mesh.take((count, self._model.width), self._model.stream) for count in rows]
+        ended = self._flights[-1]
+        return [] if ended is None else self._end(ended, given if stage.last else [])
 
-    def _spread(self, leader: Sequence, logits: Mapping[int, Tensor]) -> Progress | None:
-        """The next beams of one search, from the logits (V,) of its rows by their identity; its end, if this is it."""
-        sampling, ends = leader.sampling, () if leader.sampling.ignore_eos else self._ends
-        if not leader.beams:  # also after a search was preempted, and begins anew
-            leader.beams = [leader]
-            self._searches[leader.key] = Search(
-                sampling.num_beams, sampling.length_penalty, sampling.max_new_tokens, ends
-            )
-        search, rows = self._searches[leader.key], leader.beams
-        logprobs = torch.stack([penalized(torch.log_softmax(logits[id(row)], 0), row, ends) for row in rows])
-        texts = [beam.text[beam.given :] for beam in rows]
-        branches = search.advance(logprobs, [beam.score for beam in rows], texts)
-        if search.over:
-            tokens = search.finished[0][1]
-            self.scheduler.finish(list(rows))
-            del self._searches[leader.key]
-            leader.text[leader.given :] = tokens
-            reason = "eos_token" if tokens[-1] in ends else "length"
-            return Progress(leader, tuple(map(Chosen, tokens)), reason)
-        self._inherit(leader, branches)
-        return None
+    def _compute(self, flight: Flight | None) -> list[Tensor]:
+        """This stage's part: hidden states for the next, or, on the last, what the encoder or the head gave."""
+        if flight is None:
+            return []
+        hidden = [*self._taken] if not self._mesh.stage.first else [None] * len(flight.lengths)
+        given = [self._model.encode(reading.sources, x) for reading, x in zip(flight.readings, hidden, strict=False)]
+        for each, x in zip(flight.passes, hidden, strict=False):
+            found = self._model.forward(each.batch, flight.lane.caches.stores, x)
+            if self._mesh.stage.last and each.wanting:
+                kept = [place for place, sequence in enumerate(each.wanting) if sequence is not None]
+                found = self._model.vocabulary.scores(found)
+                found = found if len(kept) == len(found) else found[kept]
+            given.append(found)
+        return given
 
-    def _inherit(self, leader: Sequence, branches: list[Branch]) -> None:
-        """The rows of a search become its next beams."""
-        rows = leader.beams
-        places, copies = inherit(branches)
-        texts = [list(beam.text) for beam in rows]
-        fresh = [
-            replace(leader, text=list(leader.text), origin=leader, beams=[], slot=-1)
-            for _ in range(len(branches) - len(rows))
-        ]
-        rows += fresh
-        for row, branch in zip(rows, places, strict=True):
-            assert branch is not None
-            row.text, row.score = [*texts[branch.parent], branch.token], branch.score
-        if fresh:
-            self.scheduler.fork(leader, fresh)
-        if copies:
-            sources, targets = ([rows[place].slot for place in side] for side in zip(*copies, strict=True))
-            self._caches.copy(leader, sources, targets)
+    def _end(self, flight: Flight, given: list[Tensor]) -> list[Progress]:
+        """What a flight brought, on all ranks; `given`: on the last stage, what it computed."""
+        lane, model = flight.lane, self._model
+        for place, reading in enumerate(flight.readings):
+            own = given[place] if given else None
+            hidden = self._mesh.tell(own, (reading.tokens, model.width), model.dtype)
+            model.remember(reading.sources, hidden, lane.caches.stores)
+        if flight.readings:
+            return []
+        wanting, scores = flight.wanting, None
+        if self._mesh.stage.last:
+            parts = [part for part, each in zip(given, flight.passes, strict=True) if each.wanting]
+            scores = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(0)
+        return lane.end(wanting, Found.of(wanting, scores, model.vocabulary, self._mesh, self._ends))
 
 
 def _is_memory(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The ranks of one model on one machine: sums, gathers and broadcasts of tensors between their processes.
+"""The ranks of one model on one machine: sums, gathers, broadcasts and messages of tensors between their processes.
 
 Not a launcher (worker.py starts the processes), and nothing here knows what it carries. Rank and world are passed in.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+from copy import copy
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -35,6 +36,12 @@ class Group(Protocol):
     def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, in place."""
 
+    def send(self, tensor: Tensor, to: int) -> None:
+        """Hands a tensor to a rank, always the same one; returns when it may be overwritten."""
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        """The next tensor that a rank sends to this one, in place."""
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
 
@@ -57,6 +64,12 @@ class Alone:
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor
 
+    def send(self, tensor: Tensor, to: int) -> None:
+        raise AssertionError("there is nobody to send to")
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        raise AssertionError("there is nobody to receive from")
+
     def barrier(self) -> None:
         """There is nobody to wait for."""
 
@@ -75,9 +88,14 @@ class Gloo:
         self.rank, self.world = rank, world
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world, timeout=MEETING)
-        group = dist.new_group(timeout=IDLE)
-        assert isinstance(group, dist.ProcessGroup)
-        self._group = group
+        self._group = _new_group(range(world))
+
+    def divided(self, size: int) -> Gloo:
+        """The neighbours among which this rank is, `size` of them; called on all ranks at once."""
+        groups = [_new_group(range(first, first + size)) for first in range(0, self.world, size)]
+        part = copy(self)
+        part.rank, part.world, part._group = self.rank % size, size, groups[self.rank // size]
+        return part
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         self._group.allreduce(tensor).wait()
@@ -92,11 +110,24 @@ class Gloo:
         self._group.broadcast(tensor, 0).wait()
         return tensor
 
+    def send(self, tensor: Tensor, to: int) -> None:
+        self._group.send([tensor], to, 0).wait()
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        self._group.recv([tensor], sender, 0).wait()
+        return tensor
+
     def barrier(self) -> None:
         self._group.barrier().wait()
 
     def close(self) -> None:
-        dist.destroy_process_group()
+        if dist.is_initialized():  # a part of a group goes with the whole
+            dist.destroy_process_group()
+
+
+def _new_group(ranks: range) -> dist.ProcessGroup:
+    """Called on all ranks; only those that are in it may use it."""
+    return cast(dist.ProcessGroup, dist.new_group(list(ranks), timeout=IDLE))
 
 
 def _loopback() -> str:

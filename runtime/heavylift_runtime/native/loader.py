@@ -1,4 +1,4 @@
-"""The tensor-parallel loader: a rank's own part of every weight, read in ranges and cast while it is read.
+"""The parallel loader: a rank's own part of every weight of its stage, read in ranges and cast while it is read.
 
 Not a model, and it knows no architecture: families/ says what is split how, native/architectures/ takes what it needs.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -29,7 +30,19 @@ AHEAD = 64 * 1024 * 1024
 
 
 class Weights(Protocol):
-    """What a forward pass is built from."""
+    """What a stage's forward pass is built from."""
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where."""
 
     def has(self, name: str) -> bool:
         """Whether there is a weight of this name; if not, its stand-in is to be used."""
@@ -63,17 +76,18 @@ class Loader:
     ) -> None:
         """Proves the checkpoint against its family's table first: LoadError names every tensor that does not fit.
 
+        `rank`, `world`: the part of the checkpoint's stage, and how many there are.
         `quantize`: what plain matrices become on their way; how stored ones lie is the checkpoint's own affair.
-        `group`: the ranks, which then read rows for each other where pieces of rows would be too many requests.
+        `group`: the stage's ranks, which then read rows for each other where pieces of rows would be too many requests.
         """
         if checkpoint.partition is not None:
             checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
         checkpoint.check_quantize(quantize)
         self._checkpoint, self._source = checkpoint, checkpoint.source
-        self._dtype, self._quantize, self._report = dtype, quantize, report
+        self.stage, self.dtype, self.device = checkpoint.stage, dtype, torch.device("cpu")
+        self._quantize, self._report = quantize, report
         held = [weight for weight in checkpoint.agree(world) if checkpoint.find(weight) is not None]
-        table = checkpoint.family.weights(checkpoint.config)
-        self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in table}
+        self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in checkpoint.table()}
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._group = group if group is not None and group.world > 1 and not self._source.pieces else None
@@ -144,7 +158,7 @@ class Loader:
             return stored
         if self._rounds(name):
             return torch.float32 if stored == torch.float64 else stored
-        return self._dtype
+        return torch.float32 if self._table[name][0].wide and self.dtype == torch.float16 else self.dtype
 
     def _look_ahead(self) -> None:
         while self._pool is not None and sum(map(self._bytes, self._coming)) < AHEAD:

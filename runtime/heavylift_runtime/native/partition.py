@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import OptionsError
+from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.families.table import Weight, shard
 from heavylift_runtime.native.checkpoint import LAYOUTS, Checkpoint
 from heavylift_runtime.native.digest import ENDINGS, PUSHED, source_digest
@@ -41,6 +42,15 @@ class Piece:
     written: tuple[tuple[Weight, str], ...]
 
 
+@dataclass(frozen=True)
+class Place:
+    """A rank: part `part` of `parts` of the weights that its stage holds, by their names in the table."""
+
+    part: int
+    parts: int
+    held: frozenset[str]
+
+
 def partition(
     source: Source,
     out: Path,
@@ -48,35 +58,41 @@ def partition(
     dtype: str = "auto",
     report: Report = lambda line: None,
     quantize: str = "none",
+    stages: int = 1,
 ) -> None:
-    """Writes `out`: the weights of each of `degree` ranks in `dtype` (auto: as stored), config, tokenizer, manifest.
+    """Writes `out`: the weights of `degree` ranks of each stage, in `dtype` (auto: as stored), and the manifest.
 
+    Config and tokenizer are copied beside them.
     `quantize`: what matrices are rounded to; those that are stored quantized stay as they are.
     OptionsError for what is asked, LoadError for the checkpoint; `out` then has no manifest, and can be used again.
     """
     if MANIFEST in source.files():
         raise OptionsError(f"{source.place}: is partitioned already; name the checkpoint that it was made of")
     checkpoint = Checkpoint.open(source)
-    if degree < 1:
-        raise OptionsError(f"--tensor-parallel-degree is {degree}; it must be at least 1")
-    if faults := checkpoint.family.check(checkpoint.config, degree):
+    for name, asked in (("--tensor-parallel-degree", degree), ("--pipeline-parallel-degree", stages)):
+        if asked < 1:
+            raise OptionsError(f"{name} is {asked}; it must be at least 1")
+    if faults := checkpoint.family.check(checkpoint.config, degree, stages):
         raise OptionsError(faults)
-    kind = _kind(checkpoint, checkpoint.agree(degree)[0], dtype)
+    checkpoint.agree(degree)
+    kind = _kind(checkpoint, dtype)
     pieces = _pieces(checkpoint, degree, kind, quantize)
-    headers, sizes = zip(*(_header(pieces, rank, degree) for rank in range(degree)), strict=True)
+    held = [_held(checkpoint, Stage(number, stages)) for number in range(stages)]
+    places = [Place(part, degree, names) for names in held for part in range(degree)]
+    headers, sizes = zip(*(_header(pieces, place) for place in places), strict=True)
     beside = [name for name in sorted(checkpoint.sizes) if belongs(name)]
-    with folder(out, {*(rank_file(rank, degree) for rank in range(degree)), *beside}):
+    with folder(out, {*(rank_file(rank, len(places)) for rank in range(len(places))), *beside}):
         check_room(out, sum(sizes))
-        files = _write_ranks(checkpoint, pieces, out, headers, DTYPES[kind], report, quantize)
+        files = _write_ranks(checkpoint, pieces, out, places, headers, DTYPES[kind], report, quantize)
         files += [_write(out / name, checkpoint.small(name)) for name in beside]
         digest, model_type = source_digest(source, checkpoint.sizes), str(checkpoint.config["model_type"])
         packing = PACKINGS.get(quantize, checkpoint.packing)
         form = "none" if packing is None else packing.name
-        made = Partition(digest, model_type, NAMES[kind], form, degree, {file.path: file for file in files})
+        made = Partition(digest, model_type, NAMES[kind], form, degree, stages, {file.path: file for file in files})
         _write(out / MANIFEST, made.to_json().encode())
-    for rank in range(degree):
-        Checkpoint.open(Folder(out), rank, degree).agree()
-    report(f"partition: {out} has {degree} ranks of up to {max(sizes) / 1e6:.1f} MB in {NAMES[kind]}")
+    for rank, place in enumerate(places):
+        Checkpoint.open(Folder(out), place.part, degree, Stage.holding(rank, degree, stages)).agree()
+    report(f"partition: {out} has {len(places)} ranks of up to {max(sizes) / 1e6:.1f} MB in {NAMES[kind]}")
 
 
 def _pieces(checkpoint: Checkpoint, degree: int, kind: str, quantize: str) -> list[Piece]:
@@ -90,7 +106,7 @@ def _pieces(checkpoint: Checkpoint, degree: int, kind: str, quantize: str) -> li
         if quantize in PACKINGS and weight.matrix:
             written = [(part, part.types[0]) for part in PACKINGS[quantize].stored(weight, degree)]
         elif read == (weight,):
-            written = [(weight, kind)]
+            written = [(weight, "F32" if weight.wide and kind == "F16" else kind)]
         else:
             written = [(part, stored.dtype) for part, stored in zip(read, found, strict=True) if stored is not None]
         pieces.append(Piece(weight, read, tuple(written)))
@@ -101,6 +117,7 @@ def _write_ranks(
     checkpoint: Checkpoint,
     pieces: Sequence[Piece],
     out: Path,
+    places: Sequence[Place],
     headers: Sequence[bytes],
     dtype: torch.dtype,
     report: Report,
@@ -108,15 +125,16 @@ def _write_ranks(
 ) -> list[File]:
     """Every rank's file at once, so that each tensor is read once."""
     with ExitStack() as stack:
-        degree = len(headers)
-        ranks = [stack.enter_context(Written(out / rank_file(rank, degree))) for rank in range(degree)]
+        ranks = [stack.enter_context(Written(out / rank_file(rank, len(places)))) for rank in range(len(places))]
         for rank, header in zip(ranks, headers, strict=True):
             rank.write(header)
         with torch.inference_mode(), Loader(checkpoint, 0, 1, dtype, report, quantize) as loader:
             for piece in pieces:
                 tensors = [loader.take(part.name) for part in piece.read]
-                for number, rank in enumerate(ranks):
-                    parts = [_part(*pair, number, degree) for pair in zip(tensors, piece.read, strict=True)]
+                for place, rank in zip(places, ranks, strict=True):
+                    if piece.weight.name not in place.held:
+                        continue
+                    parts = [_part(*pair, place) for pair in zip(tensors, piece.read, strict=True)]
                     if piece.written[0][0] != piece.read[0]:
                         form = rounded(quantize, piece.weight, outputs_first(piece.weight, parts[0]))
                         parts = [getattr(form, field.name) for field in fields(form)]
@@ -134,18 +152,23 @@ def _write(path: Path, content: bytes) -> File:
         return file.finish()
 
 
-def _part(tensor: Tensor, weight: Weight, rank: int, degree: int) -> Tensor:
+def _part(tensor: Tensor, weight: Weight, place: Place) -> Tensor:
     """A rank's part of a whole tensor, contiguous: a copy only where it is a part of each row."""
-    part = shard(weight, rank, degree)
+    part = shard(weight, place.part, place.parts)
     return tensor[tuple(map(slice, part.start, part.stop))].contiguous()
 
 
-def _header(pieces: Sequence[Piece], rank: int, degree: int) -> tuple[bytes, int]:
+def _held(checkpoint: Checkpoint, stage: Stage) -> frozenset[str]:
+    return frozenset(weight.name for weight in checkpoint.table(stage))
+
+
+def _header(pieces: Sequence[Piece], place: Place) -> tuple[bytes, int]:
     """A rank's safetensors header, and the size of its file: all shapes are known before a weight is read."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for weight, kind in (written for piece in pieces for written in piece.written):
-        part = shard(weight, rank, degree)
+    held = [piece for piece in pieces if piece.weight.name in place.held]
+    for weight, kind in (written for piece in held for written in piece.written):
+        part = shard(weight, place.part, place.parts)
         start, end = end, end + part.elements * SIZES[kind]
         table[weight.name] = {"dtype": kind, "shape": list(part.shape), "data_offsets": [start, end]}
     header = json.dumps(table, separators=(",", ":")).encode()
@@ -153,14 +176,14 @@ def _header(pieces: Sequence[Piece], rank: int, degree: int) -> tuple[bytes, int
     return len(header).to_bytes(8, "little") + header, 8 + len(header) + end
 
 
-def _kind(checkpoint: Checkpoint, first: Weight, dtype: str) -> str:
+def _kind(checkpoint: Checkpoint, dtype: str) -> str:
     """safetensors' name of the type that is written."""
-    stored = checkpoint.find(first)
-    assert stored is not None
-    kind = stored.dtype if dtype == "auto" else {name: kind for kind, name in NAMES.items()}.get(dtype)
+    kind = checkpoint.dtype if dtype == "auto" else {name: kind for kind, name in NAMES.items()}.get(dtype)
     if kind not in NAMES:
         known = ", ".join(map(repr, NAMES.values()))
-        raise OptionsError(f"--dtype is {dtype!r}, the weights are {stored.dtype}; it must be 'auto' or one of {known}")
+        raise OptionsError(
+            f"--dtype is {dtype!r}, the weights are {checkpoint.dtype}; it must be 'auto' or one of {known}"
+        )
     return kind
 
 

@@ -47,10 +47,11 @@ class Partition:
     quantization: str
     """Of the matrices, as `quantize` in options; `none`: they are in `dtype`, too."""
     tensor_parallel_degree: int
+    pipeline_parallel_degree: int
     files: Mapping[str, File]
 
     def to_json(self) -> str:
-        content = {"format": FORMAT, **asdict(self), "pipeline_parallel_degree": 1}
+        content = {"format": FORMAT, **asdict(self)}
         content["files"] = [
             {key: value for key, value in asdict(file).items() if value is not None} for file in self.files.values()
         ]
@@ -94,24 +95,30 @@ class Partition:
             str(content["dtype"]),
             str(content.get("quantization", "none")),
             _size(content["tensor_parallel_degree"]),
+            _size(content["pipeline_parallel_degree"]),
             {file.path: file for file in files},
         )
-        if content["pipeline_parallel_degree"] != 1:
-            raise ValueError(f"'pipeline_parallel_degree' is {content['pipeline_parallel_degree']!r}, not 1")
-        for rank in range(made.tensor_parallel_degree):
-            file = made.files[rank_file(rank, made.tensor_parallel_degree)]
+        for rank in range(made.ranks):
+            file = made.files[rank_file(rank, made.ranks)]
             if not 8 < _size(file.header_size) <= min(file.size, LIMIT):
                 raise ValueError(f"{file.path!r} has a header of {file.header_size} bytes")
         return made
 
-    def check(self, place: str, config: Mapping[str, Any], world: int) -> None:
-        """LoadError where the folder was made for another number of ranks, or of another model."""
-        degree, faults = self.tensor_parallel_degree, []
-        if world != degree:
-            faults.append(
-                f"{place}: is partitioned for tensor_parallel_degree {degree}, not {world}; "
-                f"set tensor_parallel_degree to {degree}, or {AGAIN}"
+    @property
+    def ranks(self) -> int:
+        """As many as there are files of weights."""
+        return self.tensor_parallel_degree * self.pipeline_parallel_degree
+
+    def check(self, place: str, config: Mapping[str, Any], tensor: int, pipeline: int) -> None:
+        """LoadError where the folder was made for other numbers of ranks and stages, or of another model."""
+        faults = [
+            f"{place}: is partitioned for {name} {degree}, not {wanted}; set {name} to {degree}, or {AGAIN}"
+            for name, degree, wanted in (
+                ("tensor_parallel_degree", self.tensor_parallel_degree, tensor),
+                ("pipeline_parallel_degree", self.pipeline_parallel_degree, pipeline),
             )
+            if wanted != degree
+        ]
         if config.get("model_type") != self.model_type:
             faults.append(
                 f"{place}: its weights are those of a {self.model_type!r}, its config.json is that of a "
@@ -122,7 +129,7 @@ class Partition:
 
     def tensors(self, source: Source, rank: int) -> Mapping[str, Stored]:
         """A rank's tensors, which are already its parts; LoadError where the header is not the one that was written."""
-        file = self.files[rank_file(rank, self.tensor_parallel_degree)]
+        file = self.files[rank_file(rank, self.ranks)]
         assert file.header_size is not None
         header = whole(source, file.path, file.header_size)
         if hashlib.sha256(header).hexdigest() != file.header_sha256:
@@ -139,9 +146,9 @@ class Partition:
             )
 
 
-def rank_file(rank: int, degree: int) -> str:
-    """The name of a rank's file."""
-    return f"rank-{rank:03d}-of-{degree:03d}.safetensors"
+def rank_file(rank: int, ranks: int) -> str:
+    """The name of a rank's file; ranks of one stage are neighbours."""
+    return f"rank-{rank:03d}-of-{ranks:03d}.safetensors"
 
 
 def _size(value: Any) -> int:

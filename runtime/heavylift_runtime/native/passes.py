@@ -6,6 +6,7 @@ Not the decision (scheduler.py), not the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
 from heavylift_runtime.native.batch import Batch, Chunk, Source
@@ -24,6 +25,25 @@ class Pass:
     wanting: list[Sequence | None]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Sources that the encoder reads at once."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def tokens(self) -> int:
+        """All their tokens together."""
+        return sum(len(source.tokens) for source in self.sources)
+
+
+def readings(plan: Plan, *, apart: bool) -> list[Reading]:
+    """What the encoder is to read: all at once, or each source alone."""
+    sources = [Source(sequence.slot, sequence.source) for sequence in plan.sources]
+    groups: Several[tuple[Source, ...]] = [(source,) for source in sources] if apart else [tuple(sources)]
+    return [Reading(group) for group in groups if group]
+
+
 def together(plan: Plan, *, encodes: bool) -> Iterator[Pass]:
     """Everything in one pass, without padding."""
     texts = [_text(sequence, count) for sequence, count in plan.chunks]
@@ -32,7 +52,6 @@ def together(plan: Plan, *, encodes: bool) -> Iterator[Pass]:
         [_row(sequence) for sequence in plan.rows],
         texts,
         ends=ends,
-        sources=[Source(sequence.slot, sequence.source) for sequence in plan.sources],
         read=[len(sequence.source) for sequence in plan.rows] if encodes else (),
     )
     finished: list[Sequence | None] = [each for (each, _), end in zip(plan.chunks, ends, strict=True) if end]
@@ -41,14 +60,12 @@ def together(plan: Plan, *, encodes: bool) -> Iterator[Pass]:
 
 def apart(plan: Plan, *, encodes: bool) -> Iterator[Pass]:
     """Always the same number of rows in a pass, and each portion of a prompt alone: the numbers depend on no other."""
-    fresh = set(map(id, plan.sources))
     for first in range(0, len(plan.rows), TILE):
         rows = plan.rows[first : first + TILE]
         batch = Batch.of(
             [_row(sequence) for sequence in rows],
             first=first,
             padding=TILE - len(rows),
-            sources=[Source(sequence.slot, sequence.source) for sequence in rows if id(sequence) in fresh],
             read=[len(sequence.source) for sequence in rows] if encodes else (),
             apart=True,
         )

@@ -23,6 +23,8 @@ SLOT = 1 << 20
 """Bytes that one rank can lay down at once; more goes through gloo."""
 LINE = 64
 """Bytes between two ranks' numbers, so that they share no cache line."""
+EXCHANGED, SENT, TAKEN = 0, 1, 2
+"""A rank's numbers: its exchanges with all, the parts of what it sent, the parts that it took."""
 SPINS = 2000
 """Looks at the others' numbers before the processor is offered to another process (some 0.2 ms)."""
 PATIENCE = 0.1
@@ -38,7 +40,7 @@ def through_memory(gloo: Gloo) -> Group:
     """The same ranks with the shorter way, or `gloo` itself where there is none. Called on all ranks at once."""
     if platform.machine() != "x86_64" or not os.path.isdir(FOLDER):
         return gloo
-    size = gloo.world * (LINE + 2 * SLOT)
+    size = gloo.world * (LINE + 3 * SLOT)
     file = _open_together(gloo, size)
     return gloo if file is None else SharedMemory(gloo, file, size)
 
@@ -71,7 +73,8 @@ class SharedMemory:
     """A group whose small exchanges go through memory; everything else, and the waiting between batches, through gloo.
 
     Two slots for each rank, used in turn: a rank that writes a slot again has seen every other rank's next number,
-    which each gave only after it had read the slot. A rank holds a lock on its own byte of the file while it lives.
+    which each gave only after it had read the slot. A third one holds what a rank sends to one other, which counts what
+    it has taken out. A rank holds a lock on its own byte of the file while it lives.
     """
 
     def __init__(self, gloo: Gloo, file: int, size: int) -> None:
@@ -80,9 +83,10 @@ class SharedMemory:
         os.lockf(self._at(self.rank), os.F_LOCK, 1)
         memory = mmap.mmap(file, size)
         self._numbers = memoryview(memory).cast("q")
-        self._slots = torch.frombuffer(memory, dtype=torch.uint8)[self.world * LINE :].view(2, self.world, SLOT)
+        slots = torch.frombuffer(memory, dtype=torch.uint8)[self.world * LINE :].view(3, self.world, SLOT)
+        self._slots, self._boxes = slots[:2], slots[2]
         self._own = self.rank * LINE // 8
-        self._others = [rank * LINE // 8 for rank in range(self.world) if rank != self.rank]
+        self._others = [rank for rank in range(self.world) if rank != self.rank]
         self._number = 0
         self._views: dict[tuple[torch.Size, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
         gloo.barrier()
@@ -105,6 +109,21 @@ class SharedMemory:
     def broadcast(self, tensor: Tensor) -> Tensor:
         return self._gloo.broadcast(tensor)
 
+    def send(self, tensor: Tensor, to: int) -> None:
+        for part in _parts(tensor):
+            sent = self._numbers[self._own + SENT]
+            self._wait(to, TAKEN, sent)  # it has taken what was there
+            self._boxes[self.rank, : len(part)].copy_(part)
+            self._numbers[self._own + SENT] = sent + 1
+
+    def receive(self, tensor: Tensor, sender: int) -> Tensor:
+        for part in _parts(tensor):
+            taken = self._numbers[self._own + TAKEN]
+            self._wait(sender, SENT, taken + 1)
+            part.copy_(self._boxes[sender, : len(part)])
+            self._numbers[self._own + TAKEN] = taken + 1
+        return tensor
+
     def barrier(self) -> None:
         self._gloo.barrier()
 
@@ -119,8 +138,7 @@ class SharedMemory:
         mine.copy_(tensor)
         self._numbers[self._own] = self._number
         for other in self._others:
-            if self._numbers[other] < self._number:
-                self._wait(other)
+            self._wait(other, EXCHANGED, self._number)
         return every
 
     def _views_of(self, tensor: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -135,19 +153,18 @@ class SharedMemory:
             self._views[key] = [(place[self.rank], place) for place in places]
         return self._views[key]
 
-    def _wait(self, other: int) -> None:
-        """Until the rank whose number is at `other` has come as far; RuntimeError when it died."""
-        numbers, number = self._numbers, self._number
+    def _wait(self, rank: int, counter: int, number: int) -> None:
+        """Until a rank's counter has come as far; RuntimeError when it died."""
+        numbers, place = self._numbers, rank * LINE // 8 + counter
         for _ in range(SPINS):
-            if numbers[other] >= number:
+            if numbers[place] >= number:
                 return
         look = time.monotonic() + PATIENCE
         pause: Callable[[], None] = os.sched_yield
-        while numbers[other] < number:
+        while numbers[place] < number:
             pause()
             if time.monotonic() > look:
-                rank = other * 8 // LINE
-                if self._is_dead(rank) and numbers[other] < number:
+                if self._is_dead(rank) and numbers[place] < number:
                     raise RuntimeError(f"rank {rank} is dead")
                 look, pause = time.monotonic() + PATIENCE, lambda: time.sleep(0.0005)
 
@@ -157,3 +174,8 @@ class SharedMemory:
         except OSError:  # held, so its owner lives
             return False
         return True
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The bytes of a contiguous tensor, in pieces of at most a slot."""
+    return torch.split(tensor.view(-1).view(torch.uint8), SLOT)

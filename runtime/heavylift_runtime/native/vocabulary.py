@@ -17,19 +17,24 @@ from heavylift_runtime.native.quantize.forms import Matrix
 class Vocabulary:
     """Embedding table and head; `head` None: the head is the embedding (tied), and held once."""
 
-    def __init__(self, group: Group, size: int, table: Tensor, head: Matrix | None, bias: Tensor | None = None) -> None:
-        """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`."""
+    def __init__(
+        self, group: Group, size: int, table: Tensor | None, head: Matrix | None, bias: Tensor | None = None
+    ) -> None:
+        """`table`, `head`, `bias`: this rank's rows (n, d) and scores (n,) of a vocabulary of `size`.
+
+        Of a pipeline, the first stage has the table and the last one the head; those between have neither.
+        """
         self._group, self.size, self._table = group, size, table
         self._start = size * group.rank // group.world
-        self._head = Linear(table, bias, shared=True) if head is None else Linear(head, bias)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self._table.device
+        self._head: Linear | None = None
+        if head is not None:
+            self._head = Linear(head, bias)
+        elif table is not None:
+            self._head = Linear(table, bias, shared=True)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(N,) int64 → (N, d)"""
+        assert self._table is not None, "the first stage embeds"
         if self._group.world == 1:
             return F.embedding(tokens, self._table)
         local = tokens - self._start
@@ -39,6 +44,7 @@ class Vocabulary:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """(N, d) → (N, n): this rank's part of the logits"""
+        assert self._head is not None, "the last stage has the head"
         return self._head(hidden)
 
     def likeliest(self, scores: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from heavylift_runtime.families import family_of
@@ -22,7 +23,7 @@ from heavylift_runtime.families.opt import OPT
 from heavylift_runtime.families.t5 import Shape as T5Shape
 from heavylift_runtime.native.architectures import bloom, gpt2, gpt_neox, gptj, llama, mixtral, opt
 from heavylift_runtime.native.architectures.t5 import T5Model
-from heavylift_runtime.native.batch import Batch
+from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Weights
@@ -30,7 +31,7 @@ from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 class Model(Protocol):
-    """One rank's part of a model, with or without an encoder."""
+    """One rank's part of a stage of a model, with or without an encoder."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -47,8 +48,29 @@ class Model(Protocol):
     def stores(self, slots: int, source: int, text: int) -> Sequence[Store]:
         """Its empty caches, for texts, and sources, of at most so many tokens in each slot."""
 
-    def forward(self, batch: Batch, stores: Sequence[Store]) -> Tensor:
-        """One pass → what the head gets for the tokens that are wanted, (M, e)"""
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+
+    @property
+    def width(self) -> int:
+        """Of what a stage gives the next one, d."""
+
+    @property
+    def stream(self) -> torch.dtype:
+        """Its type."""
+
+    def encode(self, sources: Sequence[Source], x: Tensor | None = None) -> Tensor:
+        """Whole sources through the stage, of what the one before gave, or, on the first, of tokens → (N, d)"""
+
+    def remember(self, sources: Sequence[Source], hidden: Tensor, stores: Sequence[Store]) -> None:
+        """Keeps what its layers look at, of what the last stage's `encode` gave."""
+
+    def forward(self, batch: Batch, stores: Sequence[Store], x: Tensor | None = None) -> Tensor:
+        """One pass through the stage, of what the one before gave, or, on the first, of tokens.
+
+        (N, d) for the next stage, or on the last what the head gets for the tokens that are wanted, (M, e).
+        """
 
 
 DECODERS: Mapping[type[DecoderFamily[Any]], Callable[[Any, Weights, Group], Model]] = {
@@ -64,7 +86,7 @@ DECODERS: Mapping[type[DecoderFamily[Any]], Callable[[Any, Weights, Group], Mode
 
 
 def model_of(config: Mapping[str, Any], weights: Weights, group: Group) -> Model:
-    """Builds the forward pass of config.json's family from its weights."""
+    """Builds the forward pass of config.json's family through the weights' stage; `group`: the ranks that share it."""
     family = family_of(config)
     if isinstance(family, DecoderFamily):
         return DECODERS[type(family)](family.shape(config), weights, group)

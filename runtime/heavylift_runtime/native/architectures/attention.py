@@ -19,6 +19,7 @@ from heavylift_runtime.native.batch import Batch
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import attend, slopes_of
+from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.rotary import Rotation
 from heavylift_runtime.native.sight import Sight, causal, fading
 
@@ -34,20 +35,20 @@ class Heads:
     pairs: int
     width: int
     sights: tuple[Sight, ...]
-    """For each layer; layers of one kind share one."""
+    """For each layer of the stage; layers of one kind share one."""
     rotation: Rotation | None = None
     scale: float = 1.0
 
     @classmethod
-    def of(cls, shape: Shape, group: Group, dtype: torch.dtype, *, fades: bool = False) -> Heads:
+    def of(cls, shape: Shape, weights: Weights, group: Group, *, fades: bool = False) -> Heads:
         """Rank r holds the r-th part of the query heads, and the key-value heads that those share."""
-        queries = shape.heads // group.world
+        queries, dtype, layers = shape.heads // group.world, weights.dtype, weights.stage.layers(shape.layers)
         if fades:  # ALiBi
             slopes = slopes_of(shape.heads)[group.rank * queries :][:queries]
-            sights = (fading(dtype, slopes),) * shape.layers
+            sights = (fading(dtype, slopes),) * len(layers)
         else:
             kinds = {window: causal(dtype, window) for window in shape.window_of}
-            sights = tuple(kinds[window] for window in shape.window_of)
+            sights = tuple(kinds[shape.window_of[layer]] for layer in layers)
         rotation = None if shape.rotary is None else Rotation(shape.rotary, dtype)
         pairs = max(1, shape.pairs // group.world)
         return cls(queries, pairs, shape.head_width, sights, rotation, float(shape.head_width**-0.5))

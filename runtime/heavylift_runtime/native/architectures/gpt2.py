@@ -5,36 +5,36 @@ Not its table of weights (families/gpt2.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
-from torch import Tensor
 
 from heavylift_runtime.families.decoder import Shape
 from heavylift_runtime.families.gpt2 import FINAL, GPT2, LAYER, POSITIONS
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import Attention, FeedForward, Inner, Output, PreNorm
-from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.decoder import Decoder, Enter, assemble
 from heavylift_runtime.native.architectures.parts import linear_of, norm_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 def build(shape: Shape, weights: Weights, group: Group) -> Decoder:
-    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
-    table, places = weights.take(GPT2.embedding), weights.take(POSITIONS)
-    blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
-    norm = norm_of(weights, FINAL, shape.epsilon)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(GPT2.head))
+    """A rank's part of a stage."""
 
-    def enter(embedded: Tensor, positions: Tensor) -> Tensor:
-        return embedded + F.embedding(positions, places)
+    def front() -> Enter:
+        places = weights.take(POSITIONS)
+        return lambda embedded, positions: embedded + F.embedding(positions, places)
 
-    heads = Heads.of(shape, group, table.dtype)
-    return Decoder(vocabulary, heads, blocks, norm, table.dtype, enter=enter, positions=shape.positions)
+    heads, block = Heads.of(shape, weights, group), partial(_block, shape, weights, group)
+    return assemble(
+        GPT2, shape, weights, group, heads, block, partial(norm_of, weights, FINAL, shape.epsilon), front=front
+    )
 
 
-def _block(shape: Shape, weights: Weights, group: Group, prefix: str) -> PreNorm:
+def _block(shape: Shape, weights: Weights, group: Group, number: int) -> PreNorm:
+    prefix = LAYER.format(number)
     norm = norm_of(weights, f"{prefix}.ln_1", shape.epsilon)
     weight, bias = linear_of(weights, f"{prefix}.attn.c_attn")
     assert bias is not None

@@ -5,6 +5,8 @@ Not its table of weights (families/gpt_neox.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 from heavylift_runtime.families.gpt_neox import FINAL, LAYER, GPTNeoX, NeoXShape
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import (
@@ -16,26 +18,22 @@ from heavylift_runtime.native.architectures.blocks import (
     Parallel,
     PreNorm,
 )
-from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.decoder import Decoder, assemble
 from heavylift_runtime.native.architectures.parts import by_kind, linear_of, norm_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.quantize.forms import beside
-from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 def build(shape: NeoXShape, weights: Weights, group: Group) -> Decoder:
-    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
-    table = weights.take(GPTNeoX.embedding)
-    blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
-    norm = norm_of(weights, FINAL, shape.epsilon)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(GPTNeoX.head))
-    heads = Heads.of(shape, group, table.dtype)
-    return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
+    """A rank's part of a stage."""
+    heads, block = Heads.of(shape, weights, group), partial(_block, shape, weights, group)
+    return assemble(GPTNeoX, shape, weights, group, heads, block, partial(norm_of, weights, FINAL, shape.epsilon))
 
 
-def _block(shape: NeoXShape, weights: Weights, group: Group, prefix: str) -> Block:
+def _block(shape: NeoXShape, weights: Weights, group: Group, number: int) -> Block:
+    prefix = LAYER.format(number)
     norm = norm_of(weights, f"{prefix}.input_layernorm", shape.epsilon)
     fused = linear_of(weights, f"{prefix}.attention.query_key_value", shape.attention_bias)
     qkv = by_kind(fused, shape.head_width)

@@ -5,6 +5,8 @@ Not their table of weights (families/llama.py). H query heads, P key-value heads
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,13 +14,12 @@ from torch import Tensor
 from heavylift_runtime.families.llama import FINAL, LAYER, Llama, LlamaShape
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import Attention, FeedForward, Inner, Layer, Output, PreNorm
-from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.decoder import Decoder, assemble
 from heavylift_runtime.native.architectures.parts import fused, linear_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import RMSNorm
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 class NormedHeads:
@@ -38,24 +39,19 @@ class NormedHeads:
 
 
 def build(shape: LlamaShape, weights: Weights, group: Group) -> Decoder:
-    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
-    table = weights.take(Llama.embedding)
-    heads = Heads.of(shape, group, table.dtype)
-    blocks = [_block(shape, weights, group, heads, LAYER.format(layer)) for layer in range(shape.layers)]
-    return assemble(shape, weights, group, table, heads, blocks)
+    """A rank's part of a stage."""
+    heads = Heads.of(shape, weights, group)
+    block = partial(_block, shape, weights, group, heads)
+    return assemble(Llama, shape, weights, group, heads, block, partial(final_norm, shape, weights))
 
 
-def assemble(
-    shape: LlamaShape, weights: Weights, group: Group, table: Tensor, heads: Heads, blocks: list[PreNorm]
-) -> Decoder:
-    """The blocks between embedding and head (also Mixtral's)."""
-    norm = RMSNorm(weights.take(f"{FINAL}.weight"), shape.epsilon)
-    head = None if shape.tied else weights.matrix(Llama.head)
-    vocabulary = Vocabulary(group, shape.vocabulary, table, head)
-    return Decoder(vocabulary, heads, blocks, norm, table.dtype, positions=shape.positions)
+def final_norm(shape: LlamaShape, weights: Weights) -> RMSNorm:
+    """That after the layers (also Mixtral's)."""
+    return RMSNorm(weights.take(f"{FINAL}.weight"), shape.epsilon)
 
 
-def _block(shape: LlamaShape, weights: Weights, group: Group, heads: Heads, prefix: str) -> PreNorm:
+def _block(shape: LlamaShape, weights: Weights, group: Group, heads: Heads, number: int) -> PreNorm:
+    prefix = LAYER.format(number)
     norm, attention, second = attention_of(shape, weights, group, heads, prefix)
     gate, up = (linear_of(weights, f"{prefix}.mlp.{name}_proj", shape.inner_bias) for name in ("gate", "up"))
     inner = Inner(fused([gate, up]), shape.activation, gated=True)

@@ -5,6 +5,8 @@ Not its table of weights (families/mixtral.py). Every rank holds a part of every
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -12,8 +14,8 @@ from heavylift_runtime.families.llama import LAYER
 from heavylift_runtime.families.mixtral import EXPERTS, Mixtral, MixtralShape
 from heavylift_runtime.native.architectures.attention import Heads
 from heavylift_runtime.native.architectures.blocks import Inner, PreNorm
-from heavylift_runtime.native.architectures.decoder import Decoder
-from heavylift_runtime.native.architectures.llama import assemble, attention_of
+from heavylift_runtime.native.architectures.decoder import Decoder, assemble
+from heavylift_runtime.native.architectures.llama import attention_of, final_norm
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
@@ -52,13 +54,12 @@ def _expert(shape: MixtralShape, weights: Weights, name: str) -> tuple[Inner, Li
 
 
 def build(shape: MixtralShape, weights: Weights, group: Group) -> Decoder:
-    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
-    table = weights.take(Mixtral.embedding)
-    heads = Heads.of(shape, group, table.dtype)
-    blocks = []
-    for layer in range(shape.layers):
-        prefix = LAYER.format(layer)
+    """A rank's part of a stage."""
+    heads = Heads.of(shape, weights, group)
+
+    def block(number: int) -> PreNorm:
+        prefix = LAYER.format(number)
         norm, attention, second = attention_of(shape, weights, group, heads, prefix)
-        experts = Experts(shape, weights, group, f"{prefix}.{EXPERTS}")
-        blocks.append(PreNorm(norm, attention, second, experts))
-    return assemble(shape, weights, group, table, heads, blocks)
+        return PreNorm(norm, attention, second, Experts(shape, weights, group, f"{prefix}.{EXPERTS}"))
+
+    return assemble(Mixtral, shape, weights, group, heads, block, partial(final_norm, shape, weights))

@@ -5,6 +5,8 @@ Not its table of weights (families/opt.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,36 +21,42 @@ from heavylift_runtime.native.architectures.blocks import (
     PostNorm,
     PreNorm,
 )
-from heavylift_runtime.native.architectures.decoder import Decoder
+from heavylift_runtime.native.architectures.decoder import Decoder, Enter, Leave, assemble
 from heavylift_runtime.native.architectures.parts import fused, linear_of, norm_of
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 def build(shape: OPTShape, weights: Weights, group: Group) -> Decoder:
-    """Takes the weights in the order of the family's table, so that the loader can read ahead."""
-    table, places = weights.take(OPT.embedding), weights.take(POSITIONS)
+    """A rank's part of a stage."""
     narrow = shape.embedded != shape.width
-    into = Linear(weights.take(PROJECT_IN)) if narrow else None
-    blocks = [_block(shape, weights, group, LAYER.format(layer)) for layer in range(shape.layers)]
-    norm = norm_of(weights, FINAL, shape.epsilon) if shape.final_norm else None
-    out = Linear(weights.take(PROJECT_OUT)) if narrow else None
-    vocabulary = Vocabulary(group, shape.vocabulary, table, None if shape.tied else weights.matrix(OPT.head))
 
-    def enter(embedded: Tensor, positions: Tensor) -> Tensor:
-        return (embedded if into is None else into(embedded)) + F.embedding(positions + OFFSET, places)
+    def front() -> Enter:
+        places = weights.take(POSITIONS)
+        into = Linear(weights.take(PROJECT_IN)) if narrow else None
 
-    def leave(x: Tensor) -> Tensor:
-        x = x if norm is None else norm(x)
-        return x if out is None else out(x)
+        def enter(embedded: Tensor, positions: Tensor) -> Tensor:
+            return (embedded if into is None else into(embedded)) + F.embedding(positions + OFFSET, places)
 
-    heads = Heads.of(shape, group, table.dtype)
-    return Decoder(vocabulary, heads, blocks, leave, table.dtype, enter=enter, positions=shape.positions)
+        return enter
+
+    def back() -> Leave:
+        norm = norm_of(weights, FINAL, shape.epsilon) if shape.final_norm else None
+        out = Linear(weights.take(PROJECT_OUT)) if narrow else None
+
+        def leave(x: Tensor) -> Tensor:
+            x = x if norm is None else norm(x)
+            return x if out is None else out(x)
+
+        return leave
+
+    heads, block = Heads.of(shape, weights, group), partial(_block, shape, weights, group)
+    return assemble(OPT, shape, weights, group, heads, block, back, front=front)
 
 
-def _block(shape: OPTShape, weights: Weights, group: Group, prefix: str) -> Block:
+def _block(shape: OPTShape, weights: Weights, group: Group, number: int) -> Block:
+    prefix = LAYER.format(number)
     norm = norm_of(weights, f"{prefix}.self_attn_layer_norm", shape.epsilon)
     qkv = fused([linear_of(weights, f"{prefix}.self_attn.{name}_proj") for name in "qkv"])
     weight, bias = linear_of(weights, f"{prefix}.self_attn.out_proj")

@@ -1,7 +1,10 @@
-"""T5's forward pass (Raffel et al. 2020) on one rank of a group: whole sources, and the decoder's tokens.
+"""T5's forward pass (Raffel et al. 2020) through one rank's part of a stage: whole sources, and the decoder's tokens.
 
 Not its table of weights (families/t5.py), not the choice of who is in a pass (scheduler.py). S source positions, H
 heads of this rank, D their width, d the model's width; activations are flat, (N, d), without padding.
+
+T5 was trained in bf16, and in fp16 its activations overflow. As in transformers, `wo` and its product then stay in
+fp32, and so does the residual; what attention adds to it is kept finite.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.families.t5 import (
+    DECODER_BIAS,
     DECODER_CROSS,
     DECODER_FF,
     DECODER_SELF,
+    ENCODER_BIAS,
     ENCODER_FF,
     ENCODER_SELF,
     HEAD,
@@ -29,43 +34,76 @@ from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import stacked
+from heavylift_runtime.native.quantize.forms import Matrix, stacked
 from heavylift_runtime.native.sight import Sight
 from heavylift_runtime.native.vocabulary import Vocabulary
 
+LARGEST = torch.finfo(torch.float16).max
+
+
+class Norm:
+    """RMSNorm of the residual, in the type that is computed in."""
+
+    def __init__(self, weights: Weights, name: str, shape: Shape) -> None:
+        weight, self._dtype = weights.take(name), weights.dtype
+        self._norm = RMSNorm(weight.float() if self._dtype == torch.float16 else weight, shape.epsilon)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, d) → (N, d)"""
+        return self._norm(x).to(self._dtype)
+
+
+class WideOutput:
+    """Output's sum in fp32, of a product in fp16 or, where the weight was kept so, in fp32."""
+
+    def __init__(self, weight: Matrix, group: Group) -> None:
+        self._linear, self._group = Linear(weight), group
+        self._dtype = weight.dtype if isinstance(weight, Tensor) else torch.float16
+
+    def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
+        part = self._linear(x.to(self._dtype))
+        if self._dtype == torch.float16:
+            part = part.clamp_(-LARGEST, LARGEST)
+        part = part.float()
+        return self._group.all_reduce(part.add_(residual) if self._group.rank == 0 else part)
+
+
+def output_of(weights: Weights, name: str, group: Group) -> Output | WideOutput:
+    """A product that ends a layer, on top of the residual."""
+    matrix = weights.matrix(name)
+    return WideOutput(matrix, group) if weights.dtype == torch.float16 else Output(matrix, group)
+
 
 class SelfAttention:
-    """Norm, fused q, k, v, and output of a block; the first block of a stack also brings the bias of all."""
+    """Norm, fused q, k, v, and output of a block."""
 
-    def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group, *, first: bool) -> None:
-        self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+    def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
+        self.norm = Norm(weights, f"{prefix}.layer_norm.weight", shape)
         attention = f"{prefix}.SelfAttention"
         self.qkv = Linear(stacked([weights.matrix(f"{attention}.{name}.weight") for name in "qkv"]))
-        self.output = Output(weights.matrix(f"{attention}.o.weight"), group)
-        # (buckets, H)
-        self.bias = weights.take(f"{attention}.relative_attention_bias.weight") if first else None
+        self.output = output_of(weights, f"{attention}.o.weight", group)
 
 
 class CrossAttention:
     """Norm, q, fused k and v over the source text, and output of a decoder block."""
 
     def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
-        self.norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+        self.norm = Norm(weights, f"{prefix}.layer_norm.weight", shape)
         attention = f"{prefix}.EncDecAttention"
         self.query = Linear(weights.matrix(f"{attention}.q.weight"))
         self.pair = Linear(stacked([weights.matrix(f"{attention}.{name}.weight") for name in "kv"]))
-        self.output = Output(weights.matrix(f"{attention}.o.weight"), group)
+        self.output = output_of(weights, f"{attention}.o.weight", group)
 
 
 class FeedForward:
     """Norm, input (gate and up fused, where gated), activation, output."""
 
     def __init__(self, weights: Weights, prefix: str, shape: Shape, group: Group) -> None:
-        self._norm = RMSNorm(weights.take(f"{prefix}.layer_norm.weight"), shape.epsilon)
+        self._norm = Norm(weights, f"{prefix}.layer_norm.weight", shape)
         names = ("wi_0", "wi_1") if shape.gated else ("wi",)
         parts = [weights.matrix(f"{prefix}.DenseReluDense.{name}.weight") for name in names]
         self._input = Linear(stacked(parts) if shape.gated else parts[0])
-        self._output = Output(weights.matrix(f"{prefix}.DenseReluDense.wo.weight"), group)
+        self._output = output_of(weights, f"{prefix}.DenseReluDense.wo.weight", group)
         self._activation, self._gated = shape.activation, shape.gated
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -76,56 +114,60 @@ class FeedForward:
 
 
 class T5Model:
-    """One rank's part of a T5."""
+    """One rank's part of a stage of a T5."""
 
     encodes = True
     positions = None  # its biases reach any distance
 
     def __init__(self, shape: Shape, weights: Weights, group: Group) -> None:
         """Takes its weights in the order of the family's table, so that the loader can read ahead."""
-        self.shape, heads = shape, shape.num_heads // group.world
-        table = weights.take(SHARED)
-        self.dtype, self.device = table.dtype, table.device
+        stage, heads = weights.stage, shape.num_heads // group.world
+        self.width, self.dtype, self.device, self._last = shape.d_model, weights.dtype, weights.device, stage.last
+        self.stream = torch.float32 if self.dtype == torch.float16 else self.dtype
+        untied = stage.last and weights.has(HEAD)
+        table = weights.take(SHARED) if stage.first or (stage.last and not untied) else None
+        self.encoder_bias = _position_bias(weights, ENCODER_BIAS, shape, bidirectional=True)
         self.encoder = [
             (
-                SelfAttention(weights, ENCODER_SELF.format(block), shape, group, first=block == 0),
+                SelfAttention(weights, ENCODER_SELF.format(block), shape, group),
                 FeedForward(weights, ENCODER_FF.format(block), shape, group),
             )
-            for block in range(shape.num_layers)
+            for block in stage.layers(shape.num_layers)
         ]
-        self.encoder_norm = RMSNorm(weights.take("encoder.final_layer_norm.weight"), shape.epsilon)
+        self.encoder_norm = Norm(weights, "encoder.final_layer_norm.weight", shape) if stage.last else None
+        past = _position_bias(weights, DECODER_BIAS, shape, bidirectional=False)
         self.decoder = [
             (
-                SelfAttention(weights, DECODER_SELF.format(block), shape, group, first=block == 0),
+                SelfAttention(weights, DECODER_SELF.format(block), shape, group),
                 CrossAttention(weights, DECODER_CROSS.format(block), shape, group),
                 FeedForward(weights, DECODER_FF.format(block), shape, group),
             )
-            for block in range(shape.num_decoder_layers)
+            for block in stage.layers(shape.num_decoder_layers)
         ]
-        self.decoder_norm = RMSNorm(weights.take("decoder.final_layer_norm.weight"), shape.epsilon)
-        self.encoder_bias = _position_bias(self.encoder[0][0].bias, shape, bidirectional=True)
-        past = _position_bias(self.decoder[0][0].bias, shape, bidirectional=False)
+        self.decoder_norm = Norm(weights, "decoder.final_layer_norm.weight", shape) if stage.last else None
         sight = Sight(lambda count: past.between(count)[:, :count])
         self.heads = Heads(heads, heads, shape.d_kv, (sight,) * len(self.decoder))
-        head = weights.matrix(HEAD) if weights.has(HEAD) else None
-        self.vocabulary = Vocabulary(group, shape.vocab_size, table, head)
+        self.vocabulary = Vocabulary(group, shape.vocab_size, table, weights.matrix(HEAD) if untied else None)
         self._scale = shape.d_model**-0.5 if shape.scaled else None
+        self._room = stage.most(shape.num_decoder_layers)
         self._looked: tuple[object, list[Look]] = None, []
 
     def stores(self, slots: int, source: int, text: int) -> tuple[Store, Store]:
         """Its caches: of texts, and of what the encoder has read, of at most so many tokens in each slot."""
-        heads, layers = self.heads, len(self.decoder)
+        heads, layers = self.heads, self._room
         return (
             Store(layers, slots, heads.pairs, text, heads.width, self.dtype, self.device),
             Store(layers, slots, heads.pairs, source, heads.width, self.dtype, self.device),
         )
 
-    def encode(self, sources: Sequence[Sequence[int]]) -> Tensor:
-        """Whole sources → (N, d) of all their tokens; each attends to itself, without padding."""
-        heads, lengths = self.heads, [len(source) for source in sources]
+    def encode(self, sources: Sequence[Source], x: Tensor | None = None) -> Tensor:
+        """Whole sources through the stage → (N, d) of all their tokens; each attends to itself, without padding."""
+        heads, lengths = self.heads, [len(source.tokens) for source in sources]
         # (1, H, S, S)
         biases = {length: self.encoder_bias.square(length).unsqueeze(0) for length in set(lengths)}
-        x = self.vocabulary.embed(torch.tensor([token for source in sources for token in source]))
+        if x is None:
+            tokens = torch.tensor([token for source in sources for token in source.tokens])
+            x = self.vocabulary.embed(tokens).to(self.stream)
         for attention, feed_forward in self.encoder:
             qkv = attention.qkv(attention.norm(x)).view(len(x), 3, heads.queries, heads.width)
             mixed = []
@@ -133,20 +175,22 @@ class T5Model:
                 query, keys, values = one.unbind(1)
                 mixed.append(together(query, keys.transpose(0, 1), values.transpose(0, 1), biases[length], 1.0))
             x = feed_forward(attention.output(x, torch.cat(mixed)))
-        return self.encoder_norm(x)
+        return x if self.encoder_norm is None else self.encoder_norm(x)
 
-    def forward(self, batch: Batch, stores: Sequence[Store]) -> Tensor:
-        """Reads the batch's sources, then one pass through the decoder → what the head gets, (M, d)"""
+    def forward(self, batch: Batch, stores: Sequence[Store], x: Tensor | None = None) -> Tensor:
+        """One pass through the stage's part of the decoder, of what the stage before gave, or of tokens.
+
+        (N, d) for the next stage, or on the last what the head gets for the tokens that are wanted, (M, d).
+        """
         own, cross = stores
-        for sources in [[source] for source in batch.sources] if batch.apart else [batch.sources]:
-            if sources:
-                self._read(sources, cross)
         text, read = Pass(self.heads, own, batch), Sources(self.heads, cross, batch, self._looks(cross, batch))
-        x = self.vocabulary.embed(batch.tokens)
+        x = self.vocabulary.embed(batch.tokens).to(self.stream) if x is None else x
         for layer, (attention, over_source, feed_forward) in enumerate(self.decoder):
             x = attention.output(x, text.mix(layer, attention.qkv(attention.norm(x))))
             x = over_source.output(x, read.mix(layer, over_source.query(over_source.norm(x))))
             x = feed_forward(x)
+        if self.decoder_norm is None:
+            return x
         x = self.decoder_norm(batch.pick(x))
         return x if self._scale is None else x * self._scale
 
@@ -156,19 +200,17 @@ class T5Model:
             self._looked = key, looks(self.heads, cross, batch)
         return self._looked[1]
 
-    def _read(self, sources: Sequence[Source], cross: Store) -> None:
-        """What the decoder's layers look at, of sources that are read now."""
-        hidden = self.encode([source.tokens for source in sources])
-        lengths = [len(source.tokens) for source in sources]
+    def remember(self, sources: Sequence[Source], hidden: Tensor, stores: Sequence[Store]) -> None:
+        """What the decoder's layers look at, of what the whole encoder gave, (N, d)."""
+        cross, lengths = stores[1], [len(source.tokens) for source in sources]
         for layer, (_, over_source, _) in enumerate(self.decoder):
             pairs = over_source.pair(hidden).view(len(hidden), 2, self.heads.pairs, self.heads.width)
             for source, one in zip(sources, torch.split(pairs, lengths), strict=True):
                 cross.write(layer, source.slot, 0, one)
 
 
-def _position_bias(table: Tensor | None, shape: Shape, *, bidirectional: bool) -> PositionBias:
-    assert table is not None
-    return PositionBias(table, bidirectional=bidirectional, furthest=shape.max_distance)
+def _position_bias(weights: Weights, name: str, shape: Shape, *, bidirectional: bool) -> PositionBias:
+    return PositionBias(weights.take(name), bidirectional=bidirectional, furthest=shape.max_distance)
 
 
 Look = tuple[int, int, Tensor, list[Tensor], list[Tensor]]

@@ -1,0 +1,78 @@
+"""The tokens that a pass led to: found where the head is, on the last stage, and told to all ranks.
+
+Not the choice itself (sampling.py, beams.py). Tokens travel; of beam searches, whose next beams every rank works out
+for itself, the logits do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.native.mesh import Mesh
+from heavylift_runtime.native.sampling import Chosen, choose
+from heavylift_runtime.native.sequence import Sequence
+from heavylift_runtime.native.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Found:
+    """By the place among the sequences that wanted a token."""
+
+    chosen: Mapping[int, Chosen]
+    logits: Mapping[int, Tensor]
+    """(V,) fp32, of each row of a beam search"""
+
+    @classmethod
+    def of(
+        cls, wanting: list[Sequence], scores: Tensor | None, vocabulary: Vocabulary, mesh: Mesh, ends: Collection[int]
+    ) -> Found:
+        """`scores`: on the last stage, a rank's part of the logits of those that want a token. Called on all ranks."""
+        plain = [place for place, each in enumerate(wanting) if each.plain]
+        beams = [place for place, each in enumerate(wanting) if each.width > 1]
+        drawn = [place for place, each in enumerate(wanting) if not each.plain and each.width == 1]
+        chosen: dict[int, Chosen] = {}
+        logits: dict[int, Tensor] = {}
+        if plain:
+            likeliest = None if scores is None else vocabulary.likeliest(scores)
+            tokens = mesh.tell(likeliest, (len(wanting),), torch.int64).tolist()
+            chosen |= {place: Chosen(tokens[place]) for place in plain}
+        every = None if scores is None or not (drawn or beams) else vocabulary.logits(scores[drawn + beams])
+        if drawn:
+            rows = [wanting[place] for place in drawn]
+            own = None if every is None else [choose(*pair, ends) for pair in zip(every, rows, strict=False)]
+            if own is None or mesh.stage.of > 1:
+                own = _told(own, rows, vocabulary.size, mesh)
+            chosen |= dict(zip(drawn, own, strict=True))
+        if beams:
+            own_logits = None if every is None else every[len(drawn) :]
+            logits = dict(zip(beams, mesh.tell(own_logits, (len(beams), vocabulary.size), torch.float32), strict=True))
+        return cls(chosen, logits)
+
+
+def _told(own: list[Chosen] | None, rows: list[Sequence], words: int, mesh: Mesh) -> list[Chosen]:
+    """Choices as numbers, (rows, 2 + 2 k): the token, its log-probability, k likeliest tokens, and theirs."""
+    asked = [each.sampling.logprobs for each in rows]
+    most = min(max((count or 0 for count in asked), default=0), words)
+    table = None
+    if own is not None:
+        table = torch.zeros(len(rows), 2 + 2 * most, dtype=torch.float64)  # exact for every token and every fp32
+        for line, each in zip(table, own, strict=True):
+            count = len(each.top)
+            line[0], line[1] = each.token, math.nan if each.logprob is None else each.logprob
+            line[2 : 2 + count] = torch.tensor([token for token, _ in each.top], dtype=torch.float64)
+            line[2 + most : 2 + most + count] = torch.tensor([logprob for _, logprob in each.top], dtype=torch.float64)
+    told = mesh.tell(table, (len(rows), 2 + 2 * most), torch.float64).tolist()
+    return [_read(line, count, most) for line, count in zip(told, asked, strict=True)]
+
+
+def _read(line: list[float], asked: int | None, most: int) -> Chosen:
+    """One row of the table; `asked`: log-probabilities that its request wants."""
+    if asked is None:
+        return Chosen(int(line[0]))
+    tokens, logprobs = line[2 : 2 + most][:asked], line[2 + most :][:asked]
+    return Chosen(int(line[0]), line[1], tuple(zip(map(int, tokens), logprobs, strict=True)))

@@ -1,0 +1,176 @@
+"""Sequences that take turns in the model: who is in the next pass, what came of the last one, and their caches.
+
+Not the pass itself (core.py). There is one lane, or, in a pipeline, one for each stage: while one lane's pass is on
+the first stage, another's is on the second. A lane has one pass on its way, for the next one needs its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.native.architectures import Model
+from heavylift_runtime.native.beams import Branch, Search, inherit
+from heavylift_runtime.native.found import Found
+from heavylift_runtime.native.memory import Caches
+from heavylift_runtime.native.passes import Pass, Reading, apart, readings, together
+from heavylift_runtime.native.sampling import Chosen, penalized
+from heavylift_runtime.native.scheduler import Plan, Scheduler
+from heavylift_runtime.native.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step brought for a sequence."""
+
+    sequence: Sequence
+    chosen: tuple[Chosen, ...]
+    finish_reason: str | None = None
+    error: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A lane's way through all stages: with sources through the encoder, or with tokens through the decoder."""
+
+    lane: Lane
+    readings: tuple[Reading, ...] = ()
+    passes: tuple[Pass, ...] = ()
+
+    @property
+    def wanting(self) -> list[Sequence]:
+        """Whose next tokens it leads to."""
+        return [sequence for each in self.passes for sequence in each.wanting if sequence is not None]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Rows of each of the tensors that stages hand on."""
+        return [reading.tokens for reading in self.readings] or [len(each.batch.tokens) for each in self.passes]
+
+
+class Lane:
+    """A scheduler, its caches, and the beam searches among its sequences."""
+
+    def __init__(self, model: Model, caches: Caches, scheduler: Scheduler, ends: Set[int], *, invariant: bool) -> None:
+        """`ends`: tokens that end an answer; `invariant`: a request's numbers depend on no other's, bit for bit."""
+        self.caches, self.scheduler = caches, scheduler
+        self._model, self._ends, self._invariant = model, ends, invariant
+        self._plan: Plan | None = None
+        self._gone: list[int] = []
+        self._searches: dict[int, Search] = {}
+
+    @property
+    def load(self) -> int:
+        """Sequences that run or wait."""
+        return len(self.scheduler.running) + len(self.scheduler.waiting)
+
+    def cancel(self, key: int) -> None:
+        """Forgets a sequence, after the pass that is on its way."""
+        if self._plan is not None:
+            self._gone.append(key)
+            return
+        self.scheduler.cancel(key)
+        self._searches.pop(key, None)
+
+    def begin(self) -> Flight | None:
+        """What is next; None where nothing runs. A plan with sources takes two flights, for rows look at them."""
+        if self._plan is None:
+            plan = self.scheduler.plan()
+            if not plan.rows and not plan.chunks:
+                return None
+            self._plan = plan
+            if found := readings(plan, apart=self._invariant):
+                return Flight(self, readings=tuple(found))
+        passes = (apart if self._invariant else together)(self._plan, encodes=self._model.encodes)
+        return Flight(self, passes=tuple(passes))
+
+    def end(self, wanting: list[Sequence], found: Found) -> list[Progress]:
+        """The tokens that a flight led to are there."""
+        assert self._plan is not None
+        for sequence, count in [*((row, 1) for row in self._plan.rows), *self._plan.chunks]:
+            sequence.cached += count
+        self._plan = None
+        progress = self._advance(wanting, found) if wanting else []
+        gone, self._gone = self._gone, []
+        for key in gone:
+            self.cancel(key)
+        return progress
+
+    def refuse(self) -> Sequence:
+        """Memory ran out: what was to be computed is given up for one sequence, the others try again."""
+        plan, self._plan = self._plan, None
+        assert plan is not None
+        for sequence in plan.sources:
+            sequence.encoded = False
+        reading = [sequence for sequence, _ in plan.chunks] or plan.sources or plan.rows
+        victim = reading[-1].leader
+        self.cancel(victim.key)
+        return victim
+
+    def _advance(self, wanting: list[Sequence], found: Found) -> list[Progress]:
+        """Each row's next token, or each beam search's next beams."""
+        progress: list[Progress] = []
+        beams: dict[int, dict[int, Tensor]] = {}
+        for place, sequence in enumerate(wanting):
+            if sequence.width > 1:
+                beams.setdefault(sequence.key, {})[id(sequence)] = found.logits[place]
+            else:
+                progress.append(self._append(sequence, found.chosen[place]))
+        self.scheduler.finish([each.sequence for each in progress if each.finish_reason is not None])
+        for leader in [each.leader for each in wanting if each.leader is each and each.width > 1]:
+            if (spread := self._spread(leader, beams[leader.key])) is not None:
+                progress.append(spread)
+        return progress
+
+    def _append(self, sequence: Sequence, chosen: Chosen) -> Progress:
+        sequence.text.append(chosen.token)
+        reason = None
+        if chosen.token in self._ends and not sequence.sampling.ignore_eos:
+            reason = "eos_token"
+        elif sequence.generated == sequence.sampling.max_new_tokens:
+            reason = "length"
+        return Progress(sequence, (chosen,), reason)
+
+    def _spread(self, leader: Sequence, logits: Mapping[int, Tensor]) -> Progress | None:
+        """The next beams of one search, from the logits (V,) of its rows by their identity; its end, if this is it."""
+        sampling, ends = leader.sampling, () if leader.sampling.ignore_eos else self._ends
+        if not leader.beams:  # also after a search was preempted, and begins anew
+            leader.beams = [leader]
+            self._searches[leader.key] = Search(
+                sampling.num_beams, sampling.length_penalty, sampling.max_new_tokens, ends
+            )
+        search, rows = self._searches[leader.key], leader.beams
+        logprobs = torch.stack([penalized(torch.log_softmax(logits[id(row)], 0), row, ends) for row in rows])
+        texts = [beam.text[beam.given :] for beam in rows]
+        branches = search.advance(logprobs, [beam.score for beam in rows], texts)
+        if search.over:
+            tokens = search.finished[0][1]
+            self.scheduler.finish(list(rows))
+            del self._searches[leader.key]
+            leader.text[leader.given :] = tokens
+            reason = "eos_token" if tokens[-1] in ends else "length"
+            return Progress(leader, tuple(map(Chosen, tokens)), reason)
+        self._inherit(leader, branches)
+        return None
+
+    def _inherit(self, leader: Sequence, branches: list[Branch]) -> None:
+        """The rows of a search become its next beams."""
+        rows = leader.beams
+        places, copies = inherit(branches)
+        texts = [list(beam.text) for beam in rows]
+        fresh = [
+            replace(leader, text=list(leader.text), origin=leader, beams=[], slot=-1)
+            for _ in range(len(branches) - len(rows))
+        ]
+        rows += fresh
+        for row, branch in zip(rows, places, strict=True):
+            assert branch is not None
+            row.text, row.score = [*texts[branch.parent], branch.token], branch.score
+        if fresh:
+            self.scheduler.fork(leader, fresh)
+        if copies:
+            sources, targets = ([rows[place].slot for place in side] for side in zip(*copies, strict=True))
+            self.caches.copy(leader, sources, targets)

@@ -1,0 +1,66 @@
+"""The ranks of a pipeline: those that share a stage's layers, all of them, and what stages hand to each other.
+
+Not what they compute (core.py). Every stage has as many ranks; all of one hold the same hidden states, so that each
+hands its own to the rank of the same part in the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heavylift_runtime.families.stages import WHOLE, Stage
+from heavylift_runtime.native.distributed import Alone, Gloo, Group
+from heavylift_runtime.native.shared_memory import through_memory
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """One rank's place among all ranks of a model."""
+
+    everyone: Group
+    group: Group
+    """The ranks that share its stage."""
+    stage: Stage = WHOLE
+
+    @classmethod
+    def join(cls, rank: int, tensor: int, pipeline: int, rendezvous: str) -> Mesh:
+        """Meets the others, in the quickest groups that this machine has; a world of one needs no rendezvous."""
+        if tensor * pipeline == 1:
+            return cls(Alone(), Alone())
+        gloo = Gloo(rank, tensor * pipeline, rendezvous)
+        everyone = through_memory(gloo)
+        if pipeline == 1:
+            return cls(everyone, everyone)
+        group = Alone() if tensor == 1 else through_memory(gloo.divided(tensor))
+        return cls(everyone, group, Stage.holding(rank, tensor, pipeline))
+
+    def hand_on(self, hidden: Tensor) -> None:
+        """To the next stage; called there as `take`."""
+        self.everyone.send(hidden.contiguous(), self.everyone.rank + self.group.world)
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """What the stage before hands on."""
+        return self.everyone.receive(torch.empty(shape, dtype=dtype), self.everyone.rank - self.group.world)
+
+    def tell(self, found: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """What the last stage's ranks found, the same on each, on every rank; the others give None."""
+        if self.stage.of == 1:
+            assert found is not None
+            return found
+        # a sum in which all others have zeros, for sums are what the groups do quickest
+        speaks = self.everyone.rank == self.everyone.world - 1
+        assert not speaks or found is not None
+        said = found.to(dtype).clone() if speaks and found is not None else torch.zeros(shape, dtype=dtype)
+        return self.everyone.all_reduce(said)
+
+    def close(self) -> None:
+        """Leave all groups."""
+        if self.group is not self.everyone:
+            self.group.close()
+        self.everyone.close()
+
+
+ALONE = Mesh(Alone(), Alone())
