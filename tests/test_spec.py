@@ -58,7 +58,6 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
     ("lines", "fault"),
     [
         ("batch_size: 4", "3:1: unknown key 'batch_size' here; it belongs to 'serving.batch_size'"),
-        ("engine: deepspeed", "3:9: engine: deepspeed cannot run: this version has no DeepSpeed engine yet"),
         ("engine: nativ", "3:9: 'engine' must be 'auto', 'native', 'script'"),
         ("dtype: fp8", "3:8: 'dtype' must be 'auto', 'fp32', 'fp16' or 'bf16'; got 'fp8'"),
         ("tensor_parallel_degree: '2'", "3:25: 'tensor_parallel_degree' must be 'auto' or a whole number from 1 to 64"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import heavylift_runtime
@@ -14,6 +15,8 @@ from heavylift.errors import InputError
 from heavylift.local.embedded import EmbeddedAws, Running
 from heavylift.local.environment import refuse_real_aws, without_aws
 from heavylift.project import Project
+from heavylift_runtime.engines.interpreter import own_environment
+from heavylift_runtime.engines.registry import ENGINES
 
 
 def embedded(project: Project) -> EmbeddedAws:
@@ -39,6 +42,21 @@ def at_running(project: Project) -> Running:
         raise InputError("the embedded AWS is not running; start it with `heavylift up FILE --local`")
     _aim(aws, running)
     return running
+
+
+def check_engines(project: Project, engines: Iterable[str]) -> None:
+    """InputError where the embedded AWS would not find an engine's packages."""
+    faults = []
+    for row in (ENGINES[name] for name in sorted(set(engines))):
+        if row.missing() is not None and own_environment(row, project.root) is None:
+            faults.append(
+                f"engine {row.name} is not installed: `make {row.target}` installs it into .venv-{row.name}, where the "
+                "embedded AWS finds it"
+                if row.target is not None
+                else str(row.missing())
+            )
+    if faults:
+        raise InputError(faults)
 
 
 def at_region(region: str | None) -> None:

@@ -31,6 +31,9 @@ def up(chosen: argparse.Namespace) -> int:
         )
     with _deployment(chosen, steps=7) as deployment:
         console, embedded = deployment.console, aim.embedded(deployment.project)
+        prepared = deployment.prepared
+        plans = (prepared.plan, *(other.plan for other in prepared.others.values()))
+        aim.check_engines(deployment.project, [plan.engine for plan in plans])
         found_running = embedded.running() is not None
         try:
             with console.step("embedded AWS"):

@@ -93,14 +93,14 @@ def _card(canvas: Canvas, title: str, chart: Any, limits: list[float]) -> None:
     canvas.box(0, 0, WIDTH + 32, HEIGHT + 40, CARD, LINE)
     canvas.text(16, 24, title, 12, INK)
     inner = canvas.moved(16, 32)
-    _axes(inner, chart.x, chart.y)
+    axes(inner, chart.x, chart.y)
     match chart:
         case distribution.Histogram(bars=bars):
             for bar in bars:
                 inner.box(bar.x, bar.y, bar.width, bar.height, ACCENT)
         case distribution.Tail(paths=paths):
             for _, path in paths:
-                _stairs(inner, path)
+                stairs(inner, path)
         case _:
             for dot in chart.dots:
                 inner.dot(dot.x, dot.y, 4 if dot.kind in ("failed", "wrong") else 2.4, DOTS[dot.kind])
@@ -112,7 +112,8 @@ def _card(canvas: Canvas, title: str, chart: Any, limits: list[float]) -> None:
             inner.line(chart.x.at(limit), TOP, chart.x.at(limit), HEIGHT - BOTTOM, COLOURS["FAIL"])
 
 
-def _axes(canvas: Canvas, x: Scale, y: Scale) -> None:
+def axes(canvas: Canvas, x: Scale, y: Scale) -> None:
+    """The lines and numbers of both."""
     for place, label in y.ticks:
         canvas.line(LEFT, place, WIDTH - RIGHT, place, LINE)
         canvas.text(LEFT - 8, place, label, 10, SOFT, "rm")
@@ -121,13 +122,14 @@ def _axes(canvas: Canvas, x: Scale, y: Scale) -> None:
     canvas.line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, SOFT)
 
 
-def _stairs(canvas: Canvas, path: str) -> None:
+def stairs(canvas: Canvas, path: str, colour: str = ACCENT) -> None:
+    """A path of M, H and V."""
     x = y = 0.0
     for step, first, second in PATH.findall(path):
         before = x, y
         x, y = (float(first), float(second)) if step == "M" else (float(first), y) if step == "H" else (x, float(first))
         if step != "M":
-            canvas.line(*before, x, y, ACCENT, 1.8)
+            canvas.line(*before, x, y, colour, 1.8)
 
 
 def _number(value: float | None, unit: str) -> str:

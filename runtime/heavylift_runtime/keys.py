@@ -94,6 +94,7 @@ _ROWS = (
     Key("option.handler", "handler", word, "the script's function", _SCRIPT),
     Key("option.install_requirements", "install_requirements", flag, "let pip bring requirements.txt", _SCRIPT),
     Key("option.mpi_mode", "mpi_mode", flag, "the script runs in tensor_parallel_degree processes", _SCRIPT),
+    Key("option.pythonExecutable", "", word, "the Python that runs the ranks"),
     Key("option.dtype", "dtype", one_of("auto", "fp32", "fp16", "bf16"), "the type of the weights"),
     Key("option.tensor_parallel_degree", "tensor_parallel_degree", degree, "ranks that share one copy"),
     Key("option.pipeline_parallel_degree", "pipeline_parallel_degree", whole(1, 64), "stages that share one copy"),

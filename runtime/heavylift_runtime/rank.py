@@ -7,11 +7,12 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from heavylift_runtime.engines.interpreter import environment_of, interpreter_of
+from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Message
 
@@ -34,18 +35,23 @@ class Rank:
 async def spawn(
     number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, environment: Mapping[str, str]
 ) -> Rank:
-    """Start a rank and tell it what it is."""
+    """Start a rank and tell it what it is; LoadError where its interpreter cannot be started."""
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
-    command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
+    python = interpreter_of(options, environment)
+    command = [python, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
     with theirs:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(descriptor,),
-            start_new_session=True,
-            env=environment,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(descriptor,),
+                start_new_session=True,
+                env=environment_of(python, environment),
+            )
+        except OSError as error:
+            ours.close()
+            raise LoadError(f"option.pythonExecutable must be a Python: {error}") from error
     reader, writer = await asyncio.open_connection(sock=ours)
     start = {
         "type": "start",

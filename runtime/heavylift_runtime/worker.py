@@ -25,7 +25,7 @@ from typing import Any
 from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.engines.registry import ENGINES
-from heavylift_runtime.errors import LoadError, RuntimeFault
+from heavylift_runtime.errors import LoadError, RuntimeFault, ran_out
 from heavylift_runtime.options import Options
 from heavylift_runtime.steps import Inbox, roll
 from heavylift_runtime.wire import Channel
@@ -46,7 +46,7 @@ def run(descriptor: int) -> int:
     except Exception as error:  # the last line of defence of this process: the server gets a sentence
         if not isinstance(error, RuntimeFault):
             traceback.print_exc()
-        channel.send({"type": "failed", "error": _sentence(error), "memory": _is_memory(error)})
+        channel.send({"type": "failed", "error": _sentence(error), "memory": ran_out(error)})
         return 1
     return 0
 
@@ -85,15 +85,6 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, RuntimeFault):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _is_memory(error: BaseException | None) -> bool:
-    """Memory ran out, by the names of Python's and torch's errors; also behind another error."""
-    while error is not None:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        error = error.__cause__
-    return False
 
 
 def _listen(channel: Channel, inbox: Inbox, scratch: str) -> None:

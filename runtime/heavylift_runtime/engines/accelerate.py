@@ -1,25 +1,21 @@
 """Any model of Hugging Face's that generates text, placed by `accelerate` over devices, memory and disk.
 
-Not encoders: those answer with numbers (encoders.py). Requests that wait are begun together, beside those that run, and
-each step gives every one of them a token (generation.py).
+Not encoders: those answer with numbers (encoders.py). What it does with requests is writer.py's.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from heavylift_runtime.engines.choice import generator_of
-from heavylift_runtime.engines.engine import Piece, Request, text_fault
-from heavylift_runtime.engines.generation import Generation, Row, leave_to_requests
 from heavylift_runtime.engines.pretrained import Pretrained
 from heavylift_runtime.engines.tasks import GENERATING
-from heavylift_runtime.errors import LoadError, PromptError
-from heavylift_runtime.native.stream import Stream
+from heavylift_runtime.engines.writer import Writer
+from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 
 
@@ -30,12 +26,12 @@ def load(
     world: int,
     rendezvous: str,
     report: Callable[[str], None] = lambda line: None,
-) -> AccelerateEngine:
+) -> Writer:
     """The engine, loaded; LoadError says what does not fit."""
     if world != 1:
         raise LoadError(
             f"engine accelerate has one process, which places layers on devices: got {world} ranks; "
-            "set option.tensor_parallel_degree=1 and option.device_map=auto"
+            "set option.tensor_parallel_degree=1 and option.device_map=auto, or engine=DeepSpeed"
         )
     started = time.monotonic()
     if "OMP_NUM_THREADS" not in os.environ:
@@ -44,117 +40,6 @@ def load(
     if pretrained.task not in GENERATING:
         raise LoadError(f"the model's task is {pretrained.task}, which generates no text: set option.task")
     report(f"loading {pretrained.place} for {pretrained.task}")
-    engine = AccelerateEngine(pretrained, options.capacity)
+    engine = Writer("accelerate", pretrained, pretrained.model(), options.capacity)
     report(f"model: ready after {time.monotonic() - started:.2f} s")
     return engine
-
-
-class AccelerateEngine:
-    """One model and the requests that it answers."""
-
-    def __init__(self, pretrained: Pretrained, capacity: int) -> None:
-        self._model, self._tokenizer = pretrained.model(), pretrained.tokenizer()
-        self._encodes, self._positions = bool(pretrained.config.is_encoder_decoder), pretrained.positions
-        self._vocabulary: int = pretrained.config.get_text_config().vocab_size
-        self._prefix = str((getattr(pretrained.config, "task_specific_params", None) or {})
-                           .get(pretrained.task, {}).get("prefix", ""))  # fmt: skip
-        config = self._model.generation_config
-        end = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
-        self._ends = frozenset([end] if isinstance(end, int) else end or ())
-        pads = (config.pad_token_id, self._tokenizer.pad_token_id, min(self._ends, default=0))
-        self._pad: int = next(pad for pad in pads if pad is not None)
-        leave_to_requests(config)
-        self._capacity = capacity
-        self._waiting: dict[int, Row] = {}
-        self._running: list[Generation] = []
-
-    def add(self, key: int, request: Request) -> None:
-        """Queue a request; PromptError where the model cannot answer it."""
-        sampling = request.sampling
-        if request.adapter is not None:
-            raise PromptError(f"engine accelerate has no adapters: got {request.adapter!r}")
-        if sampling.num_beams > 1 and (sampling.temperature > 0 or sampling.logprobs is not None):
-            raise PromptError(f"num_beams={sampling.num_beams} goes with neither temperature nor logprobs here")
-        prompt = self._prompt(request.prompt)
-        if not prompt:
-            raise PromptError("the prompt has no tokens; send at least one character")
-        if max(prompt) >= self._vocabulary or min(prompt) < 0:
-            raise PromptError(f"the prompt has token {max(prompt)}, the model knows {self._vocabulary}")
-        together = max(len(prompt), sampling.max_new_tokens) if self._encodes else len(prompt) + sampling.max_new_tokens
-        if self._positions is not None and together > self._positions:
-            both = "" if self._encodes else " for both together"
-            raise PromptError(
-                f"the prompt has {len(prompt)} tokens and asks for {sampling.max_new_tokens} new ones; "
-                f"the model has {self._positions} positions{both}, shorten it or ask for fewer"
-            )
-        given = [] if self._encodes else prompt
-        text = Stream(self._decode, given, sampling.stop)
-        self._waiting[key] = Row(key, prompt, given, sampling, text, generator_of(sampling))
-
-    def cancel(self, key: int) -> None:
-        """Forget a request."""
-        self._waiting.pop(key, None)
-        for generation in self._running:
-            for row in generation.rows:
-                row.ended = row.ended or row.key == key
-        self._leave()
-
-    def step(self) -> list[Piece]:
-        """A token for each request that runs, and for those that begin now."""
-        self._begin()
-        pieces = [piece for generation in self._running for piece in generation.step()]
-        self._leave()
-        return pieces
-
-    @property
-    def busy(self) -> bool:
-        """Something waits or runs."""
-        return bool(self._waiting or self._running)
-
-    @property
-    def capacity(self) -> int:
-        """Requests that may run at once."""
-        return self._capacity
-
-    def follow(self) -> None:
-        """There is one rank, and it leads."""
-        raise AssertionError("engine accelerate has one rank")
-
-    def close(self) -> None:
-        """End what runs."""
-        self._waiting.clear()
-        for generation in self._running:
-            for row in generation.rows:
-                row.ended = True
-        self._leave()
-
-    def _begin(self) -> None:
-        """Those that may run now: together, but for a beam search, which is alone."""
-        free = self._capacity - sum(len(generation.rows) for generation in self._running)
-        rows = [self._waiting.pop(key) for key in list(self._waiting)[: max(0, free)]]
-        alone = [[row] for row in rows if row.sampling.num_beams > 1]
-        together = [row for row in rows if row.sampling.num_beams == 1]
-        for group in ([together] if together else []) + alone:
-            self._running.append(Generation(self._model, group, self._pad, self._ends, self._spell))
-
-    def _leave(self) -> None:
-        for generation in self._running:
-            if not generation.rows:
-                generation.leave()
-        self._running = [generation for generation in self._running if generation.rows]
-
-    def _prompt(self, prompt: str | tuple[int, ...]) -> list[int]:
-        if not isinstance(prompt, str):
-            return list(prompt)
-        if (fault := text_fault(prompt)) is not None:
-            raise PromptError(fault)
-        tokens: list[int] = self._tokenizer(self._prefix + prompt)["input_ids"]
-        return tokens
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
-    def _spell(self, token: int) -> str:
-        text: str = self._tokenizer.decode([token])
-        return text

@@ -26,6 +26,7 @@ from transformers import (
 
 from heavylift_runtime.engines.choice import Choice, choose
 from heavylift_runtime.engines.engine import Piece, Sampling, Token
+from heavylift_runtime.errors import ran_out
 from heavylift_runtime.native.stream import Stream
 
 _DECIDED = (
@@ -65,6 +66,17 @@ class Row:
         return Piece(self.key, (Token(choice.token, text, choice.logprob, top),), finish, len(self.prompt), count)
 
 
+Pick = Callable[[Tensor, Sequence[Row], frozenset[int]], list[Choice | None]]
+
+
+def pick(scores: Tensor, rows: Sequence[Row], ends: frozenset[int]) -> list[Choice | None]:
+    """Each row's token from scores (rows, vocabulary), fp32, on the CPU; None for a row that has ended."""
+    return [
+        None if row.ended else choose(own, row.given, row.generated, row.sampling, ends, row.generator)
+        for own, row in zip(scores, rows, strict=True)
+    ]
+
+
 def leave_to_requests(config: GenerationConfig) -> None:
     """Takes out of a model's generation_config what each request decides; `generate` would fill it in."""
     config.do_sample, config.num_beams, config.num_return_sequences = False, 1, 1
@@ -75,13 +87,25 @@ def leave_to_requests(config: GenerationConfig) -> None:
 class Generation:
     """Some rows, from their prompts to the end of the last one."""
 
-    def __init__(self, model: Any, rows: Sequence[Row], pad: int, ends: frozenset[int], spell: Callable[[int], str]):
-        """Rows of one beam search are alone."""
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        pad: int,
+        ends: frozenset[int],
+        spell: Callable[[int], str],
+        choose: Pick = pick,
+    ) -> None:
+        """Rows of one beam search are alone. `choose`: where several ranks run the model, all choose the same."""
         self._model, self._rows, self._pad, self._ends, self._spell = model, rows, pad, ends, spell
+        self._pick = choose
         self._pieces: list[Piece] = []
         self._go, self._came = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no room for its stack; there was none for it to run
+            self._fail(MemoryError(str(error)))
 
     @property
     def rows(self) -> list[Row]:
@@ -90,16 +114,18 @@ class Generation:
 
     def step(self) -> list[Piece]:
         """A token for each row that runs; a row that failed has an error."""
-        self._go.release()
-        self._came.acquire()
+        if self._thread.ident is not None:
+            self._go.release()
+            self._came.acquire()
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def leave(self) -> None:
         """Let the thread end, once no row runs any more."""
         assert not self.rows
-        self._go.release()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._go.release()
+            self._thread.join()
 
     def _run(self) -> None:
         self._go.acquire()
@@ -111,13 +137,15 @@ class Generation:
                     raise RuntimeError("transformers ended before the requests did")
         except Exception as error:  # the other rows of the engine go on
             traceback.print_exc()
-            memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            sentence = f"the model failed: {type(error).__name__}: {error}"
-            for row in self.rows:
-                row.ended = True
-                failure = (507 if memory else 424, sentence)
-                self._pieces.append(Piece(row.key, (), None, len(row.prompt), len(row.generated), failure))
+            self._fail(error)
             self._came.release()
+
+    def _fail(self, error: Exception) -> None:
+        """Every row that runs ends."""
+        failure = (507 if ran_out(error) else 424, f"the model failed: {type(error).__name__}: {error}")
+        for row in self.rows:
+            row.ended = True
+            self._pieces.append(Piece(row.key, (), None, len(row.prompt), len(row.generated), failure))
 
     def _generate(self) -> None:
         beams = self._rows[0].sampling.num_beams
@@ -160,13 +188,10 @@ class Generation:
         if not self.rows:
             return scores  # `generate` looks late at what has ended where it does not run on the CPU
         tokens = [self._pad] * len(self._rows)
-        own = scores.float().cpu()
-        for number, row in enumerate(self._rows):
-            if row.ended:
-                continue
-            choice = choose(own[number], row.given, row.generated, row.sampling, self._ends, row.generator)
-            tokens[number] = choice.token
-            self._pieces.append(row.take(choice, self._ends, self._spell))
+        for number, choice in enumerate(self._pick(scores.float().cpu(), self._rows, self._ends)):
+            if choice is not None:
+                tokens[number] = choice.token
+                self._pieces.append(self._rows[number].take(choice, self._ends, self._spell))
         self._came.release()
         self._go.acquire()
         forced = torch.full_like(scores, -torch.inf)

@@ -29,21 +29,28 @@ class Pretrained:
         """Fetches weights from S3; raises LoadError."""
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # stderr is a log
         self._scratch, self._properties = scratch, options.properties
-        self._dtype = _DTYPES[options.dtype]
+        self.dtype = _DTYPES[options.dtype]
         self.place = _place(options.model_id, model_dir, scratch, report)
         with _as_load_error(self.place):
             self.config = transformers.AutoConfig.from_pretrained(self.place, **self._common())
         self.task = task_named(options.properties.get("task"), getattr(self.config, "architectures", None) or ())
 
-    def model(self) -> Any:
-        """The model of the task, on its devices, ready to compute; raises LoadError."""
+    def model(self, *, on_host: bool = False) -> Any:
+        """The model of the task, on its devices or `on_host`, ready to compute; raises LoadError."""
         owner = getattr(transformers, TASKS[self.task])
-        settings = self._common() | {"dtype": self._dtype} | self._placement()
+        settings = self._common() | {"dtype": self.dtype} | self._placement()
         with _as_load_error(self.place):
             model = owner.from_pretrained(self.place, **settings)
-            if "device_map" not in settings and torch.cuda.is_available():
+            if "device_map" not in settings and torch.cuda.is_available() and not on_host:
                 model = model.to("cuda")
         return model.eval()
+
+    def skeleton(self, dtype: torch.dtype) -> Any:
+        """The model of the task with shapes and no weights (torch's meta device); raises LoadError."""
+        owner = getattr(transformers, TASKS[self.task])
+        trust = self._common()["trust_remote_code"]
+        with _as_load_error(self.place), torch.device("meta"):
+            return owner.from_config(self.config, dtype=dtype, trust_remote_code=trust).eval()
 
     def tokenizer(self) -> Any:
         """Its tokenizer, for the languages that `option.src_lang` and `option.tgt_lang` name; raises LoadError."""

@@ -40,7 +40,9 @@ class Capabilities:
     packages: tuple[tuple[str, str], ...] = ()  # what it imports beside the runtime, and what pip calls it
     keys: tuple[str, ...] = ()  # its own `option.*`, beside those that every engine knows
     passes_through: bool = False  # it is handed every `option.*`, also those that nobody here knows
+    target: str | None = None  # of the Makefile: it installs the packages into an environment of their own
     one_process: bool = False  # the server starts one rank, whatever the degree: it has processes of its own
+    automatic: bool = True  # `auto` may choose it
     why_not: str | None = None  # why this version cannot run it; None: it can
 
     @property
@@ -57,12 +59,12 @@ class Capabilities:
         missing = [pip for name, pip in self.packages if find_spec(name) is None]
         if not missing:
             return None
-        return f"engine {self.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+        or_make = "" if self.target is None else f"; in a checkout of heavylift `make {self.target}` installs it"
+        return f"engine {self.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}{or_make}"
 
 
 NXD_INFERENCE = ("llama", "mistral", "mixtral", "qwen2", "qwen3")
 """Families of Neuron's newer library. It compiles on any machine and pads heads; the older one does neither."""
-_NOT_BUILT = "this version has no {0} engine yet; it has 'native' and 'script'"
 
 _ROWS = (
     Capabilities(
@@ -75,6 +77,7 @@ _ROWS = (
         quantizations=("none", "int8", "dynamic_int8", "int4", "awq", "gptq"),
         tensor_parallel=True,
         pipeline_parallel=True,
+        aot_partition=True,
         streams=True,
         module="heavylift_runtime.engines.native",
     ),
@@ -102,20 +105,6 @@ _ROWS = (
         aot_partition=True,
         streams=True,
         module="heavylift_runtime.engines.fastertransformer",
-    ),
-    Capabilities(
-        "deepspeed",
-        "DeepSpeed",
-        "djl_python.deepspeed",
-        families=("bert", "bloom", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "roberta", "t5", "xlm-roberta"),
-        hardware=("gpu",),
-        best_for="the GPT family",
-        quantizations=("none", "dynamic_int8", "smoothquant"),
-        tensor_parallel=True,
-        pipeline_parallel=True,
-        aot_partition=True,
-        streams=True,
-        why_not=_NOT_BUILT.format("DeepSpeed"),
     ),
     Capabilities(
         "accelerate",
@@ -167,8 +156,29 @@ _ROWS = (
         also=("djl_python.lmi_vllm.vllm_async_service", "djl_python.lmi-dist"),
         module="heavylift_runtime.engines.vllm",
         packages=(("vllm", "vllm"),),
+        target="vllm",
         passes_through=True,  # to vLLM's own arguments, and checked against the installed version
         one_process=True,
+    ),
+    Capabilities(
+        "deepspeed",
+        "DeepSpeed",
+        "djl_python.deepspeed",
+        families=("bloom", "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "qwen2", "qwen3", "t5"),
+        hardware=("cpu", "gpu"),
+        best_for="models that one device has no room for, where no other engine has them",
+        quantizations=("none", "int8"),  # of one rank's layers, in fp16
+        tensor_parallel=True,
+        aot_partition=True,
+        streams=True,
+        module="heavylift_runtime.engines.deepspeed",
+        packages=(("deepspeed", "deepspeed"),),
+        target="deepspeed",
+        automatic=False,  # on a GPU it was never run
+        keys=(
+            *("task", "revision", "trust_remote_code", "low_cpu_mem_usage", "checkpoint", "save_mp_checkpoint_path"),
+            *("deepspeed_config_path", "triangular_masking", "return_tuple", "max_tokens"),
+        ),
     ),
 )
 
@@ -193,10 +203,10 @@ def engine_for(family: str, hardware: str) -> tuple[str, str]:
     Only engines that load the weights themselves are chosen; a script is the user's own decision. Raises OptionsError.
     """
     for row in _ROWS:
-        if row.available and ANY not in row.families and row.serves(family, hardware):
+        if row.available and row.automatic and ANY not in row.families and row.serves(family, hardware):
             return row.name, f"{row.name} has the family {family!r} on {hardware}; it is best for {row.best_for}"
-    later = [row.name for row in _ROWS if not row.available and row.serves(family, hardware)]
-    known = f" ({', '.join(later)} would, but this version has none of them)" if later else ""
+    own = [row.name for row in _ROWS if row.available and ANY not in row.families and row.serves(family, hardware)]
+    known = f" unless 'engine:' names it ({', '.join(own)})" if own else ""
     raise OptionsError(
         f"no engine of this version serves model_type {family!r} on {hardware}{known}; "
         f"give 'code:' a folder with a model.py of your own and set 'engine: script'"

@@ -1,0 +1,160 @@
+"""The engines beside each other on the same model: tiny-llama's four tasks, and a Llama of 350 M random weights.
+
+Not kernels alone (engine_speed.py): the real server, one engine after the other, nothing else of ours running. Each
+request has four prompts and is sent when the one before it is answered (closed, 1 client); greedy. Engines that pin
+packages run in .venv-vllm and .venv-deepspeed (`make vllm deepspeed`); one that is missing is left out, and said.
+The columns are those of `heavylift bench`. `--keep` writes results/engines.json and docs/engines-<model>.png.
+The last line is one JSON object. `nice -n 0 python benchmarks/engines.py --keep`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sides.checkpoints import write_llama_350m
+
+from heavylift.benchmark.client import HttpClient
+from heavylift.benchmark.report import build_report
+from heavylift.benchmark.run import measure
+from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.verdict import judge
+from heavylift.benchmark.workload import packed
+from heavylift.calibrate.served import serving
+from heavylift.report import tails
+from heavylift.report.table import COLUMNS, cells, plain
+from heavylift_runtime.engines.interpreter import VARIABLE, own_environment
+from heavylift_runtime.engines.registry import ENGINES
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH = 4
+VLLM = "engine=Python\noption.entryPoint=djl_python.vllm\noption.kv_cache_memory_bytes=1073741824\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine as it is set up; `degree` ranks."""
+
+    engine: str
+    properties: str
+    degree: int = 1
+    quantization: str = "none"
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}{'' if self.quantization == 'none' else f' {self.quantization}'}, degree {self.degree}"
+
+
+ROWS = (
+    Row("native", "engine=native\n"),
+    Row("native", "engine=native\n", degree=2),
+    Row("native", "engine=native\noption.quantize=int8\n", quantization="int8"),
+    Row("accelerate", "engine=Python\noption.entryPoint=djl_python.huggingface\n"),
+    Row("deepspeed", "engine=DeepSpeed\n"),
+    Row("deepspeed", "engine=DeepSpeed\n", degree=2),
+    Row("vllm", VLLM),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is served. `tokens`: of an answer, at most."""
+
+    name: str
+    folder: Path
+    dtype: str
+    workload: str | dict[str, Any]
+    requests: int
+    tokens: int
+
+
+def models(scratch: Path, chosen: list[str], requests: int | None) -> Iterator[Model]:
+    if "tiny-llama" in chosen:
+        yield Model("tiny-llama", ROOT / "models" / "tiny-llama", "fp32", "four-tasks", requests or 200, 64)
+    if "llama-350m" in chosen:
+        folder, dice = scratch / "llama-350m", random.Random(5)
+        write_llama_350m(folder)
+        prompts = (" ".join(f"t{dice.randrange(3, 32000)}" for _ in range(32)) for _ in range(64))
+        lines = "".join(json.dumps({"task": "random", "input": prompt}) + "\n" for prompt in prompts)
+        yield Model("llama-350m", folder, "bf16", packed("random", lines.encode()), requests or 40, 32)
+
+
+def measured(model: Model, row: Row) -> tuple[dict[str, Any], list[float]]:
+    """The report, and each request's latency in ms."""
+    properties = (
+        f"{row.properties}option.model_id={model.folder}\noption.dtype={model.dtype}\n"
+        f"option.tensor_parallel_degree={row.degree}\noption.max_rolling_batch_size={BATCH}\n"
+        f"option.max_new_tokens={model.tokens}\n"
+    )
+    subject = {
+        "model": model.name, "engine": row.engine, "quantization": row.quantization, "dtype": model.dtype,
+        "batch": BATCH, "tensor_parallel_degree": row.degree, "workers": 1, "instance_type": "ml.c6i.large",
+        "instance_count": 1,
+    }  # fmt: skip
+    asked = {
+        "format": "heavylift.benchmark/1", "subject": subject, "workload": model.workload, "slo": [],
+        "load": {"mode": "closed", "concurrency": 1}, "warmup_requests": max(5, model.requests // 10),
+        "requests": model.requests, "max_seconds": 600, "seed": 7, "on_fail": "warn",
+    }  # fmt: skip
+    with serving(properties) as served, HttpClient(served.url) as client:
+        recording = measure(Benchmark.from_dict(asked), client, run="engines", endpoint=row.name)
+        peaks = served.peaks()[1]
+    report = build_report(recording, judge(recording), samples="-")
+    report["peak_bytes"] = sum(peaks)
+    return report, [sample.latency_ms if sample.ok else math.inf for sample in recording.measured]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=("tiny-llama", "llama-350m"))
+    parser.add_argument("--engine", action="append", choices=sorted({row.engine for row in ROWS}))
+    parser.add_argument("--requests", type=int, help="of each engine; default: 200 and 40")
+    parser.add_argument("--keep", action="store_true")
+    args = parser.parse_args()
+    os.environ |= {VARIABLE: str(ROOT), "HF_HUB_OFFLINE": "1"}
+    document: dict[str, Any] = {"benchmark": "engines", "how": "measured", "models": {}}
+    document["machine"] = {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}
+    document["machine"]["load_average_before"] = round(os.getloadavg()[0], 2)
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in models(Path(scratch), args.model or ["tiny-llama", "llama-350m"], args.requests):
+            reports, series = [], {}
+            for row in ROWS:
+                engine = ENGINES[row.engine]
+                if args.engine and row.engine not in args.engine:
+                    continue
+                if engine.missing() is not None and own_environment(engine, ROOT) is None:
+                    print(f"left out: {engine.missing()}")
+                    continue
+                report, series[row.name] = measured(model, row)
+                reports.append(report)
+                print(plain([report]).splitlines()[-1], flush=True)
+            print(f"\n{plain(reports)}\n")
+            below = f"{BATCH} prompts in a request, one client; {model.dtype}; {document['machine']['cores']} cores"
+            picture = tails.to_png(f"{model.name}: share of the requests slower than so many ms", below, series)
+            document["models"][model.name] = [
+                {**dict(zip(COLUMNS, cells(each), strict=True)), "peak_megabytes": round(each["peak_bytes"] / 1e6),
+                 "failed": each["errors"]["rate"]}
+                for each in reports
+            ]  # fmt: skip
+            if args.keep:
+                (ROOT / "docs" / f"engines-{model.name}.png").write_bytes(picture)
+    document["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT)
+    document["commit"] = done.stdout.strip()
+    if args.keep:
+        (ROOT / "benchmarks" / "results" / "engines.json").write_text(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
