@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(context / "container" / "wheelhouse")]
     requirements = str(context / "container" / "requirements.txt")
     subprocess.run([*wheel, "--requirement", requirements], check=True, capture_output=True)
-    arguments = {"BASE_IMAGE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/tmp/wheelhouse"}
+    arguments = {"BASE_IMAGE": BASE, "BUILD_IMAGE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/tmp/wheelhouse"}
     with engine() as started:
         started.import_base()
         started.docker(

@@ -242,6 +242,25 @@ def test_without_a_compiler_or_the_processor_there_are_no_kernels_and_a_reason(m
     assert way_of(int8_of(torch.randn(8, 8))) is Rounded
 
 
+def test_an_older_processor_has_no_kernels_and_the_reason_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_features", lambda: library.NEEDED - {"avx512_vnni"})
+
+    monkeypatch.setattr(library, "library", library.library.__wrapped__)
+
+    assert library.library() is None
+    assert library.said() == "PyTorch's, which are slower: this processor has no avx512_vnni"
+
+
+@needs_kernels
+def test_a_library_that_cannot_be_loaded_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.so").write_bytes(b"no ELF")
+    monkeypatch.setattr(library, "_brought", lambda: tmp_path / "broken.so")
+    monkeypatch.setattr(library, "library", library.library.__wrapped__)
+
+    assert library.library() is None
+    assert library.said() == "PyTorch's, which are slower: our own could not be compiled and loaded"
+
+
 @needs_kernels
 @pytest.mark.slow
 def test_the_library_is_made_once_and_never_taken_from_where_others_write(

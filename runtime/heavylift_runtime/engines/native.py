@@ -20,6 +20,7 @@ from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.core import Core, Limits
+from heavylift_runtime.native.kernels.library import said
 from heavylift_runtime.native.lane import Progress
 from heavylift_runtime.native.loader import DTYPES, Loader
 from heavylift_runtime.native.memory import SHARE, free
@@ -64,6 +65,7 @@ def load(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(_threads(checkpoint, options, dtype))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
+    report(f"kernels: {said()}")
     mesh = Mesh.join(rank, tensor, pipeline, rendezvous)
     with (
         torch.inference_mode(),

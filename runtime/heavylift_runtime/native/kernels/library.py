@@ -1,7 +1,7 @@
 """The C of this folder as a library that is loaded: compiled once for each machine, by the compiler that is there.
 
-Not the functions' callers (calls.py). An image may bring the library beside the sources, made by `python -m
-heavylift_runtime.native.kernels.library`; else it is made at the first load, in seconds, and kept in the user's cache.
+Not the functions' callers (calls.py), and no torch. An image may bring the library beside the sources, made by `python
+-m heavylift_runtime.native.kernels.library`; else the first load makes it, in seconds, and keeps it in the user's cache.
 """
 
 from __future__ import annotations
@@ -9,39 +9,46 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import platform
 import shutil
 import subprocess
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-import torch
-
 HERE = Path(__file__).resolve().parent
 SOURCES = ("products.c", "rows.c", "kernels.h")
 FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
 """AVX-512 with VNNI and bf16: Intel's since Cooper Lake, AMD's since Zen 4. gcc, whose OpenMP is PyTorch's own: two
 of them would keep two sets of threads that wait for each other's processors."""
+NEEDED = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"})
+"""The same in /proc/cpuinfo's words."""
 PATIENCE = 120
 """Seconds that a compiler may take."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, or None where this machine cannot have them; `why()` says what is missing."""
+    """The kernels, or None where this machine cannot have them."""
     if why() is not None:
         return None
     path = _brought() if _brought().is_file() else _made()
-    return None if path is None else ctypes.CDLL(str(path))
+    try:
+        return None if path is None else ctypes.CDLL(str(path))
+    except OSError:  # brought by an image of another C library
+        return None
+
+
+def said() -> str:
+    """Whose kernels compute, and why, for the log."""
+    if library() is not None:
+        return "our own"
+    return f"PyTorch's, which are slower: {why() or 'our own could not be compiled and loaded'}"
 
 
 def why() -> str | None:
     """What there is no library for, as a sentence; None: nothing is missing."""
-    if platform.machine() != "x86_64" or not torch.cpu._is_avx512_bf16_supported():
-        return "this processor has no AVX-512 with bf16"
-    if not torch.cpu._is_vnni_supported():
-        return "this processor has no AVX-512 with VNNI"
+    if missing := NEEDED - _features():
+        return f"this processor has no {', '.join(sorted(missing))}"
     if not _brought().is_file() and shutil.which("gcc") is None:
         return "there is no gcc to compile them with"
     return None
@@ -57,6 +64,15 @@ def compile_into(path: Path) -> None:
         [gcc, *FLAGS, *sources, "-o", str(half)], check=True, capture_output=True, text=True, timeout=PATIENCE
     )
     half.replace(path)
+
+
+def _features() -> set[str]:
+    """What this processor can; nothing, where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
 
 
 def _name() -> str:
