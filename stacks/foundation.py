@@ -18,6 +18,7 @@ from constructs import Construct
 from heavylift.deploy.stacks import FOUNDATION
 from heavylift_cdk import Weights
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
+from heavylift_cdk.weights import OLD_VERSIONS_DAYS
 
 READ = ("weights/*", "artifacts/*", "config/*")
 """Keys of the weight bucket that an endpoint may need, whichever model's they are."""
@@ -43,8 +44,13 @@ class FoundationStack(Stack):
         self.images = self._repository()
         self.reports = self._bucket("Reports")
         self.log_group = logs.LogGroup(
-            self, "Log", retention=logs.RetentionDays.THREE_MONTHS, removal_policy=RemovalPolicy.DESTROY
+            self,
+            "Log",
+            encryption_key=self.key,
+            retention=logs.RetentionDays.THREE_MONTHS,
+            removal_policy=RemovalPolicy.DESTROY,
         )
+        self._let_logs_encrypt()
         self.role = self._role()
 
         outputs = {
@@ -61,7 +67,7 @@ class FoundationStack(Stack):
     def _bucket(self, id: str) -> s3.Bucket:
         """Private, encrypted, TLS only, and kept when the stack goes: only `heavylift destroy --purge` deletes it.
 
-        Not versioned: no key is ever written twice, so a version would only keep, and charge for, what was deleted.
+        No key is ever written twice, so an old version is only what somebody deleted.
         """
         return s3.Bucket(
             self,
@@ -71,7 +77,13 @@ class FoundationStack(Stack):
             bucket_key_enabled=True,  # one KMS call for many objects
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
-            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(7))],
+            versioned=True,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                    noncurrent_version_expiration=Duration.days(OLD_VERSIONS_DAYS),
+                )
+            ],
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
 
@@ -89,6 +101,19 @@ class FoundationStack(Stack):
             lifecycle_rules=[ecr.LifecycleRule(tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(7))],
             removal_policy=RemovalPolicy.DESTROY,
             empty_on_delete=True,
+        )
+
+    def _let_logs_encrypt(self) -> None:
+        """CloudWatch Logs uses the key for this stack's log group, and for no other (CloudWatch Logs user guide,
+        "Encrypt log data in CloudWatch Logs using AWS KMS")."""
+        whose = self.format_arn(service="logs", resource=f"log-group:{FOUNDATION}-*")
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(f"logs.{self.region}.{Aws.URL_SUFFIX}")],
+                actions=["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
+                resources=["*"],  # of a key's policy: this key
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": whose}},
+            )
         )
 
     def _role(self) -> iam.Role:

@@ -312,3 +312,17 @@ def _references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _references(each)
+
+
+def test_the_functions_log_is_encrypted_with_a_key_that_the_log_service_may_use_for_it_alone(
+    synthesized: Synthesized,
+) -> None:
+    template = synthesized.template(FOUNDATION)
+
+    template.has_resource_properties("AWS::Logs::LogGroup", {"KmsKeyId": Match.any_value()})
+    statements = synthesized.only(FOUNDATION, "AWS::KMS::Key")["KeyPolicy"]["Statement"]
+    (logs,) = [each for each in statements if "Service" in each["Principal"]]
+    assert "logs." in json.dumps(logs["Principal"])
+    assert (
+        _end(logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]) == ":log-group:heavylift-foundation-*"
+    )
