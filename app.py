@@ -3,6 +3,9 @@
 Not the `heavylift` command, which runs it. Synthesis is pure: it reads model files, their locks and the fact tables,
 and knows no clock, no network and no account. `--context image=URI` takes a built image in place of the runtime's own,
 `--context env=NAME` an environment of the model files.
+
+The CDK's own look at the templates takes longer than all the rest, so it is asked for: CDK_VALIDATION=true, as
+`heavylift deploy` has it for an account. What SageMaker would refuse, the constructs refuse by themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ ROOT = Path(__file__).resolve().parent
 
 def main() -> None:
     """Synthesize everything; raises InputError with the faults of all model files."""
-    app = App()
+    app = App(builtin_cloud_formation_validation=os.environ.get("CDK_VALIDATION") == "true")
     faults: list[str] = []
     env: str | None = app.node.try_get_context("env")
     for file in model_files(app.node.try_get_context("model"), env):

