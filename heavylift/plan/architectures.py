@@ -65,11 +65,19 @@ class Architecture:
     attention_bias_key: str | None = "attention_bias"
     """The flag that gives all four projections a bias, where the family has one."""
     attention_bias_default: bool = False
+    attention_bias_output: bool = True
+    """Whether that flag speaks of the output's projection, too."""
+    mlp_bias_key: str | None = None
+    """The flag that gives the feed-forward layer its biases, where the family has one."""
     norms: int = 2
     """Norms of hidden width in a layer."""
     norm_bias: bool = False
     final_norms: int = 1
     qk_norm: bool = False
+    qk_norm_key: str | None = None
+    """The flag that gives queries and keys their norms, where the family has one."""
+    qk_norm_wide: bool = False
+    """Such a norm has a number for each position of all heads together, not of one head's."""
     positions: Positions = "none"
     position_rows: int = 0
     """Rows of a learned table beyond the longest context."""
@@ -88,10 +96,12 @@ class Architecture:
     rotary: bool = True
     """Positions are rotations of queries and keys."""
     sinks: bool = False
+    scalars: int = 0
+    """Single numbers in each layer."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture("Llama"),
+    "llama": Architecture("Llama", mlp_bias_key="mlp_bias"),
     "mistral": Architecture("Mistral", attention_bias_key=None, window_every=1, silent={"window": 0}),
     "qwen2": Architecture("Qwen2", attention_bias_key=None, qkv_bias=True, window_flag="use_sliding_window"),
     "qwen3": Architecture("Qwen3", qk_norm=True, window_flag="use_sliding_window"),
@@ -207,6 +217,100 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         norm_bias=True,
         head_bias=True,
         attention_bias_key=None,
+        qk_norm_key="qk_layernorm",
+    ),
+    "cohere": Architecture("Command R", norms=1, tied=True, qk_norm_key="use_qk_norm", qk_norm_wide=True),
+    "cohere2": Architecture("Command R7B and A", norms=1, tied=True, window_every=4, silent={"window": 4096}),
+    "olmo": Architecture("OLMo", norms=0, final_norms=0),
+    "olmo2": Architecture("OLMo 2", qk_norm=True, qk_norm_wide=True),
+    "olmo3": Architecture("OLMo 3", qk_norm=True, qk_norm_wide=True, window_every=4, silent={"window": 4096}),
+    "olmoe": Architecture(
+        "OLMoE", qk_norm=True, qk_norm_wide=True, experts_key="num_experts", keys={"expert_ffn": "intermediate_size"}
+    ),
+    "granite": Architecture("Granite", mlp_bias_key="mlp_bias"),
+    "granitemoe": Architecture(
+        "Granite MoE", experts_key="num_local_experts", keys={"expert_ffn": "intermediate_size"}
+    ),
+    "starcoder2": Architecture(
+        "StarCoder2",
+        gated=False,
+        norm_bias=True,
+        tied=True,
+        attention_bias_key="use_bias",
+        attention_bias_default=True,
+        mlp_bias_key="use_bias",
+        window_every=1,
+    ),
+    "gpt_bigcode": Architecture(
+        "StarCoder",
+        ffn_times=4,
+        rotary=False,
+        keys=GPT,
+        gated=False,
+        qkv_bias=True,
+        output_bias=True,
+        mlp_bias=True,
+        norm_bias=True,
+        positions="learned",
+        tied=True,
+        attention_bias_key=None,
+    ),
+    "stablelm": Architecture(
+        "StableLM",
+        norm_bias=True,
+        attention_bias_key="use_qkv_bias",
+        attention_bias_output=False,
+        qk_norm_key="qk_layernorm",
+        qk_norm_wide=True,
+    ),
+    "glm": Architecture("GLM", attention_bias_default=True, attention_bias_output=False),
+    "glm4": Architecture("GLM-4", norms=4, attention_bias_default=True, attention_bias_output=False),
+    "glm4_moe": Architecture(
+        "GLM-4.5",
+        attention_bias_output=False,
+        qk_norm_key="use_qk_norm",
+        experts_key="n_routed_experts",
+        router_bias=True,
+    ),
+    "ernie4_5": Architecture("ERNIE 4.5", tied=True, attention_bias_key="use_bias", mlp_bias_key="use_bias"),
+    "smollm3": Architecture("SmolLM3", tied=True, mlp_bias_key="mlp_bias", window_flag="use_sliding_window"),
+    "seed_oss": Architecture(
+        "Seed-OSS", attention_bias_default=True, attention_bias_output=False, mlp_bias_key="mlp_bias"
+    ),
+    "exaone4": Architecture("EXAONE 4.0", attention_bias_key=None, qk_norm=True, window_every=4),
+    "arcee": Architecture("Arcee", gated=False, mlp_bias_key="mlp_bias"),
+    "apertus": Architecture("Apertus", gated=False, qk_norm=True, scalars=2),
+    "helium": Architecture("Helium", mlp_bias_key="mlp_bias"),
+    "mpt": Architecture(
+        "MPT",
+        ffn_times=4,
+        rotary=False,
+        keys={"layers": "n_layers", "hidden": "d_model", "heads": "n_heads", "positions": "max_seq_len"},
+        gated=False,
+        tied=True,
+        attention_bias_key=None,
+    ),
+    "phimoe": Architecture(
+        "Phi-3.5-MoE",
+        norm_bias=True,
+        experts_key="num_local_experts",
+        window_every=1,
+        keys={"expert_ffn": "intermediate_size"},
+    ),
+    "minimax_m2": Architecture(
+        "MiniMax-M2",
+        attention_bias_key=None,
+        qk_norm=True,
+        qk_norm_wide=True,
+        experts_key="num_local_experts",
+        router_bias=True,
+        keys={"expert_ffn": "intermediate_size"},
+    ),
+    "llama4_text": Architecture(
+        "Llama 4",
+        experts_key="num_local_experts",
+        keys={"ffn": "intermediate_size_mlp", "expert_ffn": "intermediate_size", "window": "attention_chunk_size"},
+        window_every=4,
     ),
     "t5": Architecture("T5", rotary=False, stack="t5", keys=T5, gated=False, tied=True, attention_bias_key=None),
     "mt5": Architecture("mT5", rotary=False, stack="t5", keys=T5, tied=True, attention_bias_key=None),
@@ -220,5 +324,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """By `model_type`. UL2 and FLAN-UL2 say `t5`; Code Llama, Vicuna, Yi and SmolLM say `llama`."""
 
-NESTED = {"gemma3": "gemma3_text", "mistral3": "mistral", "llava": "llama"}
+NESTED = {"llama4": "llama4_text", "gemma3": "gemma3_text", "mistral3": "mistral", "llava": "llama"}
 """`model_type`s of models that also see: the language model is `text_config`, of the type given there, else of this."""

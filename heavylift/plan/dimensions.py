@@ -105,18 +105,25 @@ def _built(architecture: Architecture, fields: Fields) -> Architecture:
     changes: dict[str, Any] = {}
     key = architecture.attention_bias_key
     if key is not None and fields.flag(key, architecture.attention_bias_default):
-        changes |= {"qkv_bias": True, "output_bias": True}
+        changes |= {"qkv_bias": True, "output_bias": architecture.attention_bias_output}
+    if architecture.mlp_bias_key is not None:
+        default = architecture.attention_bias_default if architecture.mlp_bias_key == key else False
+        changes["mlp_bias"] = fields.flag(architecture.mlp_bias_key, default)
+    if architecture.qk_norm_key is not None:
+        changes["qk_norm"] = fields.flag(architecture.qk_norm_key, False)
     match architecture.title:
-        case "Llama":
-            changes["mlp_bias"] = fields.flag("mlp_bias", False)
         case "Falcon":
             new, parallel = fields.flag("new_decoder_architecture", False), fields.flag("parallel_attn", True)
             one = parallel and (not new or fields.maybe("num_ln_in_parallel_attn") == 1)
             changes |= {"norms": 1 if one else 2, "mlp_bias": "qkv_bias" in changes}
         case "OPT":
             changes["final_norms"] = int(fields.flag("do_layer_norm_before", True))
-        case "Phi":
-            changes["qk_norm"] = fields.flag("qk_layernorm", False)
+        case "Phi-3.5-MoE":
+            changes["head_bias"] = fields.flag("lm_head_bias", False)
+        case "Seed-OSS":
+            changes["output_bias"] = fields.flag("attention_out_bias", False)
+        case "StableLM":
+            changes["norms"] = 1 if fields.flag("use_parallel_residual", False) else 2
     return replace(architecture, **changes)
 
 
@@ -191,6 +198,8 @@ def _latent(fields: Fields) -> Latent:
 
 
 def _kv_heads(built: Architecture, fields: Fields, heads: int) -> int:
+    if built.title == "StarCoder":
+        return 1 if fields.flag("multi_query", True) else heads
     if built.title == "Falcon":
         if fields.flag("new_decoder_architecture", False):
             return fields.size("num_kv_heads", default=heads)
@@ -217,6 +226,10 @@ def _positions(built: Architecture, fields: Fields) -> int | None:
     return fields.size("positions") if built.positions == "learned" else fields.maybe("positions")
 
 
+_STEP = {"Llama 4": "interleave_moe_layer_step"}
+"""Where a family keeps of how many layers one has experts."""
+
+
 def _experts(built: Architecture, fields: Fields, layers: int) -> tuple[int, int, int, int, int]:
     """Experts, experts a token, one's width, the shared ones' width together, layers that have them."""
     if built.experts_key is None:
@@ -225,11 +238,19 @@ def _experts(built: Architecture, fields: Fields, layers: int) -> tuple[int, int
     per_token, width = fields.size("experts_per_token"), fields.size("expert_ffn")
     if per_token > experts:
         fields.refuse(f"'num_experts_per_tok' {per_token} is more than '{built.experts_key}' {experts}")
-    shared = fields.size("n_shared_experts", default=0, least=0) * width if built.mla else 0
-    if built.title == "Qwen2-MoE":
-        shared = fields.size("shared_expert_intermediate_size", least=0)
+    shared = 0
+    if built.experts_key == "n_routed_experts":
+        shared = fields.size("n_shared_experts", default=0, least=0) * width
+    match built.title:
+        case "Qwen2-MoE":
+            shared = fields.size("shared_expert_intermediate_size", least=0)
+        case "Llama 4":
+            shared = width
     dense = set(fields.items("mlp_only_layers", int))
-    first, step = fields.size("first_k_dense_replace", 0, least=0), fields.size("decoder_sparse_step", 1)
+    first, step = (
+        fields.size("first_k_dense_replace", 0, least=0),
+        fields.size(_STEP.get(built.title, "decoder_sparse_step"), 1),
+    )
     chosen = sum(
         layer >= first and layer not in dense and (layer + 1) % step == 0 for layer in range(min(layers, 10_000))
     )
@@ -247,7 +268,7 @@ def _window(built: Architecture, fields: Fields, layers: int) -> tuple[int | Non
     if types and len(types) != layers:
         fields.refuse(f"'layer_types' has {len(types)} entries for {layers} layers")
     if types:
-        windowed = types.count("sliding_attention")
+        windowed = types.count("sliding_attention") + types.count("chunked_attention")
     else:
         every = built.window_every
         windowed = layers if every == 1 else layers - layers // every

@@ -53,14 +53,17 @@ def count(d: Dimensions) -> Parameters:
     norms = (d.layers * built.norms + built.final_norms) * d.hidden + _flag(
         built.norm_bias
     ) * built.final_norms * d.hidden
-    norms += d.layers * _flag(built.qk_norm) * 2 * d.head_dim * (1 + built.norm_bias)
+    if built.qk_norm_wide:
+        norms += d.layers * _flag(built.qk_norm) * (d.heads + d.kv_heads) * d.head_dim
+    else:
+        norms += d.layers * _flag(built.qk_norm) * 2 * d.head_dim * (1 + built.norm_bias)
     norms += _flag(built.embedding_norm) * 2 * d.hidden
     if d.latent is not None:
         norms += d.layers * (d.latent.kv_rank + (d.latent.query_rank or 0))
     routers = d.expert_layers * d.experts * d.hidden
     routing = d.expert_layers * _flag(built.router_bias) * d.experts
     routing += d.expert_layers * _flag(built.expert_bias) * d.experts * (2 * d.expert_ffn + d.hidden)
-    routing += d.layers * _flag(built.sinks) * d.heads
+    routing += d.layers * (_flag(built.sinks) * d.heads + built.scalars)
     gate = (
         d.expert_layers * d.hidden if built.title == "Qwen2-MoE" else 0
     )  # decides how much of the shared expert counts
