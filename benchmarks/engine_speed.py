@@ -77,6 +77,7 @@ CASES = (
     )),
     Case("t5-base fastest", write_t5_base, "int8", (1, 4), (
         Side("native int8", "native", {"dtype": "bf16", "quantize": "int8"}),
+        Side("native dynamic int8", "native", {"dtype": "bf16", "quantize": "dynamic_int8"}),
         Side("native bf16", "native", BF16),
         Side("ctranslate2 int8", "ctranslate2", INT8, "ctranslate2", (2.5, 2.5)),
     )),

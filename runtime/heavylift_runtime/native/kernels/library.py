@@ -1,7 +1,8 @@
 """The C of this folder as a library that is loaded: compiled once for each machine, by the compiler that is there.
 
-Not the functions' callers (calls.py), and no torch. An image may bring the library beside the sources, made by `python
--m heavylift_runtime.native.kernels.library`; else the first load makes it, in seconds, and keeps it in the user's cache.
+Not the functions' callers (calls.py), and no torch. An image may bring the library beside the sources, made by
+`python -m heavylift_runtime.native.kernels.library`; else the first load makes it, in seconds, and keeps it in the
+user's cache.
 """
 
 from __future__ import annotations
