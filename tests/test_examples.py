@@ -31,6 +31,7 @@ KEPT = {
     "CKV_AWS_117": "the functions call AWS's own endpoints only; in a VPC they would need a way out of it",
     "CKV_AWS_18": "CloudTrail's data events log access where that is wanted, to a bucket that is not ours to choose",
     "CKV_AWS_370": "by default the ranks read their weights from S3; `enable_network_isolation` is the file's to say",
+    "CKV_AWS_136": "an image is the checkout's own code; ECR encrypts it with a key of AWS's",
     "CKV_AWS_173": "their environment is the name of a bucket; no secret is in it",
 }
 """Findings of checkov that stay, each with the reason."""

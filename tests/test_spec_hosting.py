@@ -211,8 +211,8 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
         ("staging: {by: job}", "3:15: 'staging.by' job brings a model from the hub, and 'model' has no 'id'; use push"),
         (
             "image: {dlc: {framework: lmi, version: '0.33.0'}}\npartition: {when: ahead_of_time}",
-            "4:1: 'partition' makes files for one model that only Heavylift's own image loads; leave out 'image.dlc' or "
-            "'partition'",
+            "4:1: 'partition' makes files for one model that only Heavylift's own image loads; leave out 'image.dlc' "
+            "or 'partition'",
         ),
         (
             "engine: accelerate\ncompile: {backend: torch}",
@@ -321,6 +321,17 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "variants: [{name: a}, {name: b}]\nshadow: {name: c}",
             "4:1: 'shadow' needs exactly one production variant; got 2",
         ),
+        (
+            "variants: [{name: a, instance_type: ml.g5.xlarge, volume_size_in_gb: 64}]",
+            "3:51: 'variants[0].volume_size_in_gb' must be left out: ml.g5.xlarge has NVMe storage",
+        ),
+        (
+            f"secrets: {{A: '{SECRET}'}}\nimage: {{dlc: {{framework: lmi, version: '0.33.0'}}}}",
+            "3:1: 'secrets' are looked up by Heavylift's own image",
+        ),
+        ("environment: {A_SECRET_ARN: x}", "3:15: 'environment.A_SECRET_ARN' is looked up by the container"),
+        ("variants: [{name: a, options: {dtype: fp32}}]", "3:32: 'variants[0].options.dtype' is set by 'dtype'"),
+        ("shadow: {name: a, options: {max_new_tokns: 4}}", "3:29: 'max_new_tokns' is no option of"),
         ("variants: [{name: a, instance_type: ml.g5.x}]", "3:37: no facts about instance type 'ml.g5.x'"),
         (
             "multi_model: {prefix: 's3://bucket/m/'}\nvariants: [{name: a}]",

@@ -68,6 +68,9 @@ def secrets(data: Data) -> Iterator[Fault]:
                 yield Fault(path, f"'secrets.{key}' would override what Heavylift sets; {mend}", at_key=True)
         if key in part(data, "environment"):
             yield Fault(path, f"'{key}' is in 'environment', too; keep one of the two", at_key=True)
+    if part(data, "secrets") and part(data, "image").get("dlc") is not None:
+        sentence = "'secrets' are looked up by Heavylift's own image; a Deep Learning Container would get ARNs only"
+        yield Fault(("secrets",), sentence, at_key=True)
     if part(data, "secrets") and data.get("enable_network_isolation") is True:
         yield Fault(("secrets",), "'secrets' cannot be looked up under 'enable_network_isolation'", at_key=True)
 

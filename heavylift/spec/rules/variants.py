@@ -68,13 +68,17 @@ def weights(data: Data) -> Iterator[Fault]:
 
 
 def types(data: Data) -> Iterator[Fault]:
-    """The instance types of variants are ones that we have facts for."""
+    """The instance types of variants are ones that we have facts for; those with NVMe disks take no volume."""
     shadow = data.get("shadow")
     entries: list[tuple[Path, Any]] = [(("variants", place), row) for place, row in enumerate(rows(data, "variants"))]
     for path, row in [*entries, *([] if shadow is None else [(("shadow",), shadow)])]:
         name = row.get("instance_type") if isinstance(row, dict) else None
         if isinstance(name, str) and name.startswith("ml.") and name not in facts.instances():
             yield Fault((*path, "instance_type"), facts.unknown_type(name))
+        fact = facts.instances().get(str(name))
+        if fact is not None and fact.nvme and whole(row.get("volume_size_in_gb")) is not None:
+            here = (*path, "volume_size_in_gb")
+            yield Fault(here, f"'{dotted(here)}' must be left out: {name} has NVMe storage", at_key=True)
 
 
 def components(data: Data) -> Iterator[Fault]:
