@@ -49,7 +49,10 @@ def test_auto_never_chooses_a_script_but_says_how_to_give_one() -> None:
     with pytest.raises(OptionsError) as caught:
         engine_for("bert", "gpu")
 
-    assert "no engine of this version serves model_type 'bert' on gpu; give 'code:'" in str(caught.value)
+    assert (
+        "no engine of this version serves model_type 'bert' on gpu unless 'engine:' names it (accelerate); give 'code:'"
+        in str(caught.value)
+    )
     assert "'engine: script'" in str(caught.value)
 
 

@@ -23,7 +23,7 @@ def published(spec: ModelSpec, spec_dir: Path, file: Path) -> Lock:
     config = _config(file)
     dtype = TORCH_DTYPES.get(str(config.get("dtype", config.get("torch_dtype"))))
     if dtype is None:
-        raise InputError(f"{file} must say its 'torch_dtype': {', '.join(TORCH_DTYPES)}")
+        raise InputError(f"{file} must say its 'dtype' (or 'torch_dtype'): {', '.join(TORCH_DTYPES)}")
     facts = ModelFacts.of(config)
     source, revision = str(spec.model), spec.model.revision
     size = facts.weight_bytes(dtype) if facts.quantized is None else facts.weight_bytes(dtype, facts.quantized)

@@ -141,10 +141,12 @@ _ROWS = (
         "vllm",
         "Python",
         "djl_python.vllm",
-        families=(
-            *("bloom", "deepseek_v2", "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
-            *("gpt_oss", "gptj", "llama", "mistral", "mixtral", "opt", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3"),
-            "qwen3_moe",
+        families=(  # of vLLM 0.32's registry of models those whose sizes the plan knows
+            *("apertus", "arcee", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "exaone4"),
+            *("falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_bigcode"),
+            *("gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "llama", "llama4", "llama4_text", "minimax_m2"),
+            *("mistral", "mistral3", "mixtral", "mpt", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3"),
+            *("phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2"),
         ),
         hardware=("cpu", "gpu"),
         best_for="decoder-only models under many concurrent requests",
@@ -164,7 +166,7 @@ _ROWS = (
         "deepspeed",
         "DeepSpeed",
         "djl_python.deepspeed",
-        families=("bloom", "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "qwen2", "qwen3", "t5"),
+        families=("gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "qwen2", "qwen3", "t5"),
         hardware=("cpu", "gpu"),
         best_for="models that one device has no room for, where no other engine has them",
         quantizations=("none", "int8"),  # of one rank's layers, in fp16
@@ -205,7 +207,7 @@ def engine_for(family: str, hardware: str) -> tuple[str, str]:
     for row in _ROWS:
         if row.available and row.automatic and ANY not in row.families and row.serves(family, hardware):
             return row.name, f"{row.name} has the family {family!r} on {hardware}; it is best for {row.best_for}"
-    own = [row.name for row in _ROWS if row.available and ANY not in row.families and row.serves(family, hardware)]
+    own = [row.name for row in _ROWS if row.available and row.name != "script" and row.serves(family, hardware)]
     known = f" unless 'engine:' names it ({', '.join(own)})" if own else ""
     raise OptionsError(
         f"no engine of this version serves model_type {family!r} on {hardware}{known}; "
