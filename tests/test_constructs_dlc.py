@@ -32,6 +32,15 @@ def test_a_container_of_aws_is_named_as_sagemaker_core_names_it() -> None:
     assert TABLE["source"].startswith("sagemaker-core ")
 
 
+def test_the_historic_container_of_fastertransformer_is_an_image_that_can_be_asked_for() -> None:
+    stack = Stack(App(), "stack", env=Environment(account="123456789012", region="us-east-1"))
+    endpoint(stack, RuntimeImage.from_dlc("fastertransformer", "0.23.0"), "ml.g5.12xlarge")
+
+    (model,) = Template.from_stack(stack).find_resources("AWS::SageMaker::Model").values()
+    uri = resolve(model["Properties"]["PrimaryContainer"]["Image"], {"AWS::URLSuffix": "amazonaws.com"})
+    assert uri.endswith("/djl-inference:0.23.0-fastertransformer5.3.0-cu118")
+
+
 def test_a_stack_for_any_region_looks_its_registry_up() -> None:
     stack = Stack(App(), "stack")
     endpoint(stack, RuntimeImage.from_dlc("neuronx", "0.29.0"), "ml.inf2.xlarge")

@@ -210,8 +210,8 @@ def test_neuron_pads_heads_but_not_experts_and_multiplies_keys_that_do_not_fit()
 
 
 def test_neurons_older_library_pads_no_heads_and_rounds_some_families_only() -> None:
-    gpt2 = ModelFacts.of(PUBLISHED["openai-community/gpt2-xl"].config)  # 25 heads
-    neox = ModelFacts.of(PUBLISHED["EleutherAI/gpt-neox-20b"].config)
+    gpt2 = ModelFacts.of({**PUBLISHED["openai-community/gpt2-xl"].config, "n_positions": 1024})  # 25 heads
+    neox = ModelFacts.of({**PUBLISHED["EleutherAI/gpt-neox-20b"].config, "max_position_embeddings": 2048})
 
     assert degree_faults("neuronx", gpt2, Split(2), on("ml.inf2.xlarge")) == [
         "tensor_parallel_degree 2 does not divide the number of attention heads 25, and Neuron pads none of gpt2; use 1"

@@ -19,7 +19,7 @@ from heavylift.plan.plan import Decision, Memory
 from heavylift.plan.validity import loading_bytes, vllm_faults
 from heavylift.plan.validity.neuron import neuron_degrees, neuron_faults
 from heavylift.spec import ModelSpec
-from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for
+from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for, family_fault
 from heavylift_runtime.errors import LoadError, OptionsError
 from heavylift_runtime.families import family_of
 from heavylift_runtime.families.table import Family, shard
@@ -244,6 +244,10 @@ def _engine(spec: ModelSpec, lock: Lock, hardware: tuple[Hardware, ...]) -> tupl
             )
         if spec.engine == "auto":
             return engine, Decision("engine", engine.name, "computed", "the model file has 'code'")
+        family = (lock.model.config or {}).get("model_type")
+        fault = family_fault(engine, str(family)) if family is not None and engine.name != "native" else None
+        if fault is not None:  # the native engine's table says it better
+            raise OptionsError(fault)
         return engine, Decision("engine", engine.name, "given", "the model file")
     family = str(_config(lock).get("model_type"))
     refusal: OptionsError | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastertransformer.model import InferenceModel
 from heavylift_runtime.engines.children import Children
-from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.engines.registry import ENGINES, encoder_fault
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.partition import partition
@@ -90,7 +90,8 @@ def _check(model: str, tensor: int, pipeline: int, dtype: str, others: dict[str,
     checkpoint = Checkpoint.open(source_of(model, Path.cwd()), 0, tensor, Stage(0, pipeline))
     kind = str(checkpoint.config.get("model_type"))
     if kind not in has:
-        raise ValueError(f"{kind} type not supported for model {model}: FasterTransformer had {', '.join(has)}")
+        why = encoder_fault("FasterTransformer", kind) or f"FasterTransformer had {', '.join(has)}"
+        raise ValueError(f"{kind} type not supported for model {model}: {why}")
     if kind == "t5" and dtype == "int8":
         raise NotImplementedError("FasterTransformer had no int8 for T5: use fp32 or bf16, or engine=native")
     return kind

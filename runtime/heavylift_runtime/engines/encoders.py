@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heavylift_runtime.engines.engine import text_fault
 from heavylift_runtime.engines.pretrained import Pretrained
 from heavylift_runtime.engines.tasks import GENERATING
 from heavylift_runtime.errors import LoadError, PromptError
@@ -61,8 +62,8 @@ class Encoder:
     def _tokens(self, texts: Sequence[str]) -> Any:
         if not texts or len(texts) > _MOST_TEXTS or not all(isinstance(text, str) and text for text in texts):
             raise PromptError(f"'inputs' must be a text, or 1 to {_MOST_TEXTS} texts, none of them empty")
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise PromptError("a text holds half of a UTF-16 pair, which is no character; send it as UTF-8")
+        if (fault := next(filter(None, map(text_fault, texts)), None)) is not None:
+            raise PromptError(fault)
         fast = {"return_offsets_mapping": True} if self._task == "token-classification" else {}
         batch = self._tokenizer(list(texts), padding=True, return_tensors="pt", return_special_tokens_mask=True, **fast)
         length = batch["input_ids"].shape[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heavylift_runtime.engines import native
 from heavylift_runtime.engines.engine import Engine
-from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.engines.registry import ENGINES, encoder_fault
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -33,9 +33,8 @@ def load(
     checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank % tensor, tensor, stage)
     kind, has = str(checkpoint.config.get("model_type")), ENGINES["fastertransformer"].families
     if kind not in has:
-        raise LoadError(
-            f"FasterTransformer never had the model_type {kind!r}: it had {', '.join(has)}; set engine=native"
-        )
+        other = f"FasterTransformer never had the model_type {kind!r}: it had {', '.join(has)}; set engine=native"
+        raise LoadError(encoder_fault("FasterTransformer", kind) or other)
     if kind == "t5" and options.quantize != "none":
         raise LoadError(f"FasterTransformer had no {options.quantize} for T5: set engine=native, which has it")
     return native.load(options, model_dir, rank, world, rendezvous, report)

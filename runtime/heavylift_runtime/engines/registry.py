@@ -16,6 +16,8 @@ from types import MappingProxyType
 from heavylift_runtime.errors import OptionsError
 
 ANY = "any"  # a family list that holds it serves every family
+ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+"""Families that answer with numbers, not with text."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,24 @@ def capabilities(name: str) -> Capabilities:
     if row.why_not is not None:
         raise OptionsError(f"engine {name!r} is not available: {row.why_not}")
     return row
+
+
+def encoder_fault(engine: str, family: str) -> str | None:
+    """Why an engine that only generates text cannot serve a `model_type`; None: that is no encoder."""
+    if family not in ENCODERS:
+        return None
+    return (
+        f"{engine} never had encoders, and model_type {family!r} is one: engine accelerate answers with its numbers "
+        f"(option.entryPoint=djl_python.huggingface, option.task=feature-extraction or text-classification)"
+    )
+
+
+def family_fault(row: Capabilities, family: str) -> str | None:
+    """Why an engine that is asked for by name cannot serve a `model_type`; None: it can, or it decides that itself."""
+    if row.passes_through or ANY in row.families or family in row.families:
+        return None
+    other = f"engine {row.name} has no model_type {family!r}: it has {', '.join(row.families)}"
+    return encoder_fault(f"engine {row.name}", family) or other
 
 
 def engine_for(family: str, hardware: str) -> tuple[str, str]:
