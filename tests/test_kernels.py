@@ -219,6 +219,24 @@ def test_attention_is_softmax_of_scores_times_values(
 
 
 @needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(0, 4), count=SIZES, levels=st.integers(1, 300), dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_the_likeliest_is_the_first_of_the_highest(
+    rows: int, count: int, levels: int, dtype: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    scores = (torch.randint(levels, (rows, count)) - levels // 2).to(dtype)
+    scores[:, ::7] = -torch.inf
+
+    found = calls.likeliest(scores)
+
+    assert found.tolist() == [row.index(max(row)) for row in scores.tolist()]
+
+
+@needs_kernels
 def test_what_is_put_lies_where_pytorch_puts_it() -> None:
     torch.manual_seed(0)
     for dtype in DTYPES:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.quantize.forms import Matrix
 
@@ -50,7 +51,7 @@ class Vocabulary:
     def likeliest(self, scores: Tensor) -> Tensor:
         """This rank's scores (N, n) → each row's likeliest token over all ranks, (N,); the lowest id wins a tie."""
         if self._group.world == 1:
-            return scores.argmax(1)
+            return kernels.likeliest(scores) if kernels.usable(scores) else scores.max(1).indices
         score, local = scores.float().max(1, keepdim=True)
         # an id is exact in fp32 up to 2 ** 24, far beyond any vocabulary
         ranks = self._group.all_gather(torch.cat([score, (local + self._start).float()], 1))  # (world, N, 2)

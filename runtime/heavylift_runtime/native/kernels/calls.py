@@ -87,6 +87,8 @@ def _rows() -> ctypes.CDLL:
     found.gate.restype = None
     found.turn.argtypes = [c_void_p] + [c_int64] * 5 + [c_void_p, c_void_p, c_int]
     found.turn.restype = None
+    found.likeliest.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int]
+    found.likeliest.restype = None
     found.put.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p]
     found.put.restype = None
     found.attend.argtypes = [c_void_p] * 5 + [c_int64] * 8 + [c_float, c_int]
@@ -111,6 +113,15 @@ def gate(inner: Tensor, slope: float, cubic: float) -> Tensor:
     y = inner.new_empty(rows, both // 2)
     _rows().gate(inner.data_ptr(), rows, both // 2, slope, cubic, y.data_ptr(), TYPES[inner.dtype])
     return y
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """(N, V) → where each row's highest number is, the first of them: (N,) int64"""
+    scores = scores.contiguous()
+    rows, count = scores.shape
+    places = torch.empty(rows, dtype=torch.int64)
+    _rows().likeliest(scores.data_ptr(), rows, count, places.data_ptr(), TYPES[scores.dtype])
+    return places
 
 
 def turn_(heads: Tensor, cosines: Tensor, sines: Tensor) -> None:

@@ -25,6 +25,28 @@ void norm(const void *x, int64_t rows, int64_t width, const void *weight, float 
     }
 }
 
+/* Where each row's highest number is, the first of them; 0 in a row of NaN */
+void likeliest(const void *scores, int64_t rows, int64_t count, int64_t *places, int type) {
+#pragma omp parallel for if (rows * count > 1 << 17)
+    for (int64_t row = 0; row < rows; row++) {
+        __m512 top = _mm512_set1_ps(-INFINITY);
+        for (int64_t k = 0; k < count; k += 16) {
+            __m512 part = load(scores, row * count + k, count - k, type);
+            top = _mm512_mask_max_ps(top, mask(count - k), part, top); /* the second one, where the first is NaN */
+        }
+        top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+        places[row] = 0;
+        for (int64_t k = 0; k < count; k += 16) {
+            __m512 part = load(scores, row * count + k, count - k, type);
+            __mmask16 found = _mm512_mask_cmp_ps_mask(mask(count - k), part, top, _CMP_EQ_OQ);
+            if (found) {
+                places[row] = k + __builtin_ctz(found);
+                break;
+            }
+        }
+    }
+}
+
 /* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place: the k-th number
  * with the one half of them further on, by cosines and signed sines (rows, turned). */
 void turn(void *numbers, int64_t rows, int64_t heads, int64_t pitch, int64_t width, int64_t turned,
