@@ -21,6 +21,8 @@ WHOLE = 2
 """And for weights in whole numbers."""
 LONGEST = 2**15
 """Inputs of a weight in whole numbers, at most: so many times 255 * 127 still fit into 32 bits."""
+OUTPUTS = 256
+"""Whose levels are added at once."""
 
 
 def usable(tensor: Tensor) -> bool:
@@ -53,7 +55,8 @@ class Product:
             self._types = {weight.dtype: TYPES[weight.dtype]}
             kind, parts = TYPES[weight.dtype], 1
         else:
-            sums = weight.levels.sum(1, dtype=torch.int32)
+            # some outputs at a time: PyTorch makes them four times as wide before it adds
+            sums = torch.cat([some.sum(1, dtype=torch.int32) for some in weight.levels.split(OUTPUTS)])
             self._kept = [weight.levels.contiguous(), weight.scale.float().contiguous(), sums]
             self._types, kind, parts = TYPES, WHOLE, 1 if isinstance(weight, DynamicInt8) else 2
         numbers, scale, sums_at = [*(each.data_ptr() for each in self._kept), None, None][:3]
