@@ -222,6 +222,11 @@ def _contradictions(options: Options) -> list[str]:
     if options.quantize not in row.quantizations:
         has = ", ".join(row.quantizations)
         faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
+    if options.tensor_parallel_degree > 1 and not row.tensor_parallel and row.name != "script":
+        faults.append(
+            f"option.tensor_parallel_degree must be 1: engine {row.name} splits no layers over ranks, "
+            f"got {options.tensor_parallel_degree}"
+        )
     if options.pipeline_parallel_degree > 1 and not row.pipeline_parallel:
         faults.append(
             f"option.pipeline_parallel_degree must be 1: engine {row.name} has no pipeline, "
