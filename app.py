@@ -26,6 +26,7 @@ from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
 from heavylift.project import Project
 from heavylift.spec import ModelSpec, environments
+from heavylift.spec.container import StagingSpec
 from heavylift_cdk import RuntimeImage
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
@@ -72,6 +73,8 @@ def foundation_of(app: App, spec: ModelSpec) -> FoundationStack:
 def add_model(app: App, file: Path, env: str | None = None) -> None:
     """The serving stack of one model file, in an environment of it or none."""
     spec = ModelSpec.from_yaml(file, env)
+    if app.node.try_get_context("here"):
+        spec = pushed_and_unbuilt(spec)
     lock = read_fresh(spec, file, env)
     plan, others = plan_of(spec, lock), others_of(spec, lock)
     if spec.staging.by == "job" and not lock.model.weights.files:
@@ -104,6 +107,12 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         Annotations.of(stack).add_warning_v2(
             "heavylift:facts", f"{outdated}; `heavylift plan {typed}` writes them anew"
         )
+
+
+def pushed_and_unbuilt(spec: ModelSpec) -> ModelSpec:
+    """What the embedded AWS has of the file: no CodeBuild. The weights are pushed, and no image is ever built there."""
+    built = spec.image is not None and spec.image.build is not None
+    return spec.model_copy(update={"staging": StagingSpec(), "image": None if built else spec.image})
 
 
 def image_of(app: App, spec: ModelSpec, plan: Plan, foundation: FoundationStack) -> RuntimeImage:

@@ -101,3 +101,16 @@ def test_a_lock_made_with_older_facts_warns_and_is_synthesized_all_the_same(tmp_
 
     assert done.returncode == 0, done.stderr
     assert any(b"planned with older facts: prices of" in text for text in files(tmp_path / "assembly").values())
+
+
+def test_the_embedded_aws_has_no_codebuild_so_weights_are_pushed_and_no_image_is_built() -> None:
+    import app
+    from heavylift.spec import ModelSpec
+
+    given = {"name": "x", "model": {"id": "a/b", "revision": "0" * 40}, "staging": {"by": "job"}}
+
+    built = app.pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"build": "codebuild"}}))
+    named = app.pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"uri": IMAGE}}))
+
+    assert (built.staging.by, built.image) == ("push", None)
+    assert named.image is not None and named.image.uri == IMAGE

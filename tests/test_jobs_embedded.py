@@ -65,7 +65,9 @@ def deploy(embedded: Embedded, models: Path, folder: Path, **changes: Any) -> tu
     """Foundation, weights, serving stack: as `heavylift deploy` does it."""
     plan, lock, spec = planned(models, **changes)
     made = synthesized(folder, plan, spec)
-    bucket = embedded.deploy(FOUNDATION, made.json(FOUNDATION), made.folder).outputs["WeightsBucketName"]
+    if not embedded.client("s3").list_buckets()["Buckets"]:  # the foundation is the same whatever the model is
+        embedded.deploy(FOUNDATION, made.json(FOUNDATION), made.folder)
+    bucket = bucket_of(embedded)
     s3 = embedded.client("s3")
     push(plan, lock, Folder(models / "tiny-t5"), bucket, s3)
     push_config(plan, models, bucket, s3)
@@ -91,10 +93,16 @@ def jobs(embedded: Embedded) -> list[str]:
     return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 
 
+@pytest.fixture(scope="module")
+def first(embedded: Embedded, models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Deployed, Path]:
+    folder = tmp_path_factory.mktemp("first")
+    return *deploy(embedded, models, folder), folder
+
+
 def test_a_model_is_partitioned_once_in_the_account_and_served_from_what_was_made(
-    embedded: Embedded, models: Path, tmp_path: Path
+    embedded: Embedded, first: tuple[Plan, Deployed, Path]
 ) -> None:
-    plan, created = deploy(embedded, models, tmp_path / "first")
+    plan, created, folder = first
 
     assert created.status == "CREATE_COMPLETE", created.events
     assert plan.job is not None
@@ -107,7 +115,43 @@ def test_a_model_is_partitioned_once_in_the_account_and_served_from_what_was_mad
     ran = jobs(embedded)
     assert len(ran) == 1
     (model,) = [
-        each for each in json.loads((tmp_path / "first" / f"{SERVING}.template.json").read_text())["Resources"].values()
+        each for each in json.loads((folder / f"{SERVING}.template.json").read_text())["Resources"].values()
         if each["Type"] == "AWS::SageMaker::Model"
     ]  # fmt: skip
     assert plan.job.prefix in json.dumps(model), "the container loads the artifact"
+
+
+def test_another_option_runs_no_job_another_degree_runs_one_and_a_failed_one_leaves_the_old_model_serving(
+    embedded: Embedded, models: Path, first: tuple[Plan, Deployed, Path], tmp_path: Path
+) -> None:
+    job, ran = first[0].job, jobs(embedded)
+    assert job is not None
+
+    same, updated = deploy(embedded, models, tmp_path / "same", options={"max_new_tokens": 16})
+
+    assert updated.status == "UPDATE_COMPLETE", updated.events
+    assert same.job == job and jobs(embedded) == ran, "the artifact is there"
+    assert ask(embedded) == ["MCMXCIV"]
+
+    other, updated = deploy(embedded, models, tmp_path / "other", tensor_parallel_degree=1)
+
+    assert updated.status == "UPDATE_COMPLETE", updated.events
+    assert other.job is not None and other.job.key != job.key
+    assert len(jobs(embedded)) == len(ran) + 1
+    assert ask(embedded) == ["MCMXCIV"]
+
+    bucket = bucket_of(embedded)
+    wrong = {"key": "00" * 32, "made_for": {"tensor_parallel_degree": 8}}
+    broken, _, _ = planned(models, tensor_parallel_degree=4)
+    assert broken.job is not None
+    embedded.client("s3").put_object(
+        Bucket=bucket, Key=f"artifacts/{broken.job.key}.json", Body=json.dumps(wrong).encode()
+    )
+    _, refused = deploy(embedded, models, tmp_path / "broken", tensor_parallel_degree=4)
+
+    assert refused.status == "UPDATE_ROLLBACK_COMPLETE", refused.events
+    reasons = " ".join(event.get("ResourceStatusReason", "") for event in refused.events)
+    assert "holds an artifact made for {'tensor_parallel_degree': 8}" in reasons
+    assert ask(embedded) == ["MCMXCIV"], "the old model serves"
+    assert embedded.destroy(SERVING).status == "DELETE_COMPLETE"
+    assert embedded.destroy(FOUNDATION).status == "DELETE_COMPLETE"

@@ -87,7 +87,7 @@ class Deployment:
             self.console.detail("a multi-model endpoint reads the archives that you put below 'multi_model.prefix'")
             return
         pushes = []
-        if made.staged:
+        if made.staged and not self.local:  # the embedded AWS has no CodeBuild
             self.console.detail(f"{made.lock.model.source}: the serving stack's staging job brings the weights")
         else:
             progress = self.console.progress("weights")
