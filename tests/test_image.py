@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from heavylift_cdk.docker import build_arguments
 from heavylift_runtime.options import PROPERTIES
 from tests.conftest import ROOT
 from tests.docker_engine import BASE, Engine, engine, why_not
@@ -40,9 +41,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with engine() as started:
         started.import_base()
         started.docker(
-            "build", "--quiet", "--network=none", f"--tag={IMAGE}", f"--file={context}/container/Dockerfile.cpu",
-            *(f"--build-arg={name}={value}" for name, value in arguments.items()), str(context), timeout=800,
-        )  # fmt: skip
+            "build", "--quiet", "--network=none", *build_arguments("cpu", IMAGE, str(context), arguments), timeout=800
+        )  # as CodeBuild builds it (heavylift_cdk.image_build)
         yield started
 
 

@@ -18,7 +18,11 @@ EVENT = re.compile(
 )
 """An event as `--progress events` prints it: stack, count, time, status, type, construct path (logical id), reason."""
 
-SLOW = ("AWS::SageMaker::Endpoint", "Custom::HeavyliftBenchmarkGate", "AWS::CloudFormation::Stack")
+SLOW = (
+    "AWS::SageMaker::Endpoint",
+    "AWS::CloudFormation::Stack",
+    *(f"Custom::Heavylift{what}" for what in ("BenchmarkGate", "Staged", "Prepared", "Image")),
+)
 """The types whose beginning is worth a line: they take long."""
 
 
