@@ -10,24 +10,31 @@ random weights in t5-small's shape, whose step is nearer to what a server is for
 percentiles of all rounds, in milliseconds; throughput kept is the median over the rounds of served over bare, in
 tokens per second; the processor time of the server's own process, for each request and token, holds on a busy machine,
 too. The last line is one JSON object; the one kept is results/server_overhead.json.
+
+With `--peer-python .venv-vllm/bin/python` (`make vllm`) a third subject: tiny-llama on vLLM, bare, under this server
+and under vLLM's own API server, asked the same completions; the peer's processor time is without its engine core's. A
+busy machine divides its time by sessions, of which a rank is one of its own: then only processor times can be compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import platform
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +42,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 STREAMS = (1, 8, 32, 128)
 PROMPTS = [f"write in words: {number}" for number in range(100, 900, 7)]
-PORT = re.compile(r"http://\S+:(\d+)")
 
 
 @dataclass
@@ -55,14 +61,21 @@ class Round:
 class Bare:
     """The engine in a process of its own, driven by lines of JSON: [streams, seconds, new_tokens] → a round."""
 
-    def __init__(self, folder: Path, core: int, capacity: int) -> None:
-        command = [sys.executable, __file__, "--bare", str(folder), str(core), str(capacity)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, python: str, folder: Path, core: int) -> None:
+        self._process = subprocess.Popen(
+            [python, __file__, "--bare", str(folder), str(core)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
 
     def run(self, streams: int, seconds: float, tokens: int) -> Round:
         assert self._process.stdin is not None and self._process.stdout is not None
         print(json.dumps([streams, seconds, tokens]), file=self._process.stdin, flush=True)
-        return Round(**json.loads(self._process.stdout.readline()))
+        while not (line := self._process.stdout.readline()).startswith("{"):
+            assert line, "the bare engine has ended"  # vLLM writes its log there, too
+        return Round(**json.loads(line))
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -71,17 +84,29 @@ class Bare:
         self._process.stdout.close()
 
 
-def bare(folder: Path, core: int, capacity: int) -> None:
+def environment() -> dict[str, str]:
+    """One thread, our runtime on the path, and vLLM left to the core that it is put on."""
+    own = {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "runtime")}
+
+
+def bare(folder: Path, core: int) -> None:
     """The process of Bare."""
     os.sched_setaffinity(0, {core})
     from heavylift_runtime.engines.engine import Request, Sampling
-    from heavylift_runtime.engines.native import load
+    from heavylift_runtime.engines.registry import ENGINES
     from heavylift_runtime.options import Options
 
-    engine = load(Options(max_rolling_batch_size=capacity, batch_size=capacity), folder, 0, 1, "")
+    options = Options.load(folder, {})
+    engine = importlib.import_module(ENGINES[options.engine].module).load(options, folder, 0, 1, "")
     for line in sys.stdin:
         streams, seconds, most = json.loads(line)
-        made, began, key = Round(), {}, 0
+        made, began, key = Round(), dict[int, float](), 0
         start = now = time.perf_counter()
         while now - start < seconds or began:
             while len(began) < streams and now - start < seconds:
@@ -98,52 +123,70 @@ def bare(folder: Path, core: int, capacity: int) -> None:
 
 
 @contextmanager
-def served(folder: Path, engine_core: int, server_core: int) -> Iterator[tuple[int, int]]:
-    """The port and the id of a server of this folder, its processes pinned."""
-    command = [sys.executable, "-m", "heavylift_runtime", "serve", str(folder), "--port", "0"]
-    log = (folder / "log").open("w")
-    with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-        assert process.stdout is not None
+def served(
+    command: Sequence[str], port: int, log: Path, engine_core: int, server_core: int
+) -> Iterator[tuple[int, int]]:
+    """The port and the id of a server, its own process on one core and what it starts on the other."""
+    with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said, env=environment()) as process:
         try:
             os.sched_setaffinity(process.pid, {engine_core})  # and so what it starts: the rank counts its cores
-            found = PORT.search(process.stdout.readline())
-            assert found is not None
-            port = int(found[1])
-            while b'"ready"' not in asyncio.run(fetch(port)):
+            while asyncio.run(fetch(port)) != b"200":
+                assert process.poll() is None, log.read_text()[-2000:]
                 time.sleep(0.05)
             for task in Path(f"/proc/{process.pid}/task").iterdir():
                 os.sched_setaffinity(int(task.name), {server_core})
             yield port, process.pid
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 async def fetch(port: int) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """The status of /ping; nothing where nobody listens."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return b""
     writer.write(b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     data = await reader.read()
     writer.close()
-    return data
+    return data[9:12]
 
 
-async def client(port: int, stream: bool, number: int, until: float, most: int, made: Round) -> None:
+def asked(openai: bool, turn: int, most: int, stream: bool) -> tuple[bytes, bytes]:
+    """Path and body of a request: LMI's, or OpenAI's where vLLM's own server is to answer it, too."""
+    prompt = PROMPTS[turn % len(PROMPTS)]
+    if openai:
+        body: dict[str, Any] = {"model": "tiny-llama", "prompt": prompt, "max_tokens": most, "temperature": 0}
+        body |= {"ignore_eos": True, "stream": stream} | ({"stream_options": {"include_usage": True}} if stream else {})
+        return b"/v1/completions", json.dumps(body).encode()
+    parameters = {"max_new_tokens": most, "ignore_eos_token": True, "details": True}
+    return b"/invocations", json.dumps({"inputs": prompt, "parameters": parameters, "stream": stream}).encode()
+
+
+async def client(port: int, ask: tuple[bool, bool], number: int, until: float, most: int, made: Round) -> None:
     """One client on one connection: the next request when the last is answered, in as little code as HTTP allows."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    turn = number
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
+    (openai, stream), turn = ask, number
     while time.perf_counter() < until:
-        parameters = {"max_new_tokens": most, "ignore_eos_token": True, "details": True}
-        asked = {"inputs": PROMPTS[turn % len(PROMPTS)], "parameters": parameters, "stream": stream}
-        turn, body = turn + 1, json.dumps(asked).encode()
+        path, body = asked(openai, turn, most, stream)
+        turn += 1
         began = time.perf_counter()
-        writer.write(b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path)
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         if stream:
             data = await reader.readuntil(b"0\r\n\r\n")
-            made.tokens += data.count(b'"token"')
         else:
-            size = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
-            made.tokens += json.loads(await reader.readexactly(size))["usage"]["completion_tokens"]
+            data = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+        counts = re.findall(rb'"completion_tokens": ?(\d+)', data)
+        made.tokens += int(counts[-1]) if counts else data.count(b'"token"')
         made.latencies.append(time.perf_counter() - began)
     writer.close()
 
@@ -154,20 +197,27 @@ def cpu_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def load_server(at: tuple[int, int], streams: int, stream: bool, seconds: float, most: int) -> Round:
+async def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], seconds: float, most: int) -> Round:
+    """`ask`: whether in OpenAI's words, and whether as a stream."""
     (port, process), made, start = at, Round(), time.perf_counter()
     used = cpu_of(process)
     until = start + seconds
-    await asyncio.gather(*(client(port, stream, number * 7, until, most, made) for number in range(streams)))
+    await asyncio.gather(*(client(port, ask, number * 7, until, most, made) for number in range(streams)))
     made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
     return made
 
 
-def subjects(folder: Path) -> Iterator[tuple[str, Path]]:
-    """tiny-t5, and a T5 of random weights with t5-small's shape and tiny-t5's words."""
+def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
+    """tiny-t5; a T5 of random weights with t5-small's shape and tiny-t5's words; tiny-llama on vLLM."""
+    native = f"engine=native\noption.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\n"
     tiny = folder / "tiny-t5"
     shutil.copytree(ROOT / "models" / "tiny-t5", tiny)
-    yield "tiny-t5", tiny
+    yield "tiny-t5", tiny, native
+    if peer is not None:
+        llama = shutil.copytree(ROOT / "models" / "tiny-llama", folder / "tiny-llama")
+        vllm = f"engine=Python\noption.entryPoint=djl_python.vllm\noption.pythonExecutable={peer}\n"
+        more = f"option.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\noption.enforce_eager=true\n"
+        yield "tiny-llama-vllm", llama, vllm + more
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -179,7 +229,7 @@ def subjects(folder: Path) -> Iterator[tuple[str, Path]]:
     for each in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if (tiny / each).exists():
             shutil.copy(tiny / each, small)
-    yield "t5-small-shape", small
+    yield "t5-small-shape", small, native
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -187,38 +237,44 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[max(0, -(-int(share * 1000) * len(values) // 1000) - 1)] * 1000
 
 
-def measure(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one subject."""
-    properties = f"engine=native\noption.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\nbatch_size=1\n"
-    (folder / "serving.properties").write_text(properties)
     engine_core, client_core = sorted(os.sched_getaffinity(0))[:2]
-    server_core = client_core if args.server == "client" else engine_core
-    engine, rows = Bare(folder, engine_core, max(STREAMS)), []
-    with served(folder, engine_core, server_core) as at:
+    cores = engine_core, client_core if args.server == "client" else engine_core
+    openai = name.endswith("-vllm")
+    python, ports, rows = args.peer_python if openai else sys.executable, [free_port(), free_port()], []
+    ours = [sys.executable, "-m", "heavylift_runtime", "serve", str(folder), "--port", str(ports[0])]
+    theirs = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--port", str(ports[1])]
+    theirs += ["--host", "127.0.0.1", "--served-model-name", "tiny-llama", "--dtype", "float32", "--enforce-eager"]
+    theirs += ["--max-num-seqs", str(max(STREAMS)), "--disable-uvicorn-access-log"]
+    with ExitStack() as stack:
+        servers = {"": stack.enter_context(served(ours, ports[0], folder.with_suffix(".log"), *cores))}
+        if openai:
+            servers["peer_"] = stack.enter_context(served(theirs, ports[1], folder.with_suffix(".peer.log"), *cores))
+        engine = Bare(python, folder, engine_core)
+        stack.callback(engine.close)
         os.sched_setaffinity(0, {client_core})
-        for streams in STREAMS:
-            rounds: dict[str, list[Round]] = {"bare": [], "whole": [], "stream": []}
+        for streams in args.streams or STREAMS:
+            rounds: dict[str, list[Round]] = {}
             for number in range(-1, args.rounds):
-                made = {
-                    "bare": engine.run(streams, args.seconds, args.tokens),
-                    "whole": asyncio.run(load_server(at, streams, False, args.seconds, args.tokens)),
-                    "stream": asyncio.run(load_server(at, streams, True, args.seconds, args.tokens)),
-                }
+                made = {"bare": engine.run(streams, args.seconds, args.tokens)}
+                for whose, at in servers.items():
+                    for side, ask in (("whole", (openai, False)), ("stream", (openai, True))):
+                        made[whose + side] = asyncio.run(load_server(at, streams, ask, args.seconds, args.tokens))
                 if number >= 0:  # the first round warms up
                     for side, each in made.items():
-                        rounds[side].append(each)
+                        rounds.setdefault(side, []).append(each)
             rows.append(row_of(streams, rounds))
             print(json.dumps(rows[-1]), flush=True)
-    engine.close()
     return rows
 
 
-def row_of(streams: int, rounds: dict[str, list[Round]]) -> dict[str, Any]:
+def row_of(streams: int, rounds: Mapping[str, list[Round]]) -> dict[str, Any]:
     latencies = {side: [each for made in many for each in made.latencies] for side, many in rounds.items()}
     row: dict[str, Any] = {"streams": streams, "requests": {side: len(many) for side, many in latencies.items()}}
     row["bare_ms"] = {f"p{share}": round(percentile(latencies["bare"], share / 100), 2) for share in (50, 99)}
     row["bare_tokens_per_second"] = round(statistics.median(each.rate for each in rounds["bare"]))
-    for side in ("whole", "stream"):
+    for side in [each for each in rounds if each != "bare"]:
         pairs = zip(rounds["bare"], rounds[side], strict=True)
         row[side] = {
             f"added_ms_p{share}": round(
@@ -240,20 +296,23 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32, help="of every answer")
     parser.add_argument("--server", choices=["client", "engine"], default="client", help="whose core it shares")
     parser.add_argument("--subject", help="only this one")
-    parser.add_argument("--bare", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--peer-python", help="the interpreter of an environment with vLLM: its own server, too")
+    parser.add_argument("--streams", type=int, nargs="+", help="only these numbers of clients")
+    parser.add_argument("--bare", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.bare is not None:
-        bare(Path(args.bare[0]), int(args.bare[1]), int(args.bare[2]))
+        bare(Path(args.bare[0]), int(args.bare[1]))
         return
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     cores = os.sched_getaffinity(0)
     found = {"before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as scratch:
         table = {}
-        for name, folder in subjects(Path(scratch)):
+        for name, folder, properties in subjects(Path(scratch), args.peer_python):
             os.sched_setaffinity(0, cores)
             if args.subject in (None, name):
-                table[name] = measure(folder, args)
+                (folder / "serving.properties").write_text(properties)
+                table[name] = measure(name, folder, args)
     document = {
         "benchmark": "server_overhead",
         "how": "measured",
