@@ -19,36 +19,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sides.streams import Row, ours, row
+
 from heavylift.benchmark.client import HttpClient
-from heavylift.benchmark.percentile import percentile
-from heavylift.benchmark.run import measure
-from heavylift.benchmark.spec import Benchmark
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS, REQUESTS, TOKENS = 8, 200, 64
 TOKENIZER = "models/tiny-llama"  # of this checkout: AIPerf takes names with one slash, and no paths
-Row = dict[str, float]
 
 
-def ours(url: str) -> Row:
-    subject = {
-        "model": "scripted", "engine": "scripted", "quantization": "none", "dtype": "fp32", "batch": 1,
-        "tensor_parallel_degree": 1, "workers": 1, "instance_type": "ml.c6i.xlarge", "instance_count": 1,
-    }  # fmt: skip
-    asked = {
-        "format": "heavylift.benchmark/1", "subject": subject, "workload": "four-tasks", "stream": True, "slo": [],
-        "load": {"mode": "closed", "concurrency": CLIENTS}, "warmup_requests": CLIENTS, "api": "openai-chat",
-        "requests": REQUESTS, "max_seconds": 120, "seed": 7, "on_fail": "warn",
-    }  # fmt: skip
-    busy = _cpu(resource.RUSAGE_SELF)
+def heavylift(url: str) -> Row:
     with HttpClient(f"{url}/v1/chat/completions") as client:
-        recording = measure(Benchmark.from_dict(asked), client, run="chat", endpoint="scripted")
-    busy = _cpu(resource.RUSAGE_SELF) - busy
-    measured = recording.measured
-    assert all(sample.ok for sample in measured)
-    ttft = [(sample.first_token_s - sample.sent_s) * 1000 for sample in measured if sample.first_token_s is not None]
-    tpot = [sample.tpot_ms for sample in measured if sample.tpot_ms is not None]
-    return row(ttft, [sample.service_ms for sample in measured], tpot, busy / len(recording.samples))
+        return ours(client, clients=CLIENTS, requests=REQUESTS, warmup=CLIENTS, api="openai-chat")
 
 
 def aiperf(binary: str, url: str, folder: Path) -> Row:
@@ -67,7 +49,7 @@ def aiperf(binary: str, url: str, folder: Path) -> Row:
         name: [each[name]["value"] for each in metrics if name in each]
         for name in ("time_to_first_token", "request_latency", "inter_token_latency")
     }
-    return row(*found.values(), busy / len(metrics))
+    return row(*found.values(), busy * 1000 / len(metrics))
 
 
 def guidellm(binary: str, url: str, folder: Path) -> Row:
@@ -86,17 +68,8 @@ def guidellm(binary: str, url: str, folder: Path) -> Row:
         ttft,
         [each["request_latency"] * 1000 for each in requests],
         [each["inter_token_latency_ms"] for each in requests],
-        busy / len(requests),
+        busy * 1000 / len(requests),
     )
-
-
-def row(ttft: list[float], e2e: list[float], tpot: list[float], cpu: float) -> Row:
-    found = {
-        "streams": len(e2e), "ttft_ms_p50": percentile(ttft, 50), "ttft_ms_p90": percentile(ttft, 90),
-        "e2e_ms_p50": percentile(e2e, 50), "e2e_ms_p90": percentile(e2e, 90), "tpot_ms_p50": percentile(tpot, 50),
-        "cpu_ms_per_stream": cpu * 1000,
-    }  # fmt: skip
-    return {name: round(value, 3) for name, value in found.items()}
 
 
 def _run(command: list[str]) -> float:
@@ -132,7 +105,7 @@ def main() -> None:
         try:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            rows["heavylift"] = ours(url)
+            rows["heavylift"] = heavylift(url)
             for name, (peer, binary) in peers.items():
                 rows[name] = "skipped: not given" if binary is None else peer(binary, url, Path(made))
         finally:
@@ -140,7 +113,13 @@ def main() -> None:
     for name, found in rows.items():
         print(f"{name:10}", found if isinstance(found, str) else "  ".join(f"{k} {v}" for k, v in found.items()))
     load = round(os.getloadavg()[0], 1)
-    result = {"benchmark": "generator_chat", "clients": CLIENTS, "tokens": TOKENS, "load_average": load, **rows}
+    result: dict[str, Any] = {
+        "benchmark": "generator_chat",
+        "clients": CLIENTS,
+        "tokens": TOKENS,
+        "load_average": load,
+        **rows,
+    }
     if chosen.keep:
         (ROOT / "benchmarks" / "results" / "generator_chat.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

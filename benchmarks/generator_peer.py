@@ -1,10 +1,12 @@
 """The same streams measured by Heavylift and by LLMeter: `python benchmarks/generator_peer.py --peer-python PYTHON`.
 
 Not a comparison of endpoints: one scripted endpoint (64 tokens, the first after 50 ms, then one every 5 ms), or with
---embedded NAME one that `heavylift up` has deployed on this machine (the four tasks' prompts, greedy), a closed load of
-8 clients through InvokeEndpointWithResponseStream, each side in turn, in a process and on a core of its own;
-medians over the rounds. TTFT and end to end are defined alike and should agree; LLMeter's TPOT ends with the stream,
-ours with the last token. Without --peer-python (an interpreter with `llmeter`) only that is said. The last line is one
+--embedded NAME one that `heavylift up` has deployed on this machine (25 of the four tasks' prompts, greedy, each eight
+times on both sides), a closed load of 8 clients (for LLMeter 8 runners of one client: those of one runner send the
+same prompts in step, and so meet each other at a server that batches) through InvokeEndpointWithResponseStream, each
+side in turn, in a process and on a core of its own; medians over the rounds.
+TTFT and end to end are defined alike and should agree; LLMeter's TPOT ends with the stream, ours with the last token.
+Without --peer-python (an interpreter with `llmeter`) only that is said. The last line is one
 JSON object; the last one kept is results/generator_peer.json.
 """
 
@@ -13,60 +15,47 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from sides.streams import Row, ours, row
 
 from heavylift.benchmark.client import SageMakerClient
-from heavylift.benchmark.percentile import percentile
-from heavylift.benchmark.run import measure
-from heavylift.benchmark.spec import Benchmark
-from heavylift.benchmark.workload import Workload
+from heavylift.benchmark.workload import Workload, packed
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTED = ROOT / "benchmarks" / "scripted"
-CLIENTS, EACH, ROUNDS = 8, 25, 3
-Row = dict[str, float]
+CLIENTS, EACH, ROUNDS, TOKENS = 8, 25, 3, 64
 
 
-def ours(name: str) -> Row:
-    subject = {
-        "model": "scripted", "engine": "scripted", "quantization": "none", "dtype": "fp32", "batch": 1,
-        "tensor_parallel_degree": 1, "workers": 1, "instance_type": "ml.c6i.xlarge", "instance_count": 1,
-    }  # fmt: skip
-    asked = {
-        "format": "heavylift.benchmark/1", "subject": subject, "workload": "four-tasks", "stream": True, "slo": [],
-        "load": {"mode": "closed", "concurrency": CLIENTS}, "warmup_requests": CLIENTS * EACH,
-        "requests": CLIENTS * EACH, "max_seconds": 120, "seed": 7, "on_fail": "warn",
-    }  # fmt: skip
-    busy = time.process_time()
+def heavylift(name: str, prompts: Sequence[str]) -> Row:
     client = SageMakerClient(name, concurrency=CLIENTS)
-    recording = measure(Benchmark.from_dict(asked), client, run="peer", endpoint=name)
-    busy = time.process_time() - busy
-    measured = recording.measured
-    assert all(sample.ok for sample in measured)
-    ttft = [sample.first_token_s - sample.sent_s for sample in measured if sample.first_token_s is not None]
-    tpot = [sample.tpot_ms / 1000 for sample in measured if sample.tpot_ms is not None]
-    return row(ttft, [sample.service_ms / 1000 for sample in measured], tpot, busy / len(recording.samples))
+    lines = "".join(json.dumps({"task": "any", "input": text, "new_tokens": TOKENS}) + "\n" for text in prompts)
+    requests = CLIENTS * EACH
+    workload = packed("prompts.jsonl", lines.encode())
+    return ours(client, clients=CLIENTS, requests=requests, warmup=requests, workload=workload)
 
 
-def theirs(python: str, core: int, name: str) -> Row:
-    prompts = ["hello"] if name == "scripted" else [each.input for each in Workload.load("four-tasks").examples]
+def theirs(python: str, core: int, name: str, prompts: Sequence[str]) -> Row:
     numbers = [str(number) for number in (CLIENTS, EACH, core)]
     command = [python, str(SCRIPTED / "llmeter_client.py"), *numbers, name, json.dumps(prompts)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     said = json.loads(done.stdout.splitlines()[-1])
-    return row(said["ttft_s"], said["e2e_s"], said["tpot_s"], said["cpu_s"] / len(said["e2e_s"]))
+    times = ([seconds * 1000 for seconds in said[key]] for key in ("ttft_s", "e2e_s", "tpot_s"))
+    return row(*times, said["cpu_s"] * 1000 / len(said["e2e_s"]))
 
 
-def row(ttft: list[float], e2e: list[float], tpot: list[float], cpu: float) -> Row:
-    ms = {
-        "ttft_ms_p50": percentile(ttft, 50), "ttft_ms_p90": percentile(ttft, 90), "e2e_ms_p50": percentile(e2e, 50),
-        "e2e_ms_p90": percentile(e2e, 90), "tpot_ms_p50": percentile(tpot, 50), "cpu_ms_per_stream": cpu,
-    }  # fmt: skip
-    return {name: value * 1000 for name, value in ms.items()}
+def prompts_of(name: str) -> list[str]:
+    """As many as a client sends: each of LLMeter's sends the first so many of its list."""
+    if name == "scripted":
+        return ["hello"]
+    examples = Workload.load("four-tasks").examples
+    return [each.input for each in random.Random(7).sample(examples, EACH)]
 
 
 def main() -> None:
@@ -88,6 +77,7 @@ def main() -> None:
     endpoint += ["--first", "0.05", "--gap", "0.005"]
     rounds: dict[str, list[Row]] = {"heavylift": [], "llmeter": []}
     name = "scripted" if chosen.embedded is None else chosen.embedded
+    prompts = prompts_of(name)
     with subprocess.Popen(endpoint, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -95,11 +85,11 @@ def main() -> None:
             os.environ |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test")
             os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url}
             for _ in range(ROUNDS):
-                rounds["heavylift"].append(ours(name))
-                rounds["llmeter"].append(theirs(chosen.peer_python, cores[0], name))
+                rounds["heavylift"].append(heavylift(name, prompts))
+                rounds["llmeter"].append(theirs(chosen.peer_python, cores[0], name, prompts))
         finally:
             server.kill()
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "generator_peer", "endpoint": name,
         "clients": CLIENTS, "streams": CLIENTS * EACH, "rounds": ROUNDS,
         **{
