@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 
 def faults(spec: ModelSpec, plan: Plan) -> Iterator[str]:
     """What the file asks for and cannot be built."""
-    for section in ("inference_components", "async_inference", "multi_model"):
-        if getattr(spec, section) is not None and plan.benchmark is not None:
-            yield f"{plan.name}: the gate cannot measure '{section}': leave out 'benchmark'"
+    if spec.async_inference is not None and plan.benchmark is not None:
+        yield f"{plan.name}: the gate cannot measure 'async_inference': leave out 'benchmark'"
     alarms = () if spec.monitoring is None else spec.monitoring.alarms
     if plan.instance.price is None and any(each.metric == "cost" for each in alarms):
         yield f"{plan.name}: no price of {plan.instance.type} is known, so there is no alarm on 'cost'"

@@ -47,9 +47,9 @@ def scale_variants(scope: Construct, spec: ModelSpec, plan: Plan, endpoint: Mode
 
 def add_components(
     scope: Construct, spec: ModelSpec, plan: Plan, endpoint: ModelEndpoint, container: Container
-) -> None:
-    """The components, their adapters, and what scales them."""
-    times = plan.variant
+) -> list[InferenceComponent]:
+    """The components, with their adapters and what scales them."""
+    times, made = plan.variant, list[InferenceComponent]()
     for number, asked in enumerate(spec.inference_components or ()):
         component = InferenceComponent(
             scope,
@@ -64,6 +64,7 @@ def add_components(
             model_data_download_timeout_in_seconds=times.model_data_download_timeout_in_seconds,
             container_startup_health_check_timeout_in_seconds=times.container_startup_health_check_timeout_in_seconds,
         )
+        made.append(component)
         for order, adapter in enumerate(asked.adapters):
             bucket, key = found(component, f"Adapter{order}", adapter.artifact)
             component.add_adapter(
@@ -80,6 +81,7 @@ def add_components(
                 tracking=tracking(bounds, plan, asynchronous=False),
                 schedules=schedules(bounds),
             )
+    return made
 
 
 def tracking(asked: ScalingSpec, plan: Plan, *, asynchronous: bool) -> Tracking:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import CfnOutput, Stack, Tags
 from constructs import Construct
@@ -23,6 +23,9 @@ from heavylift_cdk.bounds import refuse
 from heavylift_cdk.planned import container_of, variant_of
 from stacks import hosting, jobs
 from stacks.foundation import FoundationStack
+
+if TYPE_CHECKING:
+    from heavylift_cdk import InferenceComponent
 
 
 class ServingStack(Stack):
@@ -48,6 +51,7 @@ class ServingStack(Stack):
         **options: Any,
     ) -> None:
         super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}", **options)
+        self.components: list[InferenceComponent] = []
         endpoint = self._endpoint(plan, spec, foundation, image, others, images)
         if spec is None or spec.multi_model is None:  # archives are the user's, and come and go
             ready = WeightsReady(
@@ -64,7 +68,7 @@ class ServingStack(Stack):
             made = jobs.prepared(self, config_plans(plan, others).values(), foundation, image, after=ready)
             endpoint.node.add_dependency(ready, *made)
         if plan.benchmark is not None:
-            BenchmarkGate(
+            gate = BenchmarkGate(
                 self,
                 "BenchmarkGate",
                 plan=plan,
@@ -72,6 +76,7 @@ class ServingStack(Stack):
                 reports=foundation.reports,
                 log_group=foundation.log_group,
             )
+            gate.node.add_dependency(*self.components)
         else:  # the gate looks at the live configuration itself
             LiveConfig(self, "LiveConfig", endpoint=endpoint, log_group=foundation.log_group)
 
@@ -131,7 +136,7 @@ class ServingStack(Stack):
             from stacks import scaled  # here and below: parts of the CDK that few models need, and that take time
 
             scaled.scale_variants(self, spec, plan, endpoint)
-            scaled.add_components(self, spec, plan, endpoint, own)
+            self.components = scaled.add_components(self, spec, plan, endpoint, own)
         return endpoint
 
     def _watch(self, plan: Plan, spec: ModelSpec, endpoint: ModelEndpoint) -> None:

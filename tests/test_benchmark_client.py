@@ -179,3 +179,14 @@ def test_sagemakers_silence_is_a_timeout(aws: pytest.MonkeyPatch) -> None:
         failed = failure(SageMakerClient("tiny-t5", concurrency=1))
 
     assert failed.kind == "timeout"
+
+
+def test_of_several_models_the_one_that_is_named_is_asked(aws: pytest.MonkeyPatch) -> None:
+    with fake_endpoint(lambda n, body: Reply(200, body)) as server:
+        aws.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
+        SageMakerClient("shared", concurrency=1, component="small").invoke(BODY)
+        SageMakerClient("many", concurrency=1, model="a.tar.gz").invoke(BODY)
+
+    first, second = (heard[2] for heard in server.heard)
+    assert first["X-Amzn-SageMaker-Inference-Component"] == "small"
+    assert second["X-Amzn-SageMaker-Target-Model"] == "a.tar.gz"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from heavylift.benchmark.client import SageMakerClient
+from heavylift.local.environment import aws_variables
 from tests.embedded import Deployed, Embedded
 from tests.local_stack import stack
 
@@ -88,7 +90,9 @@ def test_a_secret_is_in_the_containers_process_and_nowhere_else(embedded_aws: Em
     embedded_aws.destroy("secret")
 
 
-def test_a_multi_model_endpoint_loads_each_archive_when_it_is_asked_for(embedded_aws: Embedded) -> None:
+def test_a_multi_model_endpoint_loads_each_archive_when_it_is_asked_for(
+    embedded_aws: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     properties = b"engine=Python\n"
     put(embedded_aws, "many/a.tar.gz", archive(serving__properties=properties, model__py=script("a")))
     put(embedded_aws, "many/b.tar.gz", archive(model__py=script("b")))  # the endpoint's options are its own
@@ -98,6 +102,10 @@ def test_a_multi_model_endpoint_loads_each_archive_when_it_is_asked_for(embedded
 
     assert ask(embedded_aws, "many", TargetModel="a.tar.gz")["who"] == "a"
     assert ask(embedded_aws, "many", TargetModel="b.tar.gz")["who"] == "b"
+    for name, value in aws_variables(embedded_aws.running.port).items():
+        monkeypatch.setenv(name, value)
+    measured = SageMakerClient("many", concurrency=1, model="b.tar.gz").invoke(b"{}")
+    assert json.loads(measured)["who"] == "b", "as the gate asks it"
     assert ask(embedded_aws, "many", TargetModel="a.tar.gz")["who"] == "a"
     for target, sentence in (
         ("gone.tar.gz", "Failed to download model data"),

@@ -329,6 +329,24 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             f"secrets: {{A: '{SECRET}'}}\nimage: {{dlc: {{framework: lmi, version: '0.33.0'}}}}",
             "3:1: 'secrets' are looked up by Heavylift's own image",
         ),
+        (
+            "inference_components: [{name: a}, {name: b}]\n"
+            "benchmark: {workload: four-tasks, slo: [{metric: error_rate, max: 0}]}",
+            "4:12: 'benchmark.inference_component' is missing: say which of a, b is measured",
+        ),
+        (
+            "benchmark: {workload: four-tasks, inference_component: c, slo: [{metric: error_rate, max: 0}]}",
+            "3:56: 'benchmark.inference_component' must be left out",
+        ),
+        (
+            "multi_model: {prefix: 's3://bucket/m/'}\n"
+            "benchmark: {workload: four-tasks, slo: [{metric: error_rate, max: 0}]}",
+            "4:12: 'benchmark.target_model' is missing",
+        ),
+        (
+            "benchmark: {workload: four-tasks, target_model: a.tar.gz, slo: [{metric: error_rate, max: 0}]}",
+            "3:35: 'benchmark.target_model' belongs to 'multi_model'",
+        ),
         ("environment: {A_SECRET_ARN: x}", "3:15: 'environment.A_SECRET_ARN' is looked up by the container"),
         ("variants: [{name: a, options: {dtype: fp32}}]", "3:32: 'variants[0].options.dtype' is set by 'dtype'"),
         ("shadow: {name: a, options: {max_new_tokns: 4}}", "3:29: 'max_new_tokns' is no option of"),

@@ -316,6 +316,27 @@ def test_pools_replace_the_one_type(synthesized: Synthesized) -> None:
     assert variant["VariantInstanceProvisionTimeoutInSeconds"] == 900
 
 
+def test_the_gate_measures_the_component_that_it_names_once_all_are_there(tmp_path: Path) -> None:
+    spec, app = spec_of(tmp_path, "components", COMPONENTS), App(outdir=str(tmp_path / "assembly"), context=FLAGS)
+    gated = replace(plan().benchmark or pytest.fail("a plan with a benchmark"), inference_component="small")
+    made = replace(planned(spec), benchmark=gated, gate_digest="c3" * 32)
+    foundation = FoundationStack(app, "heavylift-foundation")
+
+    ServingStack(
+        app, "components", plan=made, model_file="x.yaml", foundation=foundation, image=IMAGE, spec=spec
+    )  # fmt: skip
+    app.synth()
+
+    template = Synthesized(tmp_path / "assembly").json("components")["Resources"]
+    (gate,) = [each for each in template.values() if each["Type"] == "Custom::HeavyliftBenchmarkGate"]
+    components = {id for id, each in template.items() if each["Type"] == "AWS::SageMaker::InferenceComponent"}
+    assert len(components) == 3
+    assert components <= set(gate["DependsOn"])
+    assert json.loads(gate["Properties"]["Benchmark"])["inference_component"] == "small"
+    policies = json.dumps([each for each in template.values() if each["Type"] == "AWS::IAM::Policy"])
+    assert ":inference-component/small" in policies
+
+
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
     app = App(context=FLAGS)
     spec = spec_of(tmp_path, "refused", QUEUED)

@@ -27,6 +27,7 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
     acknowledge(scope, "IAM5[Resource::*]", "CloudWatch's metrics are no resources; a condition narrows what is put")
     found = [
         iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
+        *_of_component(scope, plan),
         iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
         iam.PolicyStatement(
             actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
@@ -51,6 +52,13 @@ def _invocation(plan: Plan) -> str:
     """The one way in which the benchmark calls the endpoint."""
     streams = plan.benchmark is not None and plan.benchmark.stream
     return "sagemaker:InvokeEndpointWithResponseStream" if streams else "sagemaker:InvokeEndpoint"
+
+
+def _of_component(scope: Construct, plan: Plan) -> Iterator[iam.PolicyStatement]:
+    """An inference component is a resource of its own, beside its endpoint."""
+    if plan.benchmark is not None and (name := plan.benchmark.inference_component) is not None:
+        arn = _arn(scope, "inference-component", name)
+        yield iam.PolicyStatement(actions=[_invocation(plan)], resources=[arn])
 
 
 def _of_strategy(scope: Construct, plan: Plan, endpoint: ModelEndpoint) -> Iterator[iam.PolicyStatement]:

@@ -52,10 +52,20 @@ class SageMakerClient:
     """InvokeEndpoint and InvokeEndpointWithResponseStream, with SageMaker's own errors told apart from the
     container's."""
 
-    def __init__(self, endpoint: str, *, concurrency: int, variant: str | None = None) -> None:
-        """`variant`: that one only, whatever its weight is."""
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        concurrency: int,
+        variant: str | None = None,
+        component: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        """`variant`: that one only, whatever its weight is. `component`: of those that share the endpoint's instances;
+        `model`: the archive of a multi-model endpoint."""
         self._asked = {"EndpointName": endpoint, "ContentType": "application/json", "CustomAttributes": ASK}
-        self._asked |= {} if variant is None else {"TargetVariant": variant}
+        aims = {"TargetVariant": variant, "InferenceComponentName": component, "TargetModel": model}
+        self._asked |= {name: value for name, value in aims.items() if value is not None}
         self._runtime = boto3.client(
             "sagemaker-runtime",
             config=Config(

@@ -182,7 +182,10 @@ class Gate:
             return measure(
                 benchmark,
                 SageMakerClient(
-                    stage.place.endpoint, concurrency=benchmark.load.concurrency, variant=stage.place.variant
+                    stage.place.endpoint,
+                    concurrency=benchmark.load.concurrency,
+                    variant=stage.place.variant,
+                    **benchmark.aim,
                 ),
                 run=here.run,
                 endpoint=str(stage.place),

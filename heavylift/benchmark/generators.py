@@ -73,7 +73,9 @@ def generate(share: Share, index: int, bucket: str, seconds: float) -> int:
     part = part_of(gate.benchmark, index)
     recording = measure(
         part,
-        SageMakerClient(stage.place.endpoint, concurrency=part.load.concurrency, variant=stage.place.variant),
+        SageMakerClient(
+            stage.place.endpoint, concurrency=part.load.concurrency, variant=stage.place.variant, **part.aim
+        ),
         run=share.run,
         endpoint=str(stage.place),
         endpoint_config=stage.place.config,

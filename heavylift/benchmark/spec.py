@@ -58,6 +58,8 @@ OPTIONAL = {
     "max_lag_ms": Field(float, least=0.1, most=60_000),
     "max_usd": Field(float, least=0.0001, most=1_000_000),
     "part": Field(int, least=0),
+    "inference_component": Field(str),
+    "target_model": Field(str),
 }
 PRICE = {"usd_per_hour": Field(float, least=0, most=100_000)}
 
@@ -111,6 +113,13 @@ class Benchmark:
     max_lag_ms: float = 10.0
     max_usd: float | None = None
     part: int = 0
+    inference_component: str | None = None
+    target_model: str | None = None
+
+    @property
+    def aim(self) -> dict[str, str | None]:
+        """Which of the endpoint's models is asked, in SageMakerClient's words."""
+        return {"component": self.inference_component, "model": self.target_model}
 
     @property
     def deal(self) -> str:

@@ -90,7 +90,7 @@ def bench(chosen: argparse.Namespace) -> int:
     about: dict[str, Any] = {"run": run_name(None), "endpoint": chosen.url or plan.name, "heard": heard}
     if chosen.url is None:
         about["metrics"] = metrics_of(Place(plan.name, config=""), stream=benchmark.stream)
-    opened = client_of(plan.name, chosen.url, benchmark.load.concurrency)
+    opened = client_of(plan.name, chosen.url, benchmark.load.concurrency, **benchmark.aim)
     with console.working("benchmark"), opened as client:
         recording = measure(benchmark, client, **about)
     return _conclude(chosen, project, plan, recording)
@@ -162,7 +162,8 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
     def seconds_left() -> float:
         return deadline - time.monotonic()
 
-    with client_of(name, chosen.url, OpenLoad("open", "poisson", chosen.rate).concurrency) as client:
+    concurrency = OpenLoad("open", "poisson", chosen.rate).concurrency
+    with client_of(name, chosen.url, concurrency, **benchmark.aim) as client:
         prober = Prober(benchmark, client, chosen.url or name, folder, seconds_left)
 
         def probe(rate: float) -> Step:
@@ -181,10 +182,10 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
 
 
 @contextmanager
-def client_of(endpoint: str, url: str | None, concurrency: int) -> Iterator[Client]:
+def client_of(endpoint: str, url: str | None, concurrency: int, **aim: str | None) -> Iterator[Client]:
     """To the endpoint, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL."""
     if url is None:
-        yield SageMakerClient(endpoint, concurrency=concurrency)
+        yield SageMakerClient(endpoint, concurrency=concurrency, **aim)
         return
     try:
         client = HttpClient(url)

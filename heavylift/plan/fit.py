@@ -129,6 +129,8 @@ def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
     workload = fields["workload"]
     if not isinstance(workload, str):
         workload = {"synthetic": _listed(workload["synthetic"])} if lock.workload is None else lock.workload
+    if spec.inference_components is not None and spec.benchmark.inference_component is None:
+        fields["inference_component"] = spec.inference_components[0].name  # the only one, or the rules ask which
     return form.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
 
 

@@ -187,6 +187,8 @@ class Benchmark(Part):
     warmup: dict[str, Any] | None = None
     probes: int = 0
     max_usd: float | None = None
+    inference_component: str | None = None
+    target_model: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from heavylift.benchmark.slo import TOLERANCE
-from heavylift.spec.fields import Auto, Folder, Listed, Percentile, Share, Strictly
+from heavylift.spec.fields import Auto, Folder, Listed, Percentile, SageMakerName, Share, Strictly, text
 
 
 class LoadSpec(Strictly):
@@ -136,6 +136,11 @@ Target = Annotated[
 ]
 
 
+Archive = Annotated[
+    str, text(r"^[A-Za-z0-9._-][A-Za-z0-9._/-]*\.tar\.gz$", "a key below the prefix, as a.tar.gz", 1024)
+]
+
+
 class BenchmarkSpec(Strictly):
     """What is measured after a deployment, and the targets it must meet."""
 
@@ -150,6 +155,8 @@ class BenchmarkSpec(Strictly):
     max_usd: float | None = Field(None, gt=0, le=1_000_000, description="what the instances may cost meanwhile")
     max_seconds: int = Field(300, ge=1, le=3300, description="CloudFormation waits 3600 seconds for a gate's answer")
     seed: int = Field(7, ge=0, le=2**32 - 1)
+    inference_component: SageMakerName | None = Field(None, description="which is measured; default: the only one")
+    target_model: Archive | None = Field(None, description="of multi_model: the archive that is measured")
     slo: Annotated[tuple[Target, ...], Listed] = Field(min_length=1, description="service level objectives")
 
 

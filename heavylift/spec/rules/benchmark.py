@@ -10,7 +10,7 @@ from heavylift.benchmark.looks import needed_for
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.slo import Slo
 from heavylift.spec.fault import Fault, shown
-from heavylift.spec.rules.read import Data, Rule
+from heavylift.spec.rules.read import Data, Rule, rows
 from heavylift_runtime.engines.registry import ENGINES
 
 
@@ -120,4 +120,32 @@ def streamed(data: Data) -> Iterator[Fault]:
         yield Fault(("benchmark", "stream"), f"{sentence}; leave it out")
 
 
-RULES: tuple[Rule, ...] = (targets, load, prompts, traced, enough_requests, held, streamed)
+def aimed(data: Data) -> Iterator[Fault]:
+    """Of several models behind an endpoint the benchmark names the one that it measures."""
+    said = data.get("benchmark")
+    if not isinstance(said, dict):
+        return
+    components = [row for row in rows(data, "inference_components") if isinstance(row, dict)]
+    every = [*components, *(each for row in components for each in rows(row, "adapters") if isinstance(each, dict))]
+    names = [str(each.get("name")) for each in every]
+    component, target = said.get("inference_component"), said.get("target_model")
+    if component is not None and component not in names:
+        allowed = f"one of {', '.join(names)}" if names else "left out: the file has no 'inference_components'"
+        sentence = f"'benchmark.inference_component' must be {allowed}; got {shown(component)}"
+        yield Fault(("benchmark", "inference_component"), sentence)
+    if component is None and len(components) > 1:
+        sentence = f"'benchmark.inference_component' is missing: say which of {', '.join(names)} is measured"
+        yield Fault(("benchmark",), sentence)
+    if data.get("multi_model") is None:
+        if target is not None:
+            yield Fault(("benchmark", "target_model"), "'benchmark.target_model' belongs to 'multi_model'", at_key=True)
+        return
+    if target is None:
+        sentence = "'benchmark.target_model' is missing: say which archive below 'multi_model.prefix' is measured"
+        yield Fault(("benchmark",), sentence)
+    if said.get("stream") is True:
+        sentence = "'benchmark.stream' cannot be: SageMaker streams from no multi-model endpoint; leave it out"
+        yield Fault(("benchmark", "stream"), sentence)
+
+
+RULES: tuple[Rule, ...] = (targets, load, prompts, traced, enough_requests, held, streamed, aimed)

@@ -39,6 +39,9 @@ def apart(data: Data) -> Iterator[Fault]:
             if data.get(key) is not None:
                 sentence = f"'gate.strategy' dark_variant cannot be combined with '{key}': it needs one plain variant"
                 yield Fault(("gate", "strategy"), sentence)
+    if strategy == "staging" and data.get("inference_components") is not None:
+        sentence = "'gate.strategy' staging cannot be combined with 'inference_components': it has an endpoint without"
+        yield Fault(("gate", "strategy"), f"{sentence} them")
     if strategy in ("staging", "dark_variant") and data.get("benchmark") is None:
         yield Fault(("gate", "strategy"), f"'gate.strategy' {strategy} needs a 'benchmark' to run there")
 
