@@ -69,7 +69,8 @@ def test_each_change_replaces_what_it_must_and_a_missed_slo_nothing(checkout: Ch
     assert replaced(checkout, before) == {"EndpointConfig"}, "another instance type runs the same Model"
 
     before = serving(checkout)
-    (checkout.root / "models" / "tiny-t5" / "NOTES.md").write_text("of the second version\n")
+    with open(checkout.root / "models" / "tiny-t5" / "config.json", "a") as config:
+        config.write("\n")
     done = up(checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert replaced(checkout, before) == {"Model", "EndpointConfig"}, "other weights have another prefix"
