@@ -30,7 +30,7 @@ from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options
 from heavylift_runtime.secret_values import secret_values
 from heavylift_runtime.server.adapter_routes import adapter_routes
-from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, build
+from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, batches, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.metrics import Metrics
@@ -80,6 +80,8 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
     ask = Ask(lambda scope: hosted, Bodies(options.max_request_size), _teller(journal, metrics))
     paths = [INVOCATIONS] if options.engine == "script" else PATHS  # a script reads no schema by its path
     routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: hosted.adapters)]
+
+    routes.append(Route("/execution-parameters", batches(options)))
 
     def health() -> tuple[bool, dict[str, object]]:
         return supervisor.health().ready, hosted.state

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from heavylift_runtime.options import Options
 from heavylift_runtime.server.attending import GONE
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.refused import Refused
@@ -27,7 +28,7 @@ from heavylift_runtime.server.texts import STOPPING
 from heavylift_runtime.server.visit import Visit
 
 _log = logging.getLogger("heavylift_runtime.server")
-__all__ = ["INVOCATIONS", "PATHS", "Ask", "Desk", "as_json", "build"]
+__all__ = ["INVOCATIONS", "PATHS", "Ask", "Desk", "as_json", "batches", "build"]
 
 
 class Desk(Protocol):
@@ -135,6 +136,23 @@ def build(
     )
     application.router.redirect_slashes = False  # no client of a contract is off by a slash, and it costs a URL
     return application
+
+
+def batches(options: Options) -> Callable[[Request], Awaitable[Response]]:
+    """GET /execution-parameters: how a batch transform may ask; one record a request, for a body is one request.
+
+    SageMaker's developer guide, "Use Your Own Inference Code with Batch Transform".
+    """
+    told = {
+        "MaxConcurrentTransforms": min(options.capacity * options.workers, options.job_queue_size),
+        "BatchStrategy": "SINGLE_RECORD",
+        "MaxPayloadInMB": max(options.max_request_size // 2**20, 1),
+    }
+
+    async def answer(request: Request) -> Response:
+        return as_json(told)
+
+    return answer
 
 
 def _described(name: str) -> dict[str, object]:
