@@ -25,7 +25,8 @@ def properties_of(demand: Demand, degree: int) -> Properties:
         own.append(("option.entryPoint", engine.entry_point))
     own += [
         ("option.dtype", demand.dtype),
-        ("option.tensor_parallel_degree", str(degree)),
+        # an engine without it is one process, which places layers on that many devices itself
+        ("option.tensor_parallel_degree", str(degree if engine.tensor_parallel or engine.name == "script" else 1)),
         ("option.pipeline_parallel_degree", str(spec.pipeline_parallel_degree)),
     ]
     if spec.quantization != "none":
