@@ -56,7 +56,7 @@ class Product:
             kind, parts = TYPES[weight.dtype], 1
         else:
             # some outputs at a time: PyTorch makes them four times as wide before it adds
-            sums = torch.cat([some.sum(1, dtype=torch.int32) for some in weight.levels.split(OUTPUTS)])
+            sums = torch.cat([some.sum(1, dtype=torch.int32) for some in torch.split(weight.levels, OUTPUTS)])
             self._kept = [weight.levels.contiguous(), weight.scale.float().contiguous(), sums]
             self._types, kind, parts = TYPES, WHOLE, 1 if isinstance(weight, DynamicInt8) else 2
         numbers, scale, sums_at = [*(each.data_ptr() for each in self._kept), None, None][:3]
