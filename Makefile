@@ -75,7 +75,7 @@ test-vllm: .venv-vllm/installed
 	$(VLLM) $(CONFORMANCE) -k vllm
 
 test-deepspeed: .venv-deepspeed/installed
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. $(DEEPSPEED) $(CONFORMANCE) -k deepspeed
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. $(DEEPSPEED) $(CONFORMANCE) tests/test_deepspeed.py -k deepspeed
 
 # Checkov pins what we pin otherwise, so it has an environment of its own; where it cannot be had, its test is skipped.
 checkov:

@@ -1,8 +1,12 @@
-"""A rank above 0 of an engine as a process, for the tests: `-m tests.follower ENGINE FOLDER RANK WORLD RENDEZVOUS`."""
+"""A rank above 0 of an engine as a process: `-m tests.follower ENGINE FOLDER RANK WORLD RENDEZVOUS [PROPERTIES]`.
+
+The last is a JSON object of `option.*`.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -13,16 +17,12 @@ from heavylift_runtime.options import Options
 
 
 def main() -> None:
-    name, folder, rank, world, rendezvous = (
-        sys.argv[1],
-        Path(sys.argv[2]),
-        int(sys.argv[3]),
-        int(sys.argv[4]),
-        sys.argv[5],
-    )
+    name, folder, place, size, rendezvous = sys.argv[1:6]
+    rank, world = int(place), int(size)
     torch.set_num_threads(1)
-    options = Options(engine=name, batch_size=4, tensor_parallel_degree=world)
-    importlib.import_module(ENGINES[name].module).load(options, folder, rank, world, rendezvous).follow()
+    properties = json.loads(sys.argv[6]) if len(sys.argv) > 6 else {}
+    options = Options(engine=name, batch_size=4, tensor_parallel_degree=world, properties=properties)
+    importlib.import_module(ENGINES[name].module).load(options, Path(folder), rank, world, rendezvous).follow()
 
 
 if __name__ == "__main__":

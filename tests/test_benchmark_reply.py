@@ -44,6 +44,12 @@ def test_right_answers_in_the_wrong_order_are_wrong() -> None:
     assert [row.correct for row in rows] == [False, False]
 
 
+def test_the_space_between_a_prompt_and_what_goes_on_after_it_is_no_fault() -> None:
+    rows = read_reply(reply(outputs=[" one", "I V"]), BATCH)
+
+    assert [(row.correct, row.output) for row in rows] == [(True, " one"), (False, "I V")]
+
+
 def test_a_reply_without_details_has_no_counts() -> None:
     rows = read_reply(reply(outputs=["one", "IV"]), BATCH)
 

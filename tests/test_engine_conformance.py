@@ -31,7 +31,7 @@ MODELS = {
     "accelerate": ("t5", "llama", "gpt2", "bloom"),
     "vllm": ("llama", "gpt2"),
     "deepspeed": ("t5", "llama", "gpt2"),
-    "deepspeed@2": ("t5", "llama", "bloom"),  # over two ranks
+    "deepspeed@2": ("t5", "llama"),  # over two ranks
     "neuronx": ("llama", "gpt2", "bloom"),  # over the recorded interface of its SDK
 }
 WIDE: dict[str, dict[str, Any]] = {  # vLLM's attention on processors wants heads of 32

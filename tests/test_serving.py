@@ -28,7 +28,7 @@ def planned(file: Path) -> Plan:
     return Plan.fit(spec, read_fresh(spec, file))
 
 
-@pytest.mark.parametrize("name", ["tiny-t5", "tiny-t5-script", "tiny-t5-too-slow", "tiny-llama"])
+@pytest.mark.parametrize("name", ["tiny-t5", "tiny-t5-script", "tiny-t5-too-slow", "tiny-llama", "tiny-llama-vllm"])
 def test_each_model_file_renders_its_golden_properties(tiny_t5: Path, name: str) -> None:
     text = render(planned(tiny_t5.parent / f"{name}.yaml"))
 

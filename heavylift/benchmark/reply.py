@@ -74,7 +74,8 @@ def streamed_row(streamed: Streamed, example: Example) -> Row:
 
 def _row(example: Example, output: str, counts: Counts) -> Row:
     prompt, generated, reason = counts
-    correct = None if example.answer is None else output == example.answer
+    # a decoder-only model goes on after the prompt: its answer begins with the space between the two
+    correct = None if example.answer is None else output.strip() == example.answer.strip()
     fault = None if correct else degenerate(example.input, output)
     return Row(example.task, prompt, generated, reason, correct, output, example.number, fault)
 

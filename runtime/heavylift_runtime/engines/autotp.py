@@ -33,6 +33,8 @@ _OURS = (
     "save_mp_checkpoint_path",
     "replace_with_kernel_inject",
 )
+SPLIT = ("gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "qwen2", "qwen3", "t5")
+"""Families of which two ranks gave transformers' own tokens (tests/test_deepspeed.py)."""
 _GROUP = 64  # numbers that share a scale
 _PASSED = {"triangular_masking": "triangular_masking", "return_tuple": "return_tuple", "max_tokens": "max_out_tokens"}
 
@@ -41,7 +43,6 @@ def split(pretrained: Pretrained, options: Options, group: Group, report: Callab
     """This rank's part of the model, ready to compute; LoadError where DeepSpeed cannot split it."""
     properties = options.properties
     rounded = options.quantize != "none"
-    _check(pretrained, group.world, rounded)
     ready, wanted = properties.get("checkpoint"), properties.get("save_mp_checkpoint_path")
     files = None if ready is None else RankFiles.open(Path(pretrained.place), ready, pretrained, group)
     if files is None:
@@ -53,9 +54,10 @@ def split(pretrained: Pretrained, options: Options, group: Group, report: Callab
     settings = _settings(options, Path(pretrained.place)) | {"dtype": model.dtype}
     report(f"DeepSpeed: splitting the model over {group.world} ranks")
     with _as_load_error(pretrained.place), _stdout_is_the_log(), torch.inference_mode():
-        model = _initialized(model, settings, group)
-        if rounded:
+        if rounded:  # one rank: there is nothing to split, and a processor's fp16 is none of DeepSpeed's types
             _round(model)
+        else:
+            model = _initialized(model, settings, group)
     if files is not None:
         with torch.inference_mode():
             files.fill(model, report)
@@ -97,9 +99,9 @@ def _round(model: Any) -> None:
     _init_group_wise_weight_quantization(model, {"weight_quantization": {"post_init_quant": {blocks: how}}})
 
 
-def _check(pretrained: Pretrained, world: int, rounded: bool) -> None:
-    """What DeepSpeed would not say, or not in a sentence."""
-    if rounded and (
+def check(pretrained: Pretrained, options: Options, world: int) -> None:
+    """LoadError for what DeepSpeed would not say, or not in a sentence; before the ranks meet."""
+    if options.quantize != "none" and (
         world > 1 or pretrained.dtype not in ("auto", torch.float16) or pretrained.config.is_encoder_decoder
     ):
         raise LoadError(
@@ -114,8 +116,12 @@ def _check(pretrained: Pretrained, world: int, rounded: bool) -> None:
             f"option.tensor_parallel_degree is {world}, and the model has {heads} heads of keys: every rank needs one, "
             f"use at most {heads}"
         )
-    if pretrained.config.model_type == "gpt2" and world > 1:
-        raise LoadError("DeepSpeed does not split gpt2 (Conv1D layers): set option.tensor_parallel_degree=1")
+    if world > 1 and pretrained.config.model_type not in SPLIT:
+        raise LoadError(
+            f"DeepSpeed's automatic tensor parallelism was not seen to split {pretrained.config.model_type} rightly "
+            "(of bloom it leaves the heads' biases whole, gpt2's layers it does not know), but "
+            f"{', '.join(SPLIT)}: set option.tensor_parallel_degree=1"
+        )
 
 
 def _settings(options: Options, folder: Path) -> dict[str, Any]:

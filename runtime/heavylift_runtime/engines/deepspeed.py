@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from heavylift_runtime.engines.autotp import split
+from heavylift_runtime.engines.autotp import check, split
 from heavylift_runtime.engines.choice import Choice
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.engines.generation import Pick, Row, pick
@@ -48,9 +48,14 @@ def load(
     pretrained = Pretrained(options, model_dir, Path(rendezvous.removeprefix("file://")).parent, report)
     if pretrained.task not in GENERATING:
         raise LoadError(f"the model's task is {pretrained.task}, which generates no text: set option.task")
+    check(pretrained, options, world)
     group = join(rank, world, rendezvous)  # also torch.distributed's own group, which DeepSpeed finds
-    model = split(pretrained, options, group, report)
-    group.barrier()
+    try:
+        model = split(pretrained, options, group, report)
+        group.barrier()
+    except BaseException:
+        group.close()
+        raise
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
     return DeepSpeedEngine(Writer("deepspeed", pretrained, model, options.capacity, chosen_by_rank_0(group)), group)
 
