@@ -2,6 +2,8 @@
 # make down       remove what `make up` started
 # make test       set up everything, then lint, types, contracts and all tests
 # make test-quick the fast tests only
+# make test-matrix every architecture, degree, number of stages and kind of file against transformers; its record is
+#                 benchmarks/results/oracle_matrix.json
 # make vllm       install vLLM into an environment of its own (3.5 GB; .venv-vllm), for models/tiny-llama-vllm.yaml
 # make deepspeed  install DeepSpeed likewise (1.5 GB; .venv-deepspeed)
 # make test-vllm, make test-deepspeed  the engines' conformance on the real ones
@@ -18,7 +20,7 @@ QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, s
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 
-.PHONY: broken up down setup test test-quick vllm deepspeed test-vllm test-deepspeed checkov lint bench clean
+.PHONY: broken up down setup test test-quick test-matrix vllm deepspeed test-vllm test-deepspeed checkov lint bench clean
 
 up: setup
 	@$(BIN)/heavylift up $(MODEL) --local
@@ -41,6 +43,9 @@ setup: .venv/installed
 
 test: setup lint checkov
 	$(BIN)/python -m pytest
+
+test-matrix: setup
+	HEAVYLIFT_MATRIX=benchmarks/results/oracle_matrix.json $(BIN)/python -m pytest tests/test_native_matrix.py
 
 test-quick: setup
 	$(BIN)/python -m pytest -m 'not slow'

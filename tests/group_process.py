@@ -45,6 +45,12 @@ def main() -> None:
             assert torch.equal(total.float(), gathered.float().sum(0))
             first = group.broadcast(tensor.clone())
             assert torch.equal(first, gathered[0])
+            if rank == 0:  # a chain, as the stages of a pipeline are
+                group.send(tensor, 1)
+            elif rank + 1 < world:
+                group.send(group.receive(torch.empty_like(tensor), rank - 1), rank + 1)
+            else:
+                assert torch.equal(group.receive(torch.empty_like(tensor), rank - 1), gathered[0])
             for result in (gathered, total, first):
                 digest.update(result.float().numpy().tobytes())
     print(digest.hexdigest(), flush=True)

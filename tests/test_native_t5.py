@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import T5ForConditionalGeneration
 
 from heavylift_runtime.families import family_of
 from heavylift_runtime.families.stages import WHOLE
@@ -18,6 +19,7 @@ from heavylift_runtime.native.architectures.t5 import T5Model
 from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import outputs_first
+from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import Folder
 from tests.native_cores import answers_of, core_of, forced_logits, model_on
 from tests.rank_threads import on_ranks
@@ -110,6 +112,53 @@ def test_bf16_is_no_further_from_fp32_than_transformers_bf16(checkpoints: dict[s
         ours = forced_logits(model_on(checkpoints["flan"], dtype=torch.bfloat16), PROMPTS, tokens)[1]
 
     assert 0 < (ours - exact).std() < 1.5 * (rough - exact).std()
+
+
+def overflowing(folder: Path) -> Path:
+    """A T5 whose feed-forward layers leave fp16's range, as FLAN-T5-XXL's do."""
+    folder = write_t5(folder)
+
+    def louder(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        factors = {name: 60 if ".wi_" in name else 300 if name.endswith("wo.weight") else 1 for name in tensors}
+        return {name: tensor * factors[name] for name, tensor in tensors.items()}
+
+    edit_tensors(folder, louder)
+    return folder
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_fp16_survives_activations_that_it_cannot_hold(tmp_path: Path, ahead: bool) -> None:
+    folder = overflowing(tmp_path / "t5")
+    tokens = torch.tensor([[0, 5, 8, 44]] * 4)
+    with torch.inference_mode():
+        inputs = {**inputs_of(PROMPTS), "decoder_input_ids": tokens}
+        exact = oracle(folder)(**inputs).logits
+        kept = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float16).eval()  # its wo stay in fp32
+        theirs, lost = kept(**inputs).logits.float(), oracle(folder).half()(**inputs).logits.float()
+    if ahead:
+        partition(Folder(folder), tmp_path / "ahead", 1, "fp16")
+
+    ours = forced_logits(model_on(tmp_path / "ahead" if ahead else folder, dtype=torch.float16), PROMPTS, tokens)[1]
+
+    assert (lost - exact).std() > 1  # without wo in fp32 nothing is left of it
+    assert 0 < (ours - exact).std() < 1.5 * (theirs - exact).std()
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_fp16_is_no_further_from_fp32_than_transformers_fp16(checkpoints: dict[str, Path], world: int) -> None:
+    tokens = torch.tensor([[0, 5, 8, 44]] * 4)
+    with torch.inference_mode():
+        inputs = {**inputs_of(PROMPTS), "decoder_input_ids": tokens}
+        exact = oracle(checkpoints["flan"])(**inputs).logits
+        theirs = T5ForConditionalGeneration.from_pretrained(checkpoints["flan"], dtype=torch.float16).eval()
+        rough = theirs(**inputs).logits.float()
+
+    ranks = on_ranks(
+        world, lambda group: forced_logits(model_on(checkpoints["flan"], group, torch.float16), PROMPTS, tokens)[1]
+    )
+
+    for ours in ranks:
+        assert 0 < (ours - exact).std() < 1.5 * (rough - exact).std()
 
 
 class MetaWeights:
