@@ -127,15 +127,16 @@ def image_of(app: App, spec: ModelSpec, plan: Plan, foundation: FoundationStack)
         return RuntimeImage.from_dlc(spec.image.dlc.framework, spec.image.dlc.version)
     hardware = facts.instances()[plan.instance.type].hardware
     assert hardware != "gaudi", "no engine runs there, so no plan is made for it"
+    sdk = None if spec.compile is None else spec.compile.neuron_sdk
     if spec.image is not None and spec.image.build == "codebuild":
         return RuntimeImage.from_codebuild(
             hardware,
             repository=foundation.images,
             weights=foundation.store,
             log_group=foundation.log_group,
-            neuron_sdk=None if spec.compile is None else spec.compile.neuron_sdk,
+            neuron_sdk=sdk,
         )
-    return RuntimeImage.from_runtime(hardware)
+    return RuntimeImage.from_runtime(hardware, neuron_sdk=sdk)
 
 
 if __name__ == "__main__":

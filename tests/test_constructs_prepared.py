@@ -14,10 +14,10 @@ from cfnlint.api import lint_file
 from heavylift.errors import InputError
 from heavylift.local.plugin.shapes import Shapes
 from heavylift.plan.ahead import NEURON_FORMAT
-from heavylift.plan.images import NEURON_SDK
+from heavylift.plan.images import NEURON_SDK, NEURON_SDKS
 from heavylift.plan.plan import Instance, Job, Variant
 from heavylift_cdk.docker import build_arguments
-from tests.cdk import FLAGS, App, Synthesized, plan, resolve
+from tests.cdk import FLAGS, ROOT, App, Synthesized, plan, resolve
 from tests.test_stacks_checks import add_nag
 
 ROLE = "arn:aws:iam::123456789012:role/heavylift"
@@ -52,7 +52,11 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     foundation = FoundationStack(app, "heavylift-foundation")
     for name, job, hardware in (("partitioned", PARTITION, "cpu"), ("compiled", COMPILE, "neuron")):
         image = RuntimeImage.from_codebuild(
-            hardware, repository=foundation.images, weights=foundation.store, log_group=foundation.log_group
+            hardware,
+            repository=foundation.images,
+            weights=foundation.store,
+            log_group=foundation.log_group,
+            neuron_sdk=None if hardware == "cpu" else NEURON_SDK,
         )
         made = plan(name=name, job=job, **({} if hardware == "cpu" else {"instance": INF2, "variant": NEURON}))
         file = f"models/{name}.yaml"
@@ -146,12 +150,12 @@ def test_the_build_says_what_the_tests_of_the_image_say_and_is_sound_shell(synth
     (build,) = [line for line in commands if line.startswith("docker build")]
     assert shlex.split(build)[2:] == build_arguments("cpu", "$REPOSITORY:$TAG", ".", {})
     based = json.loads(neuron["Source"]["BuildSpec"])["phases"]["build"]["commands"][0]
-    assert "--build-arg=BASE_IMAGE=$BASE_IMAGE" in shlex.split(based)
+    assert f"--build-arg=BASE_IMAGE={NEURON_SDKS[NEURON_SDK]}" in shlex.split(based)
     for line in (*commands, based):
         subprocess.run(["bash", "-n", "-c", line], check=True)
     assert cpu["Environment"]["PrivilegedMode"] is True
     names = {each["Name"] for each in neuron["Environment"]["EnvironmentVariables"]}
-    assert names == {"DOCKER_BUILDKIT", "REGISTRY", "REPOSITORY", "BASE_IMAGE", "BASE_REGISTRY"}
+    assert names == {"DOCKER_BUILDKIT", "REGISTRY", "REPOSITORY"}
 
 
 def test_another_runtime_is_another_tag_and_another_file_is_not(tmp_path: Path) -> None:
@@ -190,8 +194,9 @@ def test_another_runtime_is_another_tag_and_another_file_is_not(tmp_path: Path) 
 def test_a_neuron_sdk_that_no_container_of_awss_has_is_refused() -> None:
     from heavylift_cdk.runtime_image import _with_sdk
 
-    assert _with_sdk(None) == _with_sdk(NEURON_SDK), "what the plan counts with is the newest"
-    with pytest.raises(InputError, match=r"no NeuronX container has the SDK 9.9.9; there are 2.19.1, "):
+    dockerfile = (ROOT / "container" / "Dockerfile.neuron").read_text()
+    assert _with_sdk(None) is None and f"ARG BASE_IMAGE={NEURON_SDKS[NEURON_SDK]}\n" in dockerfile
+    with pytest.raises(InputError, match=r"Python 3.11 has the Neuron SDK 9.9.9: use 2.26.1 or "):
         _with_sdk("9.9.9")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from aws_cdk import Aws, Duration, IgnoreMode
@@ -27,16 +26,7 @@ from heavylift_cdk.weights import Weights
 
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PUSH = (*PULL, "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
-LOGIN = 'aws ecr get-login-password --region "$AWS_REGION" | docker login --username AWS --password-stdin "{registry}"'
-
-
-@dataclass(frozen=True)
-class Base:
-    """An image of another ECR repository. `name`: repository and tag, the same in every region."""
-
-    name: str
-    uri: str
-    repository_arn: str
+LOGIN = 'aws ecr get-login-password --region "$AWS_REGION" | docker login --username AWS --password-stdin "$REGISTRY"'
 
 
 class ImageBuild(Construct):
@@ -53,17 +43,17 @@ class ImageBuild(Construct):
         repository: ecr.IRepository,
         weights: Weights,
         log_group: logs.ILogGroup,
-        base: Base | None = None,
+        base: str | None = None,
     ) -> None:
-        """`base`: what to build on; None for the Dockerfile's own."""
+        """`base`: a public image to build on; None for the Dockerfile's own."""
         super().__init__(scope, id)
         source = s3_assets.Asset(
             self, "Source", path=str(checkout), exclude=list(exclude), ignore_mode=IgnoreMode.DOCKER
         )  # fmt: skip
-        tag = f"{hardware}-{hashlib.sha256(f'{source.asset_hash} {base and base.name}'.encode()).hexdigest()[:40]}"
+        tag = f"{hardware}-{hashlib.sha256(f'{source.asset_hash} {base}'.encode()).hexdigest()[:40]}"
         # The CDK's own Project gives its role every log group of CodeBuild, and every report.
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
-        rights = iam.Policy(self, "Rights", roles=[role], statements=_building(source, repository, base))
+        rights = iam.Policy(self, "Rights", roles=[role], statements=_building(source, repository))
         acknowledge(rights, "IAM5[Resource::*]", "GetAuthorizationToken knows no resource")
         log_group.grant_write(role)
         project = codebuild.CfnProject(
@@ -74,7 +64,7 @@ class ImageBuild(Construct):
             source=codebuild.CfnProject.SourceProperty(
                 type="S3",
                 location=f"{source.s3_bucket_name}/{source.s3_object_key}",
-                build_spec=buildspec(hardware, based=base is not None),
+                build_spec=buildspec(hardware, base),
             ),
             artifacts=codebuild.CfnProject.ArtifactsProperty(type="NO_ARTIFACTS"),
             environment=codebuild.CfnProject.EnvironmentProperty(
@@ -84,7 +74,7 @@ class ImageBuild(Construct):
                 privileged_mode=True,
                 environment_variables=[
                     codebuild.CfnProject.EnvironmentVariableProperty(name=name, value=value)
-                    for name, value in _variables(repository, base).items()
+                    for name, value in _variables(repository).items()
                 ],
             ),
             encryption_key=weights.key.key_arn,
@@ -113,30 +103,26 @@ class ImageBuild(Construct):
         self.uri = repository.repository_uri_for_tag(tag)
 
 
-def buildspec(hardware: str, *, based: bool = False) -> str:
-    """The commands (AWS CodeBuild user guide, "Build specification reference"); JSON is YAML. `based`: on an image of
-    another registry, $BASE_IMAGE in $BASE_REGISTRY."""
-    registries = ["$REGISTRY", *(["$BASE_REGISTRY"] if based else [])]
-    base = {"BASE_IMAGE": '"$BASE_IMAGE"'} if based else {}
-    build = " ".join(["docker", "build", *build_arguments(hardware, '"$REPOSITORY:$TAG"', ".", base)])
+def buildspec(hardware: str, base: str | None = None) -> str:
+    """The commands (AWS CodeBuild user guide, "Build specification reference"); JSON is YAML."""
+    arguments = {} if base is None else {"BASE_IMAGE": base}
+    build = " ".join(["docker", "build", *build_arguments(hardware, '"$REPOSITORY:$TAG"', ".", arguments)])
     phases = {
-        "pre_build": {"commands": [LOGIN.format(registry=registry) for registry in registries]},
+        "pre_build": {"commands": [LOGIN]},
         "build": {"commands": [build, 'docker push "$REPOSITORY:$TAG"']},
     }
     return json.dumps({"version": "0.2", "env": {"shell": "bash"}, "phases": phases}, indent=2)
 
 
-def _variables(repository: ecr.IRepository, base: Base | None) -> dict[str, str]:
+def _variables(repository: ecr.IRepository) -> dict[str, str]:
     registry = f"{Aws.ACCOUNT_ID}.dkr.ecr.{Aws.REGION}.{Aws.URL_SUFFIX}"
-    found = {"DOCKER_BUILDKIT": "1", "REGISTRY": registry, "REPOSITORY": repository.repository_uri}
-    return found if base is None else {**found, "BASE_IMAGE": base.uri, "BASE_REGISTRY": base.uri.partition("/")[0]}
+    return {"DOCKER_BUILDKIT": "1", "REGISTRY": registry, "REPOSITORY": repository.repository_uri}
 
 
-def _building(source: s3_assets.Asset, repository: ecr.IRepository, base: Base | None) -> list[iam.PolicyStatement]:
-    """What the build needs: its source, a login, to push to our repository, and to pull what it is based on."""
-    found = [
+def _building(source: s3_assets.Asset, repository: ecr.IRepository) -> list[iam.PolicyStatement]:
+    """What the build needs: its source, a login, to push to our repository. What it is based on is public."""
+    return [
         iam.PolicyStatement(actions=["s3:GetObject"], resources=[source.bucket.arn_for_objects(source.s3_object_key)]),
         iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),
         iam.PolicyStatement(actions=list(PUSH), resources=[repository.repository_arn]),
     ]
-    return found if base is None else [*found, iam.PolicyStatement(actions=list(PULL), resources=[base.repository_arn])]

@@ -19,6 +19,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct, IDependable
 
 from heavylift.errors import InputError
+from heavylift.plan.images import NEURON_SDKS
 from heavylift_cdk.compatibility import cuda_of
 
 if TYPE_CHECKING:  # their import takes time, and few images are built so
@@ -70,9 +71,11 @@ class RuntimeImage:
     """Its CUDA, such as 12.8; None where it has none, or it is not known."""
 
     @classmethod
-    def from_runtime(cls, hardware: Hardware, *, checkout: Path = CHECKOUT) -> RuntimeImage:
+    def from_runtime(
+        cls, hardware: Hardware, *, neuron_sdk: str | None = None, checkout: Path = CHECKOUT
+    ) -> RuntimeImage:
         """Heavylift's own runtime, built from container/Dockerfile.<hardware>. Raises InputError if there is none."""
-        dockerfile = _dockerfile(hardware, checkout)
+        dockerfile, base = _dockerfile(hardware, checkout), _with_sdk(neuron_sdk)
 
         def bind(scope: Construct) -> BoundImage:
             asset = ecr_assets.DockerImageAsset(
@@ -80,6 +83,7 @@ class RuntimeImage:
                 "Image",
                 directory=str(checkout),
                 file=dockerfile,
+                build_args=None if base is None else {"BASE_IMAGE": base},
                 exclude=[*EXCLUDE, f"!{dockerfile}"],
                 ignore_mode=IgnoreMode.DOCKER,
                 # Of every instance type in the fact tables, whatever the machine that builds is.
@@ -102,21 +106,15 @@ class RuntimeImage:
         checkout: Path = CHECKOUT,
     ) -> RuntimeImage:
         """The same, built by CodeBuild in the account and pushed to `repository`, once for each content: no Docker is
-        needed here. For Neuron on AWS's own container with `neuron_sdk` (None: the newest). Raises InputError."""
-        dockerfile = _dockerfile(hardware, checkout)
-        version = _with_sdk(neuron_sdk) if hardware == "neuron" else None
+        needed here. For Neuron on AWS's image with `neuron_sdk` (None: the Dockerfile's own). Raises InputError."""
+        dockerfile, base = _dockerfile(hardware, checkout), _with_sdk(neuron_sdk)
 
         def bind(scope: Construct) -> BoundImage:
-            from heavylift_cdk.image_build import Base, ImageBuild  # parts of the CDK that take time, and few need
+            from heavylift_cdk.image_build import ImageBuild  # parts of the CDK that take time, and few need
 
             stack, id = Stack.of(scope), f"{hardware.capitalize()}ImageBuild"
             made = stack.node.try_find_child(id)
             if made is None:
-                base = None
-                if version is not None:  # the SDK and its torch come with it
-                    row = _dlc()["frameworks"]["neuronx"][version]
-                    on = cls.from_dlc("neuronx", version).bind(Construct(stack, "NeuronBase"))
-                    base = Base(f"{row['repository']}:{row['tag']}", on.uri, on.repository_arn)
                 made = ImageBuild(
                     stack,
                     id,
@@ -198,14 +196,13 @@ def _dockerfile(hardware: Hardware, checkout: Path) -> str:
     return dockerfile
 
 
-def _with_sdk(asked: str | None) -> str:
-    """The version of the NeuronX container that has this SDK, or the newest. Raises InputError."""
-    found: dict[str, str] = {
-        row["tag"].rpartition("sdk")[2]: version for version, row in _dlc()["frameworks"]["neuronx"].items()
-    }
-    if asked is not None and asked not in found:
-        raise InputError(f"no NeuronX container has the SDK {asked}; there are {', '.join(found)}")
-    return next(iter(found.values())) if asked is None else found[asked]
+def _with_sdk(asked: str | None) -> str | None:
+    """AWS's image with this Neuron SDK, None for the Dockerfile's own. Raises InputError."""
+    if asked is not None and asked not in NEURON_SDKS:
+        raise InputError(
+            f"no image of AWS's for Python 3.11 has the Neuron SDK {asked}: use {' or '.join(NEURON_SDKS)}"
+        )
+    return None if asked is None else NEURON_SDKS[asked]
 
 
 @cache

@@ -13,7 +13,13 @@ from heavylift.plan.facts import InstanceFact
 from heavylift.plan.facts.table import number, rows
 
 RUNTIME_CUDA = 12.6  # container/Dockerfile.gpu's base image
-NEURON_SDK = "2.19.1"  # of the newest NeuronX container of AWS's that our image is built on (heavylift_cdk, dlc.json)
+NEURON_SDKS = {
+    "2.26.1": "public.ecr.aws/neuron/pytorch-inference-neuronx:2.8.0-neuronx-py311-sdk2.26.1-ubuntu22.04",
+    "2.27.1": "public.ecr.aws/neuron/pytorch-inference-neuronx:2.9.0-neuronx-py312-sdk2.27.1-ubuntu24.04",
+}
+"""AWS's images with Python 3.11 or newer, which ours are built on, by SDK; the first is container/Dockerfile.neuron's
+(https://github.com/aws-neuron/deep-learning-containers). LMI's own Neuron containers have Python 3.10."""
+NEURON_SDK = next(iter(NEURON_SDKS))
 BLACKWELL_CUDA = 12.8  # the first that compiles for its GPUs
 LAST_DRIVER = {"kepler": 470.0}
 """Generations that newer drivers have dropped, and the last that ran them (NVIDIA, "Data center driver branches")."""
