@@ -155,3 +155,10 @@ def test_torchs_compiler_is_vllms_and_gets_its_words() -> None:
     assert plan.job is None
     with pytest.raises(InputError, match="torch is engine vllm's; the engine is native"):
         Plan.fit(spec_of(engine="native", compile={"backend": "torch"}), lock_of(SMALL))
+
+
+def test_the_file_and_the_runtime_name_the_same_engines() -> None:
+    from heavylift.spec.rules.container import LOADS_PARTITIONS
+    from heavylift_runtime.job import _PARTITIONED
+
+    assert LOADS_PARTITIONS == _PARTITIONED

@@ -215,6 +215,14 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "or 'partition'",
         ),
         (
+            "partition: {when: ahead_of_time}\nengine: vllm",
+            "3:19: 'partition' ahead of time is for native and fastertransformer; got engine: 'vllm'",
+        ),
+        (
+            "compile: {backend: neuron}\nenable_network_isolation: true",
+            "3:1: 'compile' cannot be combined with 'enable_network_isolation': what was compiled comes from S3",
+        ),
+        (
             "engine: accelerate\ncompile: {backend: torch}",
             "4:20: 'compile.backend' torch is engine vllm's; got engine: 'accelerate'",
         ),

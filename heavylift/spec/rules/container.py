@@ -27,6 +27,8 @@ MOST_TAGS, LONGEST_TAG_KEY, LONGEST_TAG = (
 )  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 LOOKED_UP = "_SECRET_ARN"  # heavylift_runtime.secret_values
+LOADS_PARTITIONS = ("native", "fastertransformer")
+"""Engines whose ranks read what a partition job writes (heavylift_runtime.job)."""
 PROMPT_OPTIONS = {"chat_template", "prompt_template", "prompt_examples"}
 TAG_SIGNS = "_.:/=+-@"
 
@@ -156,6 +158,13 @@ def ahead(data: Data) -> Iterator[Fault]:
     if neuron and cut:
         sentence = "'partition' and 'compile' for Neuron exclude each other: what is compiled is split as it loads"
         yield Fault(("partition", "when"), sentence)
+    engine = "script" if data.get("code") is not None else data.get("engine", "auto")
+    if cut and isinstance(engine, str) and engine not in ("auto", *LOADS_PARTITIONS):
+        sentence = f"'partition' ahead of time is for {' and '.join(LOADS_PARTITIONS)}; got engine: {shown(engine)}"
+        yield Fault(("partition", "when"), sentence)
+    if neuron and data.get("enable_network_isolation") is True:
+        sentence = "'compile' cannot be combined with 'enable_network_isolation': what was compiled comes from S3"
+        yield Fault(("compile",), sentence, at_key=True)
     for section, asked in (("partition", cut), ("compile", neuron)):
         for other, given in (("image.dlc", part(data, "image").get("dlc")), ("multi_model", data.get("multi_model"))):
             if asked and given is not None:
