@@ -19,6 +19,9 @@ from heavylift_runtime.native.layers import ACTIVATIONS, GATES
 from heavylift_runtime.native.linear import Rounded, way_of
 from heavylift_runtime.native.quantize.forms import DynamicInt8
 from heavylift_runtime.native.quantize.rounding import int8_of
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.native_cores import answers_of, core_of, model_on
+from tests.t5_checkpoints import write_t5
 
 needs_kernels = pytest.mark.skipif(
     library.why() is not None, reason=f"no kernels on this machine: {library.why()}"
@@ -258,6 +261,26 @@ def test_without_a_compiler_or_the_processor_there_are_no_kernels_and_a_reason(m
     assert library.why() is not None
     monkeypatch.setattr(calls, "library", lambda: None)
     assert way_of(int8_of(torch.randn(8, 8))) is Rounded
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["t5", "llama", "mixtral", "gptj", "opt"])
+@pytest.mark.parametrize("invariant", [False, True])
+def test_an_engine_without_kernels_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, invariant: bool
+) -> None:
+    if kind == "t5":
+        folder = write_t5(tmp_path)
+    else:
+        family, config = KINDS[kind]
+        folder = write_decoder(tmp_path, family, **config)
+    prompts = [[5, 9, 7], [11], [3, 8, 2, 9, 30, 12, 6]]
+
+    ours = answers_of(core_of(model_on(folder), invariant=invariant), prompts, [12, 20, 7])
+    monkeypatch.setattr(calls, "library", lambda: None)
+    theirs = answers_of(core_of(model_on(folder), invariant=invariant), prompts, [12, 20, 7])
+
+    assert ours == theirs
 
 
 def test_an_older_processor_has_no_kernels_and_the_reason_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
