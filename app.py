@@ -2,7 +2,8 @@
 
 Not the `heavylift` command, which runs it. Synthesis is pure: it reads model files, their locks and the fact tables,
 and knows no clock, no network and no account. `--context image=URI` takes a built image in place of the runtime's own,
-`--context env=NAME` an environment of the model files.
+`--context env=NAME` an environment of the model files, `--context benchmark='rate(1 day)'` (or `by-hand`) a stack
+beside each model's that measures its endpoint again.
 
 The CDK's own look at the templates takes longer than all the rest, so it is asked for: CDK_VALIDATION=true, as
 `heavylift deploy` has it for an account. What SageMaker would refuse, the constructs refuse by themselves.
@@ -28,6 +29,7 @@ from heavylift.project import Project
 from heavylift.spec import ModelSpec, environments
 from heavylift.spec.container import StagingSpec
 from heavylift_cdk import RuntimeImage
+from stacks.benchmark import BY_HAND, BenchmarkStack
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 
@@ -103,6 +105,10 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
     for type_ in dict.fromkeys([*asked, *(pool.instance_type for pool in spec.instance_pools or ())]):
         if spec.region is not None and (sentence := not_hosted(type_, spec.region)) is not None:
             Annotations.of(stack).add_warning_v2("heavylift:region", sentence)
+    if plan.benchmark is not None and (every := app.node.try_get_context("benchmark")) is not None:
+        schedule = None if every == BY_HAND else every
+        there = Environment(account=foundation.env_account, region=foundation.env_region)
+        BenchmarkStack(app, f"{id}-benchmark", plan=plan, foundation=foundation, schedule=schedule, env=there)
     if (outdated := lock.known.outdated()) is not None:
         Annotations.of(stack).add_warning_v2(
             "heavylift:facts", f"{outdated}; `heavylift plan {typed}` writes them anew"

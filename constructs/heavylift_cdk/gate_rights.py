@@ -23,12 +23,23 @@ MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that h
 
 def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IBucket) -> list[iam.PolicyStatement]:
     """The statements; the findings that stay are acknowledged on `scope`."""
+    return [
+        # It reads its own earlier answer, too: CloudFormation may send a request twice.
+        *measuring(scope, plan, endpoint.arn, reports, "s3:GetObject", "s3:PutObject"),
+        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
+        *_of_strategy(scope, plan, endpoint),
+    ]
+
+
+def measuring(
+    scope: Construct, plan: Plan, endpoint: str, reports: s3.IBucket, *kept: str
+) -> list[iam.PolicyStatement]:
+    """What a benchmark of an endpoint (its ARN) needs; `kept`: the actions on its objects in the report bucket."""
     acknowledge_objects(scope, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
     acknowledge(scope, "IAM5[Resource::*]", "CloudWatch's metrics are no resources; a condition narrows what is put")
     found = [
-        iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint.arn]),
+        iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint]),
         *_of_component(scope, plan),
-        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
         iam.PolicyStatement(
             actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
             resources=["*"],
@@ -36,11 +47,7 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
         ),
         # SageMaker's own share of the latency; reading metrics has neither a resource nor a condition.
         iam.PolicyStatement(actions=["cloudwatch:GetMetricData"], resources=["*"]),
-        # It reads its own earlier answer, too: CloudFormation may send a request twice.
-        iam.PolicyStatement(
-            actions=["s3:GetObject", "s3:PutObject"], resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]
-        ),
-        *_of_strategy(scope, plan, endpoint),
+        iam.PolicyStatement(actions=list(kept), resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]),
     ]
     if reports.encryption_key is not None:
         actions = ["kms:Decrypt", "kms:GenerateDataKey"]
