@@ -104,6 +104,11 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--dtype", {"metavar": "D", "help": "auto (as stored), fp32, fp16 or bf16"}),
         ("--quantize", {"choices": ["none", "int8", "int4"], "help": "round the layers' matrices (default: none)"}),
         ("--check", {"action": "store_true", "help": "prove every SHA-256 of a partitioned folder instead"})]),
+    "quantize": ("quantize:quantize", "write a checkpoint in AWQ's or GPTQ's 4-bit layout", [
+        ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),
+        ("--out", {"type": Path, "metavar": "DIR", "required": True, "help": "the folder to write"}),
+        ("--method", {"choices": ["awq", "gptq"], "required": True, "help": "whose layout"}),
+        ("--group-size", {"type": int, "metavar": "N", "help": "inputs that share a scale (default: 128)"})]),
     "facts": ("facts:facts", "`facts refresh`: read the tables of types and prices anew from AWS", [
         ("action", {"choices": ["refresh"]}), JSON,
         ("--region", {"default": "us-east-1", "metavar": "R", "help": "whose prices (us-east-1)"})]),
