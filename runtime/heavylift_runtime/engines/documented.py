@@ -14,8 +14,8 @@ from types import MappingProxyType
 
 from heavylift_runtime.engines.registry import ANY, ENGINES, Capabilities
 
-READ = "2026-11-21"
-"""When the pages below were last looked at."""
+WRITTEN = "2026-11-21"
+"""When the table below was put together; of its pages only Neuron's were read on that day."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## By their own documentation"
     yield ""
-    yield f"Read on {READ}. All of them load Hugging Face's checkpoints and stream tokens."
+    yield f"Put together on {WRITTEN} from the pages below, Neuron's read that day, the others from knowledge of them"
+    yield "and from the versions that were run here. All of them load Hugging Face's checkpoints and stream tokens."
     yield ""
     rows = [[title, *(getattr(DOCUMENTED[name], field) for name in names)] for title, field in _SAID]
     yield from _table(["", *(f"`{name}`" for name in names)], rows)
