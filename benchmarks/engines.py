@@ -125,6 +125,8 @@ def main() -> None:
     document: dict[str, Any] = {"benchmark": "engines", "how": "measured", "models": {}}
     document["machine"] = {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}
     document["machine"]["load_average_before"] = round(os.getloadavg()[0], 2)
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT)
+    document["commit"] = done.stdout.strip()
     with tempfile.TemporaryDirectory() as scratch:
         for model in models(Path(scratch), args.model or ["tiny-llama", "llama-350m"], args.requests):
             reports, series = [], {}
@@ -138,22 +140,25 @@ def main() -> None:
                 report, series[row.name] = measured(model, row)
                 reports.append(report)
                 print(plain([report]).splitlines()[-1], flush=True)
+                document["models"][model.name] = [_numbers(each) for each in reports]
+                document["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
+                if args.keep:  # after each engine: the next one may be interrupted
+                    _keep(document, model, series)
             print(f"\n{plain(reports)}\n")
-            below = f"{BATCH} prompts in a request, one client; {model.dtype}; {document['machine']['cores']} cores"
-            picture = tails.to_png(f"{model.name}: share of the requests slower than so many ms", below, series)
-            document["models"][model.name] = [
-                {**dict(zip(COLUMNS, cells(each), strict=True)), "peak_megabytes": round(each["peak_bytes"] / 1e6),
-                 "failed": each["errors"]["rate"]}
-                for each in reports
-            ]  # fmt: skip
-            if args.keep:
-                (ROOT / "docs" / f"engines-{model.name}.png").write_bytes(picture)
-    document["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT)
-    document["commit"] = done.stdout.strip()
-    if args.keep:
-        (ROOT / "benchmarks" / "results" / "engines.json").write_text(json.dumps(document, indent=2) + "\n")
     print(json.dumps(document))
+
+
+def _numbers(report: dict[str, Any]) -> dict[str, Any]:
+    """The report's row, what its ranks took at most, and what share of the requests failed."""
+    row = dict(zip(COLUMNS, cells(report), strict=True))
+    return row | {"peak_megabytes": round(report["peak_bytes"] / 1e6), "failed": report["errors"]["rate"]}
+
+
+def _keep(document: dict[str, Any], model: Model, series: dict[str, list[float]]) -> None:
+    below = f"{BATCH} prompts in a request, one client; {model.dtype}; {document['machine']['cores']} cores"
+    picture = tails.to_png(f"{model.name}: share of the requests slower than so many ms", below, series)
+    (ROOT / "docs" / f"engines-{model.name}.png").write_bytes(picture)
+    (ROOT / "benchmarks" / "results" / "engines.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -110,8 +110,9 @@ class DeepSpeedEngine:
         news = News(tuple(self._arrived), tuple(self._gone))
         self._arrived, self._gone = [], []
         try:
-            tell(self._group, news, busy=self._writer.busy)
-            return self._take(news)
+            with torch.inference_mode():  # as in the generations' threads, with which the group shares its tensors
+                tell(self._group, news, busy=self._writer.busy)
+                return self._take(news)
         except RuntimeError as error:  # gloo's only type of error
             self._broken = str(error)
             raise RuntimeFault(f"the step failed: {error}") from error
@@ -129,8 +130,9 @@ class DeepSpeedEngine:
     def follow(self) -> None:
         """Take rank 0's steps until it closes; RuntimeFault where it is gone without a word."""
         try:
-            while (news := hear(self._group, busy=self._writer.busy)) is not None:
-                self._take(news)
+            with torch.inference_mode():
+                while (news := hear(self._group, busy=self._writer.busy)) is not None:
+                    self._take(news)
         except RuntimeError as error:
             raise RuntimeFault(f"rank {self._group.rank} stops, for another rank is gone: {error}") from error
         self._writer.close()
@@ -139,7 +141,7 @@ class DeepSpeedEngine:
     def close(self) -> None:
         """Let the followers return; those that are gone already are no fault here."""
         if self._broken is None:
-            with suppress(RuntimeError):
+            with suppress(RuntimeError), torch.inference_mode():
                 tell(self._group, None, busy=self._writer.busy)
         self._writer.close()
         self._group.close()
