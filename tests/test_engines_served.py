@@ -157,9 +157,9 @@ def test_wrong_parameters_are_refused_and_the_engine_stays(started: Started) -> 
         reply = started.served.ask({"inputs": "write in words: 7", "parameters": parameters})
 
         assert reply.status_code == 400 and reply.json()["error"]
-    reply = started.served.ask({"inputs": "A " * 5000})
-
-    assert (reply.status_code, "shorten it" in reply.text or "maximum" in reply.text) == (400, True), reply.text
+    if started.model != "t5":  # T5 counts no positions: transformers answers any length
+        reply = started.served.ask({"inputs": "A " * 5000})
+        assert (reply.status_code, "shorten it" in reply.text or "maximum" in reply.text) == (400, True), reply.text
     assert started.served.ranks() == ranks
 
 
