@@ -382,8 +382,8 @@ def test_the_request_s_id_and_sagemaker_s_custom_attributes_come_back() -> None:
 def test_who_asks_for_them_gets_the_server_s_times_whole_and_at_a_stream_s_head() -> None:
     async def story(serving: Serving) -> None:
         given = {"x-amzn-sagemaker-custom-attributes": "trace=7;heavylift-times"}
-        for body in ({"inputs": "a"}, {"inputs": "a", "stream": True}):
-            reply = await serving.ask(body, headers=given)
+        for asked in ({"inputs": "a"}, {"inputs": "a", "stream": True}):
+            reply = await serving.ask(asked, headers=given)
             told = reply.headers["x-amzn-sagemaker-custom-attributes"]
             assert told.startswith("trace=7;heavylift-times;")
             times = dict(each.split("=") for each in told.split(";")[2:])
