@@ -13,7 +13,7 @@ too. The last line is one JSON object; the one kept is results/server_overhead.j
 
 With `--peer-python .venv-vllm/bin/python` (`make vllm`) a third subject: tiny-llama on vLLM, bare, under this server
 and under vLLM's own API server, asked the same completions; the peer's processor time is without its engine core's. A
-busy machine divides its time by sessions, of which a rank is one of its own: then only processor times can be compared.
+busy machine may split its time by sessions, of which a rank is one: then only processor times can be compared.
 """
 
 from __future__ import annotations

@@ -152,6 +152,17 @@ def test_another_degree_or_dtype_than_the_partitions_is_refused(asked: dict[str,
         Plan.fit(spec_of(**asked), lock_of(SMALL, partition=Partitioned(4, "bf16")))
 
 
+def test_stages_are_processes_with_cores_and_passes_of_their_own() -> None:
+    fields = {"tensor_parallel_degree": 1, "engine": "native"}
+    whole, staged = (Plan.fit(spec_of(**fields, pipeline_parallel_degree=stages), lock_of(SMALL)) for stages in (1, 2))
+    before, after = ({row.what: row.bytes for row in plan.memory.rows} for plan in (whole, staged))
+
+    assert (whole.instance.vcpus, staged.instance.vcpus) == (2, 4)
+    assert (after["weights"], after["cache"]) == (before["weights"], before["cache"])
+    assert after["activations"] == 2 * before["activations"]
+    assert after["processes"] * 2 == before["processes"] * 3  # the server is one of them
+
+
 def test_half_the_bytes_are_needed_in_bf16() -> None:
     whole = Plan.fit(spec_of(instance_type="ml.m5.24xlarge"), lock_of(XXL))
     half = Plan.fit(spec_of(instance_type="ml.m5.24xlarge", dtype="bf16"), lock_of(XXL))

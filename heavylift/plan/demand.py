@@ -5,7 +5,7 @@ Not the choice of the instance: that is instance.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heavylift.errors import InputError
 from heavylift.plan import facts, memory
@@ -101,9 +101,17 @@ class Demand:
             )
         return faults
 
+    @property
+    def stages(self) -> int:
+        """Of a copy whose every rank is a process of ours; other engines start theirs themselves."""
+        return self.spec.pipeline_parallel_degree if self.family is not None else 1
+
     def memory(self, fact: InstanceFact, degree: int, copies: int | None = None) -> Memory:
         """The ledger on one instance of this type; `copies` None: as many as the model file's workers."""
-        need, shares, processes = self.needs[degree], degree, degree
+        need, shares, processes = self.needs[degree], degree, degree * self.stages
+        if self.stages > 1:  # weights and cache are divided over the stages; what a pass takes, each takes for itself
+            formula = f"{self.stages} stages · ({need.activations_formula})"
+            need = replace(need, activations=self.stages * need.activations, activations_formula=formula)
         if self.engine.name == "vllm" and fact.accelerator is not None:
             model, tokens = _facts(self.lock), self.prompt_tokens + self.new_tokens
             assert model is not None, "vLLM's families are known"

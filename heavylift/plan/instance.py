@@ -88,7 +88,7 @@ def _candidates(demand: Demand, degrees: tuple[int, ...]) -> Iterator[Choice]:
 def _weigh(demand: Demand, fact: InstanceFact, degree: int, *, crowded: bool) -> Choice:
     """`crowded`: the user named the type, so ranks may share its cores."""
     memory = demand.memory(fact, degree)
-    ranks = degree * demand.spec.serving.workers
+    ranks = degree * demand.stages * demand.spec.serving.workers
     faults = [
         f"{fact.type} needs {memory.needed(where) / GIB:.2f} GiB {PLACES[where]} at degree {degree} "
         f"and has {memory.available(where) / GIB:.2f} GiB: {missing / GIB:.2f} GiB are missing"
