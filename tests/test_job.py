@@ -149,7 +149,6 @@ def test_a_long_sentence_is_cut_to_what_sagemaker_takes(opt_ml: Path) -> None:
     [
         ("partition", {"OPTION_TENSOR_PARALLEL_DEGREE": "max"}, "give a job the number"),
         ("partition", {"OPTION_ENGINE": "Python", "OPTION_ENTRYPOINT": "djl_python.huggingface"}, "as it is"),
-        ("partition", {"OPTION_PIPELINE_PARALLEL_DEGREE": "2"}, "engine native has no pipeline"),
         ("partition", {"OPTION_QUANTIZE": "int3"}, "option.quantize=int3"),
         ("compile", {}, "engine native has no compiler"),
     ],

@@ -36,6 +36,9 @@ def repairs(demand: Demand, fitting: Fitting) -> list[Repair]:
     changes = list(_changes(demand.spec))
     for count in (1, 2):
         found = [repair for chosen in combinations(changes, count) if (repair := _try(demand, chosen, fitting))]
+        bf16 = {repair.fact.type for repair in found if any("bf16" in change for change in repair.changes)}
+        # fp16 takes the same bytes: only where bf16 does not run
+        found = [each for each in found if each.fact.type not in bf16 or not any("fp16" in c for c in each.changes)]
         if found:
             return sorted(found, key=lambda repair: (repair.fact.usd_per_hour or 0, repair.changes))[:MOST]
     return []
