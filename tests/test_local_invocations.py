@@ -46,7 +46,7 @@ def port() -> Iterator[int]:
 
 def answer(port: int, path: str, body: bytes) -> tuple[int, bytes]:
     """Status and body that the door gives for one request to an endpoint on `port`."""
-    container: Any = SimpleNamespace(port=port, log=Path("0001.log"), alive=lambda: True)
+    container: Any = SimpleNamespace(port=port, log=Path("0001.log"), alive=lambda: True, models=None)
     served = Served.begin(Variant({"VariantName": "A"}, {}), container, None, frozenset())
     endpoint = SimpleNamespace(served={"A": served}, status="InService")
     endpoints: Any = SimpleNamespace(find=lambda name: endpoint)

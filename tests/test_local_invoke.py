@@ -137,7 +137,7 @@ def test_forty_streams_at_once_all_arrive(aws: Embedded) -> None:
     [
         ({"EndpointName": "nobody"}, "Endpoint nobody not found"),
         ({"EndpointName": NAME, "TargetVariant": "Other"}, "has no variant 'Other'"),
-        ({"EndpointName": NAME, "TargetModel": "m.tar.gz"}, "serves one model; leave out target-model"),
+        ({"EndpointName": NAME, "TargetModel": "m.tar.gz"}, "serves one model: leave out TargetModel"),
     ],
 )
 def test_a_wrong_address_is_refused(aws: Embedded, given: dict[str, str], sentence: str) -> None:

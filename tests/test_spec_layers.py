@@ -43,7 +43,7 @@ def test_bases_of_bases_lie_below_and_a_list_takes_a_list_s_place(tmp_path: Path
     spec = ModelSpec.from_yaml(file)
 
     assert spec.benchmark is not None
-    assert [target.model_dump() for target in spec.benchmark.slo] == [{"metric": "quality", "min": 0.9}]
+    assert [(target.metric, target.model_dump()["min"]) for target in spec.benchmark.slo] == [("quality", 0.9)]
     assert spec.benchmark.requests == "auto"
 
 
