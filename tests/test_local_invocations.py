@@ -16,7 +16,7 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift.local.plugin import eventstream, invoke
+from heavylift.local.plugin import eventstream, invoke, seams
 from heavylift.local.plugin.deployment import Served, Variant
 
 
@@ -72,6 +72,7 @@ def answer(port: int, path: str, body: bytes) -> tuple[int, bytes]:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty seconds that pass in a quarter of one."""
     monkeypatch.setattr(invoke, "MAX_SECONDS", 0.25)
+    monkeypatch.setattr(seams, "put_metric", lambda *_: None)  # CloudWatch is the daemon's, and there is none here
 
 
 @pytest.mark.parametrize("body", [b"silent", b"one part"])
