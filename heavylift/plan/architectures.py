@@ -7,7 +7,7 @@ Not the counting (parameters.py). Source of each row: the family's modelling cod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Positions = Literal["none", "learned"]
@@ -100,6 +100,20 @@ class Architecture:
     """Single numbers in each layer."""
 
 
+GPT2 = Architecture(
+    "GPT-2",
+    ffn_times=4,
+    rotary=False,
+    keys=GPT,
+    gated=False,
+    qkv_bias=True,
+    output_bias=True,
+    mlp_bias=True,
+    norm_bias=True,
+    positions="learned",
+    tied=True,
+)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": Architecture("Llama", mlp_bias_key="mlp_bias"),
     "mistral": Architecture("Mistral", attention_bias_key=None, window_every=1, silent={"window": 0}),
@@ -132,19 +146,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "deepseek_v2": Architecture("DeepSeek-V2", mla=True, experts_key="n_routed_experts"),
     "deepseek_v3": Architecture("DeepSeek-V3", mla=True, experts_key="n_routed_experts", router_bias=True),
-    "gpt2": Architecture(
-        "GPT-2",
-        ffn_times=4,
-        rotary=False,
-        keys=GPT,
-        gated=False,
-        qkv_bias=True,
-        output_bias=True,
-        mlp_bias=True,
-        norm_bias=True,
-        positions="learned",
-        tied=True,
-    ),
+    "gpt2": GPT2,
     "gptj": Architecture(
         "GPT-J",
         ffn_times=4,
@@ -241,20 +243,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         mlp_bias_key="use_bias",
         window_every=1,
     ),
-    "gpt_bigcode": Architecture(
-        "StarCoder",
-        ffn_times=4,
-        rotary=False,
-        keys=GPT,
-        gated=False,
-        qkv_bias=True,
-        output_bias=True,
-        mlp_bias=True,
-        norm_bias=True,
-        positions="learned",
-        tied=True,
-        attention_bias_key=None,
-    ),
+    "gpt_bigcode": replace(GPT2, title="StarCoder", attention_bias_key=None),
     "stablelm": Architecture(
         "StableLM",
         norm_bias=True,
@@ -309,7 +298,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "llama4_text": Architecture(
         "Llama 4",
         experts_key="num_local_experts",
-        keys={"ffn": "intermediate_size_mlp", "expert_ffn": "intermediate_size", "window": "attention_chunk_size"},
+        keys={
+            "ffn": "intermediate_size_mlp",
+            "expert_ffn": "intermediate_size",
+            "window": "attention_chunk_size",
+            "decoder_sparse_step": "interleave_moe_layer_step",
+        },
         window_every=4,
     ),
     "t5": Architecture("T5", rotary=False, stack="t5", keys=T5, gated=False, tied=True, attention_bias_key=None),

@@ -226,10 +226,6 @@ def _positions(built: Architecture, fields: Fields) -> int | None:
     return fields.size("positions") if built.positions == "learned" else fields.maybe("positions")
 
 
-_STEP = {"Llama 4": "interleave_moe_layer_step"}
-"""Where a family keeps of how many layers one has experts."""
-
-
 def _experts(built: Architecture, fields: Fields, layers: int) -> tuple[int, int, int, int, int]:
     """Experts, experts a token, one's width, the shared ones' width together, layers that have them."""
     if built.experts_key is None:
@@ -249,7 +245,7 @@ def _experts(built: Architecture, fields: Fields, layers: int) -> tuple[int, int
     dense = set(fields.items("mlp_only_layers", int))
     first, step = (
         fields.size("first_k_dense_replace", 0, least=0),
-        fields.size(_STEP.get(built.title, "decoder_sparse_step"), 1),
+        fields.size("decoder_sparse_step", 1),
     )
     chosen = sum(
         layer >= first and layer not in dense and (layer + 1) % step == 0 for layer in range(min(layers, 10_000))

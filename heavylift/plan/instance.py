@@ -147,13 +147,14 @@ def _type_decision(demand: Demand, choice: Choice, before: list[Choice], reason:
         need += f" and {device} on each device"
     if demand.spec.instance_type != "auto":
         return Decision("instance_type", name, "given", need)
-    nearest = sorted((each for each in before if each.faults), key=_distance, reverse=True)
-    at_best = {each.fact.type: each.faults[0] for each in nearest}  # of each type the nearest degree, which comes last
-    unfit = {each.fact.type: at_best[each.fact.type] for each in before if each.faults}
+    unfit: dict[str, Choice] = {}  # of each type the nearest degree
+    for each in before:
+        if each.faults:
+            unfit[each.fact.type] = min(each, unfit.get(each.fact.type, each), key=_distance)
     slow = list(dict.fromkeys(each.fact.type for each in before if not each.faults and each.fact.type != name))
     for type_ in (name, *slow):
         unfit.pop(type_, None)
-    rejected = f"; {len(unfit)} cheaper types do not fit ({list(unfit.values())[-1]})" if unfit else ""
+    rejected = f"; {len(unfit)} cheaper types do not fit ({list(unfit.values())[-1].faults[0]})" if unfit else ""
     rejected += f"; {len(slow)} cheaper that fit are too slow ({slow[-1]})" if slow else ""
     return Decision("instance_type", name, "computed", f"{reason}, at {_price(choice.fact)}: {need}{rejected}")
 
