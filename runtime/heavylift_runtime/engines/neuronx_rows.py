@@ -7,7 +7,7 @@ LMI's "naive rolling batch" does (djl-serving, its documentation of Transformers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.engines.choice import choose, generator_of
-from heavylift_runtime.engines.engine import Piece, Request, text_fault
+from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.engines.generation import Row
 from heavylift_runtime.engines.neuronx_build import LIBRARIES, Build
 from heavylift_runtime.engines.neuronx_sdk import Device
+from heavylift_runtime.engines.words import Words
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.native.stream import Stream
 
@@ -40,8 +41,8 @@ class NeuronEngine:
     """One model, its slots, and the requests that wait for one."""
 
     def __init__(self, device: Device, build: Build, tokenizer: Any, vocabulary: int, ends: frozenset[int]) -> None:
-        self._device, self._build, self._tokenizer = device, build, tokenizer
-        self._vocabulary, self._ends = vocabulary, ends
+        self._device, self._build, self._ends = device, build, ends
+        self._words = Words(tokenizer, vocabulary)
         self._waiting: dict[int, Row] = {}
         self._seats: dict[int, _Seat] = {}
 
@@ -52,11 +53,7 @@ class NeuronEngine:
             raise PromptError(f"engine neuronx has no adapters: got {request.adapter!r}")
         if sampling.num_beams > 1:
             raise PromptError(f"engine neuronx has no beam search: got num_beams={sampling.num_beams}")
-        prompt = self._prompt(request.prompt)
-        if not prompt:
-            raise PromptError("the prompt has no tokens; send at least one character")
-        if max(prompt) >= self._vocabulary or min(prompt) < 0:
-            raise PromptError(f"the prompt has token {max(prompt)}, the model knows {self._vocabulary}")
+        prompt = self._words.tokens(request.prompt)
         if len(prompt) + sampling.max_new_tokens > build.longest:
             raise PromptError(
                 f"the prompt has {len(prompt)} tokens and asks for {sampling.max_new_tokens} new ones; the model is "
@@ -67,7 +64,7 @@ class NeuronEngine:
                 f"the prompt has {len(prompt)} tokens; {LIBRARIES[build.library]} is compiled for prompts of at most "
                 f"{build.prompts[-1]} (option.context_length_estimate)"
             )
-        text = Stream(self._decode, prompt, sampling.stop)
+        text = Stream(self._words.text, prompt, sampling.stop)
         self._waiting[key] = Row(key, prompt, prompt, sampling, text, generator_of(sampling))
 
     def cancel(self, key: int) -> None:
@@ -87,7 +84,7 @@ class NeuronEngine:
             row = seat.row
             seat.cached = len(seat.tokens)
             choice = choose(scores[slot], row.given, row.generated, row.sampling, self._ends, row.generator)
-            pieces.append(row.take(choice, self._ends, self._spell))
+            pieces.append(row.take(choice, self._ends, self._words.spell))
             if row.ended:
                 del self._seats[slot]
         return pieces
@@ -142,22 +139,6 @@ class NeuronEngine:
         if joined or self._device.room < 1:
             return self._device.read({slot: seat.tokens for slot, seat in self._seats.items()})
         return self._device.step(_last(self._seats))
-
-    def _prompt(self, prompt: str | tuple[int, ...]) -> list[int]:
-        if not isinstance(prompt, str):
-            return list(prompt)
-        if (fault := text_fault(prompt)) is not None:
-            raise PromptError(fault)
-        tokens: list[int] = self._tokenizer(prompt)["input_ids"]
-        return tokens
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
-    def _spell(self, token: int) -> str:
-        text: str = self._tokenizer.decode([token])
-        return text
 
 
 def _last(seats: Mapping[int, _Seat]) -> dict[int, tuple[int, int]]:

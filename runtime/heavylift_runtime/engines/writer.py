@@ -6,13 +6,13 @@ together, beside those that run, and each step gives every one of them a token (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from heavylift_runtime.engines.choice import generator_of
-from heavylift_runtime.engines.engine import Piece, Request, text_fault
+from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.engines.generation import Generation, Pick, Row, leave_to_requests, pick
 from heavylift_runtime.engines.pretrained import Pretrained
+from heavylift_runtime.engines.words import Words
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.native.stream import Stream
 
@@ -23,15 +23,15 @@ class Writer:
     def __init__(self, name: str, pretrained: Pretrained, model: Any, capacity: int, choose: Pick = pick) -> None:
         """`name`: the engine's; `model`: with `config`, `generation_config`, `device` and `generate`."""
         self._name, self._model, self._choose = name, model, choose
-        self._tokenizer = pretrained.tokenizer()
+        tokenizer = pretrained.tokenizer()
         self._encodes, self._positions = bool(pretrained.config.is_encoder_decoder), pretrained.positions
-        self._vocabulary: int = pretrained.config.get_text_config().vocab_size
-        self._prefix = str((getattr(pretrained.config, "task_specific_params", None) or {})
-                           .get(pretrained.task, {}).get("prefix", ""))  # fmt: skip
+        prefix = str((getattr(pretrained.config, "task_specific_params", None) or {})
+                     .get(pretrained.task, {}).get("prefix", ""))  # fmt: skip
+        self._words = Words(tokenizer, pretrained.config.get_text_config().vocab_size, prefix)
         config = model.generation_config
-        end = config.eos_token_id if config.eos_token_id is not None else self._tokenizer.eos_token_id
+        end = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
         self._ends = frozenset([end] if isinstance(end, int) else end or ())
-        pads = (config.pad_token_id, self._tokenizer.pad_token_id, min(self._ends, default=0))
+        pads = (config.pad_token_id, tokenizer.pad_token_id, min(self._ends, default=0))
         self._pad: int = next(pad for pad in pads if pad is not None)
         leave_to_requests(config)
         self._capacity = capacity
@@ -45,11 +45,7 @@ class Writer:
             raise PromptError(f"engine {self._name} has no adapters: got {request.adapter!r}")
         if sampling.num_beams > 1 and (sampling.temperature > 0 or sampling.logprobs is not None):
             raise PromptError(f"num_beams={sampling.num_beams} goes with neither temperature nor logprobs here")
-        prompt = self._prompt(request.prompt)
-        if not prompt:
-            raise PromptError("the prompt has no tokens; send at least one character")
-        if max(prompt) >= self._vocabulary or min(prompt) < 0:
-            raise PromptError(f"the prompt has token {max(prompt)}, the model knows {self._vocabulary}")
+        prompt = self._words.tokens(request.prompt)
         together = max(len(prompt), sampling.max_new_tokens) if self._encodes else len(prompt) + sampling.max_new_tokens
         if self._positions is not None and together > self._positions:
             both = "" if self._encodes else " for both together"
@@ -63,7 +59,7 @@ class Writer:
         """Queue a request; PromptError where the model cannot answer it."""
         prompt, sampling = self.tokens(request), request.sampling
         given = [] if self._encodes else prompt
-        text = Stream(self._decode, given, sampling.stop)
+        text = Stream(self._words.text, given, sampling.stop)
         self._waiting[key] = Row(key, prompt, given, sampling, text, generator_of(sampling))
 
     def has(self, key: int) -> bool:
@@ -114,26 +110,10 @@ class Writer:
         alone = [[row] for row in rows if row.sampling.num_beams > 1]
         together = [row for row in rows if row.sampling.num_beams == 1]
         for group in ([together] if together else []) + alone:
-            self._running.append(Generation(self._model, group, self._pad, self._ends, self._spell, self._choose))
+            self._running.append(Generation(self._model, group, self._pad, self._ends, self._words.spell, self._choose))
 
     def _leave(self) -> None:
         for generation in self._running:
             if not generation.rows:
                 generation.leave()
         self._running = [generation for generation in self._running if generation.rows]
-
-    def _prompt(self, prompt: str | tuple[int, ...]) -> list[int]:
-        if not isinstance(prompt, str):
-            return list(prompt)
-        if (fault := text_fault(prompt)) is not None:
-            raise PromptError(fault)
-        tokens: list[int] = self._tokenizer(self._prefix + prompt)["input_ids"]
-        return tokens
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
-    def _spell(self, token: int) -> str:
-        text: str = self._tokenizer.decode([token])
-        return text
