@@ -9,6 +9,7 @@ What SageMaker shows as the reason of a failure is the file that each of them ha
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -33,10 +34,6 @@ _PLACES = ("option.model_id", "option.s3url", "option.model_dir")  # where the w
 _DECIDED = ("engine", "option.entryPoint", "option.dtype", "option.quantize", "option.pipeline_parallel_degree")
 
 
-class Stopped(RuntimeFault):
-    """SageMaker stops the job."""
-
-
 @dataclass(frozen=True)
 class Place:
     """Where a job finds its model and puts what it makes. `said`: where it says why it failed."""
@@ -59,7 +56,15 @@ class Place:
 def run_job(command: str, environ: Mapping[str, str]) -> int:
     """Run one of COMMANDS to its end; the process's exit code. The main thread's: SIGTERM ends it with a sentence."""
     place = Place.of(command, Path(environ.get(ROOT_VARIABLE, "/opt/ml")))
-    before = signal.signal(signal.SIGTERM, _stop)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # An exception would be lost in an import: torch's own code goes on where numpy's was interrupted.
+        sentence = "the job was stopped before it had finished (SIGTERM)"
+        os.write(2, f"{sentence}\n".encode())  # print could be what was interrupted
+        _tell(place, sentence)
+        os._exit(1)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         _work(command, place, environ)
     except RuntimeFault as fault:
@@ -153,19 +158,19 @@ def _hyperparameters(path: Path | None) -> dict[str, str]:
     return {f"OPTION_{name.upper()}": text for name, text in ours.items()}
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped("the job was stopped before it had finished (SIGTERM)")
-
-
 def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _fail(place: Place, sentence: str, code: int) -> int:
     _report(sentence)
+    _tell(place, sentence)
+    return code
+
+
+def _tell(place: Place, sentence: str) -> None:
     try:
         place.said.parent.mkdir(parents=True, exist_ok=True)
         place.said.write_text(sentence[:MOST_TOLD], "utf-8", errors="backslashreplace")
     except OSError as error:
         _report(f"{place.said} cannot be written: {error.strerror}")
-    return code
