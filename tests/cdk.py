@@ -24,7 +24,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk.assertions import Match, Template
 
-from heavylift.plan.plan import Benchmark, Gate, Instance, Memory, Model, Plan, Serving, Variant
+from heavylift.plan.parts import Benchmark, Gate, Instance, Memory, Model, Serving, Variant
+from heavylift.plan.plan import Plan
 from heavylift_cdk import RuntimeImage
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack

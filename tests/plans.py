@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from heavylift.plan.memory import GIB
-from heavylift.plan.plan import Alternative, LedgerRow, Memory, Performance, Plan, Price, Range
+from heavylift.plan.parts import Alternative, LedgerRow, Memory, Performance, Price, Range
+from heavylift.plan.plan import Plan
 
 PERFORMANCE = Performance(
     load="4 requests per second of 500 tokens in, 200 out",

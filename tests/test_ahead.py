@@ -11,7 +11,8 @@ from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.ahead import LEAST_VCPUS, key_of
 from heavylift.plan.lock import Partitioned
-from heavylift.plan.plan import Job, Plan
+from heavylift.plan.parts import Job
+from heavylift.plan.plan import Plan
 from tests.test_plan import SMALL, XXL, lock_of, spec_of
 
 AHEAD = {"partition": {"when": "ahead_of_time"}, "tensor_parallel_degree": 2, "engine": "native"}

@@ -14,7 +14,7 @@ import pytest
 
 import heavylift
 from heavylift.benchmark import violation
-from heavylift.plan.plan import Gate
+from heavylift.plan.parts import Gate
 from heavylift_cdk import benchmark_gate, slo_alarm
 from tests.cdk import ROOT, App, AssetStaging, Stack, plan, s3_assets, synthesize
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cfnlint.api import lint_file
 
-from heavylift.plan.plan import Gate
+from heavylift.plan.parts import Gate
 from tests.cdk import App, Synthesized, plan, resolve, synthesize
 
 

@@ -15,7 +15,7 @@ from heavylift.errors import InputError
 from heavylift.local.plugin.shapes import Shapes
 from heavylift.plan.ahead import NEURON_FORMAT
 from heavylift.plan.images import NEURON_SDK, NEURON_SDKS
-from heavylift.plan.plan import Instance, Job, Variant
+from heavylift.plan.parts import Instance, Job, Variant
 from heavylift_cdk.docker import build_arguments
 from tests.cdk import FLAGS, ROOT, App, Synthesized, plan, resolve
 from tests.test_stacks_checks import add_nag

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from heavylift.plan.plan import Decision, Plan
+from heavylift.plan.parts import Decision
+from heavylift.plan.plan import Plan
 from heavylift.report import plan_chart
 from heavylift.report.axis import LEFT, WIDTH
 from heavylift.report.plan_page import render

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from heavylift.errors import InputError
 from heavylift.plan.explain import explain, fields
-from heavylift.plan.plan import Decision, Plan
+from heavylift.plan.parts import Decision
+from heavylift.plan.plan import Plan
 from heavylift.plan.section import Section, drawn, plain
 from heavylift.plan.show import sections, show
 from tests.plans import on_accelerators

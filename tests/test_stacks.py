@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.plan.plan import Instance, Model, Variant
+from heavylift.plan.parts import Instance, Model, Variant
 from heavylift.serving import render
 from heavylift_runtime.options import Options
 from tests.cdk import Match, Synthesized, plan, synthesize

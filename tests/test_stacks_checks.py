@@ -12,7 +12,7 @@ from botocore.validate import ParamValidator
 from cfnlint.api import lint_file
 
 from heavylift.errors import InputError
-from heavylift.plan.plan import Instance, Variant
+from heavylift.plan.parts import Instance, Variant
 from tests.cdk import App, Synthesized, plan, resolve, synthesize
 
 PLANS = (

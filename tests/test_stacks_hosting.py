@@ -15,7 +15,8 @@ from heavylift.deploy.variants import spec_of as variant_spec
 from heavylift.errors import InputError
 from heavylift.local.plugin.errors import ApiError
 from heavylift.local.plugin.shapes import Shapes
-from heavylift.plan.plan import Plan, Price, Variant
+from heavylift.plan.parts import Price, Variant
+from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack

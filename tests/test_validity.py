@@ -15,7 +15,7 @@ from heavylift.plan import facts
 from heavylift.plan.facts.precision import precisions
 from heavylift.plan.invocation import invocation
 from heavylift.plan.model import ModelFacts
-from heavylift.plan.plan import Performance, Range
+from heavylift.plan.parts import Performance, Range
 from heavylift.plan.validity import (
     Split,
     computes_in,

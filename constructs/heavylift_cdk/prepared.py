@@ -15,7 +15,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from heavylift.plan import plan as form
+from heavylift.plan import parts
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.execution_role import ExecutionRole
 from heavylift_cdk.job import Job
@@ -88,7 +88,7 @@ class Prepared(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, preparing: Preparing, job: form.Job, source: str, image: RuntimeImage
+        self, scope: Construct, id: str, *, preparing: Preparing, job: parts.Job, source: str, image: RuntimeImage
     ) -> None:
         super().__init__(scope, id)
         weights, bound = preparing.weights, image.bind(Construct(self, "Runs"))
@@ -125,7 +125,7 @@ class Prepared(Construct):
         self.data: ModelData = ModelData.from_prefix(weights.bucket, job.prefix)
 
 
-def _request(job: form.Job, source: str, target: str, image: str, preparing: Preparing) -> dict[str, Any]:
+def _request(job: parts.Job, source: str, target: str, image: str, preparing: Preparing) -> dict[str, Any]:
     """CreateProcessingJob's parameters, but for the name."""
     given, made = f"{FOLDER}/input/model", f"{FOLDER}/output/model"
     return {

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from heavylift.errors import InputError
+from heavylift.plan.parts import Alternative
 from heavylift.plan.performance.throughput import SURE
-from heavylift.plan.plan import Alternative, Plan
+from heavylift.plan.plan import Plan
 
 OPERATION = "CreateAIRecommendationJob"
 

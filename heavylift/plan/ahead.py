@@ -18,7 +18,7 @@ from heavylift.plan.demand import Demand
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.images import NEURON_SDK
 from heavylift.plan.memory import BYTES_PER_ELEMENT, GIB
-from heavylift.plan.plan import Decision, Job
+from heavylift.plan.parts import Decision, Job
 from heavylift.plan.properties import Properties
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import NXD_INFERENCE

@@ -15,7 +15,7 @@ from heavylift.plan.memory import Need, Placing
 from heavylift.plan.memory.neuron import neuron_need
 from heavylift.plan.memory.vllm import vllm_need
 from heavylift.plan.model import SCHEMES, ModelFacts
-from heavylift.plan.plan import Decision, Memory
+from heavylift.plan.parts import Decision, Memory
 from heavylift.plan.validity import loading_bytes, vllm_faults
 from heavylift.plan.validity.neuron import neuron_degrees, neuron_faults
 from heavylift.spec import ModelSpec

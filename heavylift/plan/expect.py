@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from heavylift.plan.parts import Alternative, Decision, Performance, Range
 from heavylift.plan.performance.interval import Interval
-from heavylift.plan.plan import Alternative, Decision, Performance, Range
 from heavylift.plan.search import Candidate, Found
 from heavylift.plan.traffic import describe
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from heavylift.errors import InputError
 from heavylift.plan import show
-from heavylift.plan.plan import WHERES, Decision, Plan
+from heavylift.plan.parts import WHERES, Decision
+from heavylift.plan.plan import Plan
 from heavylift.plan.section import Section
 
 PARTS: dict[str, Callable[[Plan], list[Section]]] = {

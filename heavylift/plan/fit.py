@@ -11,8 +11,7 @@ from typing import Any
 from heavylift.benchmark.slo import CONFIDENCE, TOLERANCE
 from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
-from heavylift.plan import facts
-from heavylift.plan import plan as form
+from heavylift.plan import facts, parts
 from heavylift.plan.ahead import job_of
 from heavylift.plan.demand import Demand, weights_bytes
 from heavylift.plan.digest import File, digest
@@ -21,8 +20,9 @@ from heavylift.plan.facts import InstanceFact
 from heavylift.plan.instance import choose
 from heavylift.plan.invocation import invocation
 from heavylift.plan.lock import Lock
+from heavylift.plan.parts import Decision
 from heavylift.plan.performance.coefficients import Calibration
-from heavylift.plan.plan import Decision, Plan
+from heavylift.plan.plan import FORMAT, Plan
 from heavylift.plan.properties import Properties, properties_of
 from heavylift.plan.variant import variant_of
 from heavylift.serving.prompt import made_prompt
@@ -51,7 +51,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
     job, prepared = job_of(spec, demand, properties, choice.degree, choice.fact)
     variant, timed = variant_of(spec, lock, choice.fact, demand.engine.name)
     plan = Plan(
-        format=form.FORMAT,
+        format=FORMAT,
         name=spec.name,
         description=spec.description,
         model=_model(spec, lock),
@@ -62,7 +62,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         pipeline_parallel_degree=spec.pipeline_parallel_degree,
         instance=_instance(choice.fact, spec.initial_instance_count),
         memory=choice.memory,
-        serving=form.Serving(**spec.serving.model_dump()),
+        serving=parts.Serving(**spec.serving.model_dump()),
         variant=variant,
         enable_network_isolation=isolated,
         properties=properties,
@@ -71,7 +71,7 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
         weights_digest=lock.model.weights.digest,
         config_digest=config_digest,
         benchmark=_benchmark(spec, lock),
-        gate=form.Gate(**spec.gate.model_dump()),
+        gate=parts.Gate(**spec.gate.model_dump()),
         gate_digest=None,
         decisions=(*demand.decisions, *chosen, *in_time, *timed, *prepared, _tokens(spec, demand)),
         performance=expected,
@@ -81,10 +81,10 @@ def _fit(spec: ModelSpec, lock: Lock, calibrations: Sequence[Calibration], wide:
     return plan if plan.benchmark is None else replace(plan, gate_digest=_gate_digest(plan))
 
 
-def _model(spec: ModelSpec, lock: Lock) -> form.Model:
+def _model(spec: ModelSpec, lock: Lock) -> parts.Model:
     config = lock.model.config or {}
     family = config.get("model_type")
-    return form.Model(
+    return parts.Model(
         source=lock.model.source,
         revision=lock.model.revision,
         family=family if isinstance(family, str) else None,
@@ -97,12 +97,12 @@ def _model(spec: ModelSpec, lock: Lock) -> form.Model:
     )
 
 
-def _instance(fact: InstanceFact, count: int) -> form.Instance:
+def _instance(fact: InstanceFact, count: int) -> parts.Instance:
     price = None
     if fact.usd_per_hour is not None and fact.price_how != "unknown":
         origin = fact.price_origin
-        price = form.Price(fact.usd_per_hour, facts.REGION, fact.price_how, origin.date, origin.url)
-    return form.Instance(
+        price = parts.Price(fact.usd_per_hour, facts.REGION, fact.price_how, origin.date, origin.url)
+    return parts.Instance(
         type=fact.type,
         count=count,
         vcpus=fact.vcpus,
@@ -119,7 +119,7 @@ def _instance(fact: InstanceFact, count: int) -> form.Instance:
 UNSAID = (("confidence", CONFIDENCE), ("tolerance", TOLERANCE))  # a target that says nothing else means these
 
 
-def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
+def _benchmark(spec: ModelSpec, lock: Lock) -> parts.Benchmark | None:
     if spec.benchmark is None:
         return None
     fields = spec.benchmark.model_dump()
@@ -131,7 +131,7 @@ def _benchmark(spec: ModelSpec, lock: Lock) -> form.Benchmark | None:
         workload = {"synthetic": _listed(workload["synthetic"])} if lock.workload is None else lock.workload
     if spec.inference_components is not None and spec.benchmark.inference_component is None:
         fields["inference_component"] = spec.inference_components[0].name  # the only one, or the rules ask which
-    return form.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
+    return parts.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
 
 
 def _listed(workload: dict[str, Any]) -> dict[str, Any]:

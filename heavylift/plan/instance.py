@@ -16,8 +16,8 @@ from heavylift.plan.explore import best_of, explore, option_of
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.images import ami_for
 from heavylift.plan.memory import GIB
+from heavylift.plan.parts import WHERES, Decision, Memory, Where
 from heavylift.plan.performance.coefficients import Calibration
-from heavylift.plan.plan import WHERES, Decision, Memory, Where
 from heavylift.plan.repair import repairs
 from heavylift.plan.search import Candidate, Found, Option, Planned
 from heavylift.plan.validity import precision_faults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heavylift.errors import InputError
-from heavylift.plan.plan import Decision, Performance
+from heavylift.plan.parts import Decision, Performance
 from heavylift.plan.validity import invocation_faults
 
 FIELD = "invocation"

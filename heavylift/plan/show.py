@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heavylift.plan.memory import GIB
-from heavylift.plan.plan import WHERES, Alternative, Performance, Plan, Range, Where
+from heavylift.plan.parts import WHERES, Alternative, Performance, Range, Where
+from heavylift.plan.plan import Plan
 from heavylift.plan.section import Section, plain
 
 ON: dict[Where, str] = {

@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from heavylift.benchmark.workload import Workload
+from heavylift.plan.parts import How
 from heavylift.plan.performance.load import Load, Targets
 from heavylift.plan.performance.speed import Request
-from heavylift.plan.plan import How
 from heavylift.spec import ModelSpec
 
 CHARACTERS, WORDS = 3.0, 0.75

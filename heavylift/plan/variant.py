@@ -12,7 +12,7 @@ from heavylift.plan.demand import weights_bytes
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.images import ami_for
 from heavylift.plan.lock import Lock
-from heavylift.plan.plan import Decision, Variant
+from heavylift.plan.parts import Decision, Variant
 from heavylift.spec import ModelSpec
 
 DOWNLOAD, HEALTH = "model_data_download_timeout_in_seconds", "container_startup_health_check_timeout_in_seconds"

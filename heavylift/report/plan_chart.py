@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heavylift.plan.memory import GIB
-from heavylift.plan.plan import Alternative, Plan, Where
+from heavylift.plan.parts import Alternative, Where
+from heavylift.plan.plan import Plan
 from heavylift.plan.show import ON, sized, way
 from heavylift.report.axis import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, LogAxis, fitting
 

@@ -5,7 +5,8 @@ No script, no outside resource; every value in it is escaped.
 
 from __future__ import annotations
 
-from heavylift.plan.plan import WHERES, Plan
+from heavylift.plan.parts import WHERES
+from heavylift.plan.plan import Plan
 from heavylift.plan.show import alternatives, cost, memory, performance, settings, sized
 from heavylift.report import plan_chart
 from heavylift.report.page import template

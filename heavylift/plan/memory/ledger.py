@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.memory.need import GIB, MIB, Need
-from heavylift.plan.plan import LedgerRow, Memory, Where
+from heavylift.plan.parts import LedgerRow, Memory, Where
 
 HOST_SYSTEM = GIB  # the operating system, SageMaker's agent, the container's base
 HOST_PROCESS = GIB // 4  # a Python process with torch on the CPU: 254 MB measured (benchmarks/native_memory.py)
