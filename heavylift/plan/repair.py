@@ -20,9 +20,10 @@ Fitting = Callable[[Demand], InstanceFact | None]
 
 @dataclass(frozen=True)
 class Repair:
-    """What to write instead, and where it then runs."""
+    """What to write instead, the fields' new values, and where it then runs."""
 
     changes: tuple[str, ...]
+    update: dict[str, Any]
     fact: InstanceFact
 
     def __str__(self) -> str:
@@ -36,9 +37,9 @@ def repairs(demand: Demand, fitting: Fitting) -> list[Repair]:
     changes = list(_changes(demand.spec))
     for count in (1, 2):
         found = [repair for chosen in combinations(changes, count) if (repair := _try(demand, chosen, fitting))]
-        bf16 = {repair.fact.type for repair in found if any("bf16" in change for change in repair.changes)}
+        bf16 = {repair.fact.type for repair in found if repair.update.get("dtype") == "bf16"}
         # fp16 takes the same bytes: only where bf16 does not run
-        found = [each for each in found if each.fact.type not in bf16 or not any("fp16" in c for c in each.changes)]
+        found = [each for each in found if each.fact.type not in bf16 or each.update.get("dtype") != "fp16"]
         if found:
             return sorted(found, key=lambda repair: (repair.fact.usd_per_hour or 0, repair.changes))[:MOST]
     return []
@@ -54,7 +55,7 @@ def _try(demand: Demand, chosen: tuple[tuple[str, dict[str, Any]], ...], fitting
         fact = fitting(Demand.of(demand.spec.model_copy(update=update), demand.lock))
     except InputError:
         return None
-    return None if fact is None else Repair(tuple(text for text, _ in chosen), fact)
+    return None if fact is None else Repair(tuple(text for text, _ in chosen), update, fact)
 
 
 def _changes(spec: ModelSpec) -> Iterator[tuple[str, dict[str, Any]]]:
