@@ -1,4 +1,4 @@
-"""The example files: those of models/ are planned and locked, those of models/waiting/ say what they wait for."""
+"""The example files: each is valid, locked, planned, and as the document of the model file says."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from heavylift.cli import main
 from heavylift.errors import InputError
 from heavylift.plan.lock import Lock, lock_path, read_fresh, unread
 from heavylift.plan.plan import Plan
-from heavylift.spec import ModelSpec, environments, not_yet
+from heavylift.spec import ModelSpec, environments
 from heavylift.weights.published import published
 from tests.conftest import ROOT
 from tests.test_app import run
 
 MODELS = ROOT / "models"
 FILES = sorted(MODELS.glob("*.yaml"))
-WAITING = sorted((MODELS / "waiting").glob("*.yaml"))
-WAITED_FOR = (" cannot run: ", "'instance_type' of engine ", "but this version does not build it yet")
 CONFIGS = dict.fromkeys(("flan-t5-xxl-script", "flan-t5-xxl-fastertransformer"), "flan-t5-xxl")  # one model
 PARAMETERS = {  # as their pages on huggingface.co say
     "bloom-176b": 176_247_271_424,
     "flan-t5-xxl": 11_135_332_352,
+    "flan-t5-xxl-fastertransformer": 11_135_332_352,
     "flan-t5-xxl-script": 11_135_332_352,
     "llama-3-1-8b": 8_030_261_248,
     "llama-3-1-70b": 70_553_706_496,
@@ -41,11 +40,11 @@ def config_of(file: Path) -> Path:
 
 
 def test_every_model_of_the_mission_has_a_file() -> None:
-    stems = {file.stem for file in (*FILES, *WAITING)}
+    stems = {file.stem for file in FILES}
 
     assert {
-        "bloom-176b", "flan-t5-xxl", "flan-t5-xxl-script", "flan-ul2", "gpt-j-6b", "gpt-neox-20b", "llama-3-1-70b",
-        "llama-3-1-8b", "mixtral-8x7b", "opt-66b", "tiny-t5", "tiny-t5-script",
+        "bloom-176b", "flan-t5-xxl", "flan-t5-xxl-fastertransformer", "flan-t5-xxl-script", "flan-ul2", "gpt-j-6b",
+        "gpt-neox-20b", "llama-3-1-70b", "llama-3-1-8b", "mixtral-8x7b", "opt-66b", "tiny-t5", "tiny-t5-script",
     } <= stems  # fmt: skip
 
 
@@ -79,23 +78,6 @@ def test_engines_that_are_only_compared_with_are_never_chosen() -> None:
 
     assert (wide.engine, wide.instance) == (narrow.engine, narrow.instance)
     assert {each.engine for each in wide.alternatives} >= {wide.engine}
-
-
-@pytest.mark.parametrize("file", WAITING, ids=lambda file: file.stem)
-def test_a_file_that_waits_has_no_other_fault_than_what_it_waits_for(file: Path) -> None:
-    try:
-        spec = ModelSpec.from_yaml(file)
-    except InputError as error:
-        assert all(any(reason in fault for reason in WAITED_FOR) for fault in error.faults), error.faults
-    else:
-        assert spec.name == file.stem
-
-
-@pytest.mark.parametrize("file", WAITING, ids=lambda file: file.stem)
-def test_a_file_that_waits_names_a_model_whose_sizes_are_known(file: Path) -> None:
-    config = json.loads(config_of(file).read_text())
-
-    assert {"model_type", "torch_dtype", "architectures"} <= set(config)
 
 
 @pytest.fixture
@@ -154,8 +136,7 @@ def blocks() -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_document_s_files_are_valid(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(not_yet, "NOT_YET", {})
+def test_the_document_s_files_are_valid(number: int, tmp_path: Path) -> None:
     document = yaml.safe_load(blocks()[number])
     file = tmp_path / f"{document['name']}.yaml"
     file.write_text(blocks()[number])

@@ -1,19 +1,12 @@
-"""Nothing that a model file says is ignored: each field is read by somebody, or refused as not built yet."""
+"""Nothing that a model file says is ignored: each field is read by somebody."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from heavylift.errors import InputError
 from heavylift.spec import ModelSpec
-from heavylift.spec.not_yet import DEFAULTS, NOT_YET
 from tests.conftest import ROOT
-
-MINIMAL = "name: x\nmodel: {path: m}\n"
 
 
 def read_somewhere() -> str:
@@ -42,57 +35,13 @@ def paths(schema: dict[str, Any], kind: dict[str, Any], at: tuple[str, ...] = ()
     return found
 
 
-def test_every_field_is_read_by_somebody_or_refused() -> None:
+def test_every_field_is_read_by_somebody() -> None:
     schema, text = ModelSpec.model_json_schema(), read_somewhere()
-    refused = [tuple(step for step in path if step != "*") for path in NOT_YET]
 
     ignored = [
         ".".join(path)
         for path in sorted(paths(schema, schema))
-        if not any(path[: len(each)] == each for each in refused)
-        and re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']|\b{path[-1]}=", text) is None
+        if re.search(rf"\.{path[-1]}\b|[\"']{path[-1]}[\"']|\b{path[-1]}=", text) is None
     ]
 
     assert not ignored
-
-
-def test_every_path_that_is_not_built_is_a_field() -> None:
-    schema = ModelSpec.model_json_schema()
-
-    known = paths(schema, schema)
-
-    assert all(tuple(step for step in path if step != "*") in known for path in NOT_YET)
-    assert set(DEFAULTS) <= set(NOT_YET)
-
-
-@pytest.mark.parametrize(
-    ("line", "fault"),
-    [
-        (
-            "variants: [{name: a}, {name: b, serving: {batch_size: 2}}]",
-            "3:33: 'variants[1].serving' is known, but this",
-        ),
-        (
-            "shadow: {name: a, options: {max_new_tokens: 4}}",
-            "3:19: 'shadow.options' is known, but this version does not",
-        ),
-    ],
-)
-def test_what_is_not_built_is_refused_in_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, fault: str
-) -> None:
-    waiting = {("variants", "*", "serving"): "it waits", ("shadow", "options"): "it waits"}
-    monkeypatch.setattr("heavylift.spec.not_yet.NOT_YET", waiting)
-    (tmp_path / "x.yaml").write_text(MINIMAL + line + "\n")
-
-    with pytest.raises(InputError) as caught:
-        ModelSpec.from_yaml(tmp_path / "x.yaml")
-
-    assert [each.removeprefix(f"{tmp_path}/x.yaml:")[: len(fault)] for each in caught.value.faults] == [fault]
-
-
-def test_a_default_needs_no_building(tmp_path: Path) -> None:
-    network = "network: {subnets: [subnet-01234567], security_groups: [sg-01234567], image_access: platform}"
-    (tmp_path / "x.yaml").write_text(MINIMAL + network + "\n")
-
-    assert ModelSpec.from_yaml(tmp_path / "x.yaml").network is not None

@@ -7,17 +7,11 @@ from pathlib import Path
 import pytest
 
 from heavylift.errors import InputError
-from heavylift.spec import ModelSpec, not_yet
+from heavylift.spec import ModelSpec
 
 MINIMAL = "name: x\nmodel: {path: m}\n"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
-
-
-@pytest.fixture(autouse=True)
-def everything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests are of what the fields may be; what no stack honours yet is another's."""
-    monkeypatch.setattr(not_yet, "NOT_YET", {})
 
 
 def faults(folder: Path, text: str) -> list[str]:
@@ -190,6 +184,10 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
         ("environment: {HF_TOKEN: hf_x}", "3:15: 'environment.HF_TOKEN' looks like a secret"),
         ("environment: {AWS_ACCESS_KEY_ID: x}", "3:15: 'environment.AWS_ACCESS_KEY_ID' looks like a secret"),
         ("image: {uri: repo/x:1}", "3:14: 'image.uri' must be an ECR image with its tag or digest"),
+        (
+            "image: {dlc: {framework: vllm, version: '0.30.0'}}\nengine: vllm\ninstance_type: ml.c6i.xlarge",
+            "5:16: 'instance_type' of AWS's vllm container is one with gpu; ml.c6i.xlarge is cpu",
+        ),
         (
             "image: {build: docker, dlc: {framework: lmi, version: '1.0'}}",
             "3:8: 'image' needs exactly one of 'uri', 'dlc' and",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from heavylift.errors import InputError
 from heavylift.plan import facts, memory
 from heavylift.plan.facts import Hardware, InstanceFact
+from heavylift.plan.images import hardware_of
 from heavylift.plan.lock import Lock
 from heavylift.plan.memory import Need, Placing
 from heavylift.plan.memory.neuron import neuron_need
@@ -245,6 +246,8 @@ def _hardware(spec: ModelSpec, weights: int) -> tuple[tuple[Hardware, ...], str]
 def _engine(spec: ModelSpec, lock: Lock, hardware: tuple[Hardware, ...]) -> tuple[Capabilities, Decision]:
     if spec.engine != "auto" or spec.code is not None:
         engine = capabilities("script" if spec.engine == "auto" else spec.engine)
+        if spec.image is not None and spec.image.dlc is not None:
+            engine = replace(engine, hardware=hardware_of(engine, spec.image.dlc.framework))
         if not set(hardware) & set(engine.hardware):
             runs_on = " or ".join(engine.hardware)
             raise OptionsError(

@@ -11,6 +11,7 @@ from functools import cache
 
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.facts.table import number, rows
+from heavylift_runtime.engines.registry import Capabilities
 
 RUNTIME_CUDA = 12.6  # container/Dockerfile.gpu's base image
 NEURON_SDKS = {
@@ -58,3 +59,11 @@ def ami_for(fact: InstanceFact, cuda: float = RUNTIME_CUDA) -> tuple[str | None,
             for_what = f"CUDA {needed:g} of the container on {accelerator.name}"
             return ami.version, f"driver {ami.driver:g} brings CUDA {ami.cuda:.1f}, for {for_what}"
     return None, f"no image has a driver for {accelerator.name}"
+
+
+def hardware_of(engine: Capabilities, dlc: str | None) -> tuple[str, ...]:
+    """An engine's hardware in our own image; one of AWS's containers (`dlc`, its framework) brings an engine of its
+    own, and has one hardware."""
+    if dlc is None:
+        return engine.hardware
+    return ("neuron",) if dlc == "neuronx" else ("gpu",)

@@ -45,6 +45,8 @@ def variant_of(spec: ModelSpec, lock: Lock, fact: InstanceFact, engine: str) -> 
             "volume_size_in_gb", spec.volume_size_in_gb, times.volume(on_disk), f"{times.LARGEST_VOLUME} GB"
         )
     ami, why = ami_for(fact)
+    if fact.hardware == "gpu" and spec.image is not None and spec.image.dlc is not None:
+        ami, why = None, "AWS's container has a CUDA of its own, which synthesis pairs with an image (compatibility.py)"
     answers.decisions.append(Decision("inference_ami_version", ami or "left out", "computed", why))
     if answers.faults:
         raise InputError(answers.faults)

@@ -1,6 +1,6 @@
 """The JSON Schema of a model file, for editors (YAML language server), CI, and `heavylift schema`.
 
-Not the rules between fields, nor what is not built yet: those only `heavylift validate` knows. JSON Schema 2020-12
+Not the rules between fields: those only `heavylift validate` knows. JSON Schema 2020-12
 (https://json-schema.org/draft/2020-12/schema). A file that extends another, and an environment, may leave out what they
 inherit, and take it away with `null`; what replaces a choice or a list is complete.
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from heavylift.spec.fault import Fault
-from heavylift.spec.not_yet import not_yet
 from heavylift.spec.rules import benchmark, container, hosting, rollout, scaling, source, variants
 from heavylift.spec.rules.read import Rule
 
@@ -20,7 +19,6 @@ RULES: tuple[Rule, ...] = (
     *rollout.RULES,
     *variants.RULES,
     *benchmark.RULES,
-    not_yet,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heavylift.plan import facts
+from heavylift.plan.images import hardware_of
 from heavylift.spec.fault import Fault, Path, dotted, shown
 from heavylift.spec.rules.read import Data, Rule, named, part, rows, whole
 from heavylift_runtime.engines.registry import ENGINES
@@ -66,17 +67,20 @@ def engine(data: Data) -> Iterator[Fault]:
         yield Fault(("engine",), f"engine: {row.name} cannot run: {row.why_not}")
         return
     fact = facts.instances().get(named(data, "instance_type"))
-    if row is not None and fact is not None and fact.hardware not in row.hardware:
-        runs_on = " or ".join(row.hardware)
-        sentence = f"'instance_type' of engine {row.name} is one with {runs_on}; {fact.type} is {fact.hardware}"
-        yield Fault(("instance_type",), sentence)
+    container = named(part(data, "image", "dlc"), "framework") or None
+    if row is not None and fact is not None and fact.hardware not in hardware_of(row, container):
+        allowed = " or ".join(hardware_of(row, container))
+        whose = f"engine {row.name}" if container is None else f"AWS's {container} container"
+        yield Fault(
+            ("instance_type",), f"'instance_type' of {whose} is one with {allowed}; {fact.type} is {fact.hardware}"
+        )
     able = [each for each in ENGINES.values() if each.available] if row is None else [row]
     asked = named(data, "quantization")
-    allowed = list(dict.fromkeys(name for each in able for name in each.quantizations))
+    forms = list(dict.fromkeys(name for each in able for name in each.quantizations))
     known = any(asked in each.quantizations for each in ENGINES.values())
-    if known and asked not in allowed:
+    if known and asked not in forms:
         whose = "any engine of this version" if row is None else f"engine {row.name}"
-        yield Fault(("quantization",), f"'quantization' of {whose} is {' or '.join(allowed)}; got {shown(asked)}")
+        yield Fault(("quantization",), f"'quantization' of {whose} is {' or '.join(forms)}; got {shown(asked)}")
     stages = whole(data.get("pipeline_parallel_degree"))
     if (
         stages is not None
