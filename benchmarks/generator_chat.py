@@ -3,8 +3,9 @@
 Not a comparison of endpoints: one scripted endpoint (64 tokens, the first after 50 ms, then one every 5 ms) speaks
 OpenAI's chat API, under a closed load of 8 clients; each side in turn, all its processes on one core, the endpoint on
 another. AIPerf and GuideLLM need environments of their own (`pip install aiperf`, `pip install guidellm`) and a local
-tokenizer; without them only that is said. The last line
-is one JSON object; the last one kept is results/generator_chat.json.
+tokenizer; without them only that is said. Time to the first token, end to end, and time per token after the first are
+defined alike: told is whether each peer agrees with Heavylift (agreement.py). The last line is one JSON object; the
+last one kept is results/generator_chat.json.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sides.streams import Row, ours, row
+from sides.agreement import agreement
+from sides.streams import Streams, medians, ours
 
 from heavylift.benchmark.client import HttpClient
 
@@ -28,12 +30,12 @@ CLIENTS, REQUESTS, TOKENS = 8, 200, 64
 TOKENIZER = "models/tiny-llama"  # of this checkout: AIPerf takes names with one slash, and no paths
 
 
-def heavylift(url: str) -> Row:
+def heavylift(url: str) -> Streams:
     with HttpClient(f"{url}/v1/chat/completions") as client:
         return ours(client, clients=CLIENTS, requests=REQUESTS, warmup=CLIENTS, api="openai-chat")
 
 
-def aiperf(binary: str, url: str, folder: Path) -> Row:
+def aiperf(binary: str, url: str, folder: Path) -> Streams:
     command = [
         binary, "profile", "--model", "scripted", "--url", url, "--endpoint-type", "chat", "--streaming",
         "--concurrency", str(CLIENTS), "--request-count", str(REQUESTS), "--warmup-request-count", str(CLIENTS),
@@ -44,15 +46,17 @@ def aiperf(binary: str, url: str, folder: Path) -> Row:
     busy = _run(command)
     (file,) = folder.rglob("profile_export.jsonl")
     records = [json.loads(line) for line in file.read_text().splitlines()]
-    metrics = [record["metrics"] for record in records if record["metadata"]["benchmark_phase"] == "profiling"]
-    found = {
-        name: [each[name]["value"] for each in metrics if name in each]
+    profiled = [record for record in records if record["metadata"]["benchmark_phase"] == "profiling"]
+    profiled.sort(key=lambda record: record["metadata"]["request_start_ns"])
+    begin = [record["metadata"]["request_start_ns"] / 1e9 for record in profiled]
+    times = (
+        [record["metrics"][name]["value"] for record in profiled if name in record["metrics"]]
         for name in ("time_to_first_token", "request_latency", "inter_token_latency")
-    }
-    return row(*found.values(), busy * 1000 / len(metrics))
+    )
+    return Streams(begin, *times, busy * 1000 / len(profiled), (begin[0], begin[-1]), CLIENTS)
 
 
-def guidellm(binary: str, url: str, folder: Path) -> Row:
+def guidellm(binary: str, url: str, folder: Path) -> Streams:
     command = [
         binary, "run", "--backend", f"kind=openai_http,target={url},model=scripted",
         "--profile", f"kind=concurrent,streams={CLIENTS}", "--constraint", f"kind=max_requests,count={REQUESTS}",
@@ -63,12 +67,16 @@ def guidellm(binary: str, url: str, folder: Path) -> Row:
     busy = _run(command)
     report = json.loads((folder / "guidellm.json").read_text())
     requests = report["benchmarks"][0]["requests"]["successful"]
-    ttft = [each["time_to_first_token_ms"] for each in requests]
-    return row(
-        ttft,
+    requests.sort(key=lambda each: each["request_start_time"])
+    begin = [each["request_start_time"] for each in requests]
+    return Streams(
+        begin,
+        [each["time_to_first_token_ms"] for each in requests],
         [each["request_latency"] * 1000 for each in requests],
         [each["inter_token_latency_ms"] for each in requests],
         busy * 1000 / len(requests),
+        (begin[0], begin[-1]),
+        CLIENTS,
     )
 
 
@@ -93,33 +101,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--aiperf", help="the program, of an environment with aiperf")
     parser.add_argument("--guidellm", help="the program, of an environment with guidellm")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true", help="write results/generator_chat.json")
     chosen = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
     endpoint = [sys.executable, str(ROOT / "benchmarks" / "scripted" / "endpoint.py"), "--core", str(cores[-1])]
     endpoint += ["--tokens", str(TOKENS), "--first", "0.05", "--gap", "0.005"]
-    rows: dict[str, Any] = {}
     peers = {"aiperf": (aiperf, chosen.aiperf), "guidellm": (guidellm, chosen.guidellm)}
+    rounds: dict[str, list[Streams]] = {"heavylift": [], **{name: [] for name, (_, binary) in peers.items() if binary}}
     with subprocess.Popen(endpoint, stdout=subprocess.PIPE, text=True) as server, tempfile.TemporaryDirectory() as made:
         try:
             assert server.stdout is not None
             url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-            rows["heavylift"] = heavylift(url)
-            for name, (peer, binary) in peers.items():
-                rows[name] = "skipped: not given" if binary is None else peer(binary, url, Path(made))
+            for turn in range(chosen.rounds):
+                rounds["heavylift"].append(heavylift(url))
+                for name, (peer, binary) in peers.items():
+                    if binary is not None:
+                        rounds[name].append(peer(binary, url, Path(made) / f"{name}-{turn}"))
         finally:
             server.kill()
-    for name, found in rows.items():
-        print(f"{name:10}", found if isinstance(found, str) else "  ".join(f"{k} {v}" for k, v in found.items()))
-    load = round(os.getloadavg()[0], 1)
     result: dict[str, Any] = {
         "benchmark": "generator_chat",
         "clients": CLIENTS,
         "tokens": TOKENS,
-        "load_average": load,
-        **rows,
+        "rounds": chosen.rounds,
+        "load_average": round(os.getloadavg()[0], 1),
+        **{name: f"skipped: --{name} is not given" for name, (_, binary) in peers.items() if binary is None},
+        **{name: medians([run.row() for run in runs]) for name, runs in rounds.items()},
     }
+    for name, runs in rounds.items():
+        print(f"{name:10}", "  ".join(f"{key} {value}" for key, value in result[name].items()))
+        if name != "heavylift":
+            ratios = agreement(rounds["heavylift"], runs, ("ttft_ms", "e2e_ms", "tpot_ms"))
+            result[name]["agreement"] = [ratio.to_dict() for ratio in ratios]
+            print("\n".join(f"           {ratio.sentence}" for ratio in ratios))
     if chosen.keep:
         (ROOT / "benchmarks" / "results" / "generator_chat.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

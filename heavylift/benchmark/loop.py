@@ -53,6 +53,7 @@ class Loop:
         self._benchmark, self._schedule, self._client, self._heard = benchmark, schedule, client, heard
         self._taken_back, self._patience = taken_back, patience
         self._clock, self._start = clock, clock() if start is None else start
+        self._from_start = benchmark.load.mode == "closed" or start is not None
         self._turn, self._lock, self._end = threading.Lock(), threading.Lock(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._sending = 0
@@ -116,7 +117,7 @@ class Loop:
             self._end.set()
 
     def _be_a_client(self) -> None:
-        free = 0.0 if self._benchmark.load.mode == "closed" and not self._samples else self.now()
+        free = 0.0 if self._from_start and not self._samples else self.now()
         try:
             while (request := self._take(free)) is not None:
                 free = self._send(request, free if request.intended_s is None else request.intended_s)

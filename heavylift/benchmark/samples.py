@@ -6,6 +6,7 @@ Not a judgement; `judge` reads nothing but this. On disk: gzip of JSON lines, th
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -144,18 +145,30 @@ class Recording:
 
     @classmethod
     def decode(cls, content: bytes) -> Recording:
-        """The inverse of `encode`. Raises FormatError for truncated, foreign or malformed content."""
+        """The inverse of `encode`. Raises FormatError for truncated, foreign or malformed content, and for what unpacks
+        to more than any run has."""
+        lines = _documents(content)
+        head = next(lines, {})
+        if not isinstance(head, dict) or head.get("type") != "run" or head.get("format") != FORMAT:
+            found = head.get("format") if isinstance(head, dict) else head
+            raise FormatError([f"the samples' format is {found!r}; this version reads {FORMAT!r}"])
+        samples: dict[int, Sample] = {}
+        number = 1
         try:
-            lines = [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise FormatError([f"the samples cannot be read: {error}; expected gzip of JSON lines"]) from None
-        head = lines[0] if lines and isinstance(lines[0], dict) else {}
-        if head.get("type") != "run" or head.get("format") != FORMAT:
-            raise FormatError([f"the samples' format is {head.get('format')!r}; this version reads {FORMAT!r}"])
-        try:
-            return cls(_run(head), tuple(_sample(line) for line in lines[1:]))
-        except TypeError as error:
-            raise FormatError([f"the samples have a malformed line: {error}"]) from None
+            run = _run(head)
+            for line in lines:
+                number += 1
+                sample = _sample(line)
+                if sample.index in samples:
+                    raise TypeError(f"a second request {sample.index}")
+                if len(samples) == MOST_SAMPLES:
+                    raise TypeError(f"no run has more than {MOST_SAMPLES} requests")
+                samples[sample.index] = sample
+        except FormatError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise FormatError([f"the samples have a malformed line {number}: {error}"]) from None
+        return cls(run, tuple(samples.values()))
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -169,6 +182,10 @@ class Recording:
         return cls.decode(path.read_bytes())
 
 
+# More than a run has (benchmark.requests and its warm-up), and more than one request is on disk.
+MOST_SAMPLES, MOST_LINE = 2_000_000, 16 * 1024 * 1024
+LARGEST = 1e12  # of any number: none is infinite, none is negative
+PHASES, STATUSES = ("quiet", "alone", "warmup", "measure", "drain"), ("ok", "error", "timeout")
 NUMBER, NONE = (int, float), type(None)
 RUN_KINDS: dict[str, tuple[type, ...]] = {
     "type": (str,), "format": (str,), "run": (str,), "endpoint": (str,), "endpoint_config": (str, NONE),
@@ -205,6 +222,18 @@ def _said(document: dict[str, Any], extras: dict[str, tuple[type, ...]]) -> dict
     return {key: value for key, value in document.items() if value is not None or key not in extras}
 
 
+def _documents(content: bytes) -> Iterator[Any]:
+    """The JSON of each line, one after another. Raises FormatError for what is no gzip of JSON lines."""
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            while line := file.readline(MOST_LINE + 1):
+                if len(line) > MOST_LINE:
+                    raise ValueError(f"a line is longer than {MOST_LINE} bytes")
+                yield json.loads(line.decode())
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise FormatError([f"the samples cannot be read: {error}; expected gzip of JSON lines"]) from None
+
+
 def _run(line: Any) -> Run:
     rest = _typed(line, RUN_KINDS, RUN_EXTRAS)
     for key in ("type", "format", "clock"):
@@ -212,6 +241,8 @@ def _run(line: Any) -> Run:
     if "plan" in rest:
         plan = _typed(rest["plan"], PLAN_KINDS)
         looks = {key: _looks(plan[key]) for key in ("pass_looks", "fail_looks")}
+        if not 0 < plan["requests"] <= plan["most_requests"]:
+            raise TypeError(f"its plan is {plan['requests']} requests, {plan['most_requests']} at most")
         rest["plan"] = Plan(plan["requests"], plan["most_requests"], **looks)
     if "stationary" in rest:
         rest["stationary"] = Stationary(**_typed(rest["stationary"], STATIONARY_KINDS))
@@ -224,7 +255,8 @@ def _looks(pairs: list[Any]) -> Looks:
     """Raises TypeError for what are not counts, ascending, with shares of the error that sum to 1 at most."""
     looks = tuple((int(count), float(share)) for count, share in pairs)
     counts, total = [count for count, _ in looks], sum(share for _, share in looks)
-    if not looks or counts != sorted(set(counts)) or min(share for _, share in looks) <= 0 or total > 1.000001:
+    ascending = counts == sorted(set(counts)) and counts[0] > 0 if counts else False
+    if not ascending or not all(share > 0 for _, share in looks) or not total < 1.000001:
         raise TypeError(f"its looks are {pairs!r}")
     return looks
 
@@ -233,8 +265,14 @@ def _sample(line: Any) -> Sample:
     rest = _typed(line, SAMPLE_KINDS, SAMPLE_EXTRAS)
     if rest.pop("type") != "sample":
         raise TypeError("its type is not 'sample'")
+    if rest["phase"] not in PHASES or rest["status"] not in STATUSES:
+        raise TypeError(f"its phase is {rest['phase']!r} and its status {rest['status']!r}")
+    if (rest["error"] is None) != (rest["status"] == "ok"):
+        raise TypeError(f"its status is {rest['status']!r} and its error {rest['error']}")
+    if rest["error"] is not None and sorted(rest["error"]) != ["kind", "message"]:
+        raise TypeError(f"its error is {rest['error']}")
     if "gaps_us" in rest:
-        if any(type(gap) is not int for gap in rest["gaps_us"]):
+        if any(type(gap) is not int or not 0 <= gap < LARGEST for gap in rest["gaps_us"]):
             raise TypeError("its gaps_us are not whole microseconds")
         rest["gaps_us"] = tuple(rest["gaps_us"])
     if any(type(us) is not int or us < 0 for us in rest.get("server_us", {}).values()):
@@ -250,6 +288,6 @@ def _typed(
     if not isinstance(document, dict) or not kinds.keys() <= document.keys() <= known.keys():
         raise TypeError(f"its keys are not {', '.join(kinds)}")
     for key, value in document.items():
-        if type(value) not in known[key]:
+        if type(value) not in known[key] or (type(value) in NUMBER and not 0 <= value < LARGEST):
             raise TypeError(f"its {key} is {value!r}")
     return dict(document)
