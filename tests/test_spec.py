@@ -261,6 +261,47 @@ def test_a_load_that_cannot_be_or_cannot_tell_is_refused(tmp_path: Path, benchma
     assert any(fault.partition(": ")[2] in each or fault in each for each in found), found
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "fault"),
+    [
+        (
+            "slo: [{metric: batch_invariance, min: 1}]",
+            "'benchmark.probes' must be at least 8 to certify batch_invariance",
+        ),
+        ("probes: 14, slo: [{metric: load_invariance, min: 0.95}]", "must be at least 15 to certify load_invariance"),
+        (
+            "probes: 8, requests: auto, slo: [{metric: batch_invariance, min: 1}]",
+            "'benchmark.probes' must be at least 10",
+        ),
+        (
+            "probes: 30, requests: 29, slo: [{metric: load_invariance, min: 1}]",
+            "at least the 30 probes that it compares",
+        ),
+        ("probes: 64, stream: true, slo: [{metric: batch_invariance, min: 1}]", "batch_invariance needs batches"),
+    ],
+)
+def test_an_invariance_needs_probes_that_can_certify_it(tmp_path: Path, benchmark: str, fault: str) -> None:
+    found = faults(tmp_path, f"{MINIMAL}serving: {{batch_size: 4}}\nbenchmark: {{workload: four-tasks, {benchmark}}}\n")
+
+    assert any(fault in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [
+        "probes: 8, slo: [{metric: batch_invariance, min: 1}]",
+        "probes: 2, slo: [{metric: load_invariance, min: 1, tolerance: 0.4}]",
+    ],
+)
+def test_an_invariance_with_enough_probes_is_a_target(tmp_path: Path, benchmark: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"{MINIMAL}serving: {{batch_size: 4}}\nbenchmark: {{workload: four-tasks, {benchmark}}}\n")
+
+    spec = ModelSpec.from_yaml(file)
+
+    assert spec.benchmark is not None and spec.benchmark.slo[0].metric.endswith("_invariance")
+
+
 def test_an_open_load_and_own_prompts_reach_the_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     workload = "workload: {synthetic: {prompt_words: [5, 9], new_tokens: [1, 4], shared_prefix_words: 3, prompts: 8}}"

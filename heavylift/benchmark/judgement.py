@@ -5,7 +5,7 @@ be bad. It passes where P(Binomial(n, q) <= v) is at most the error that this lo
 limit would rarely look so good. It fails where P(Binomial(n, q) >= v) is. Where bad requests come together, n and v are
 both divided by the design effect (clusters.py). A target that lets nothing be bad fails by one that is, and passes
 where q, what it tolerates unseen, is ruled out. Rates, and costs, which are rates bought, are tested by batch means
-(rates.py). The invariances are compared as observed: they are of so many pairs, and of no others.
+(rates.py). An invariance is a share of the prompts that were compared: the probes are a sample of all.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from heavylift.benchmark.beta import share_interval
 from heavylift.benchmark.binomial import at_least, at_most, most_misses, ranks
 from heavylift.benchmark.clusters import design_effect
-from heavylift.benchmark.looks import Plan, needed_for
+from heavylift.benchmark.looks import Plan, needed_for, probes_for
 from heavylift.benchmark.measurement import PER, Measurement
 from heavylift.benchmark.rates import RATES
-from heavylift.benchmark.slo import Slo
+from heavylift.benchmark.slo import INVARIANCES, Slo
 
 MISSING = {
     "tokens_per_second": "the replies do not count their tokens",
@@ -32,12 +32,15 @@ MISSING = {
 }
 
 
+COUNTED = {"quality": "rows", **dict.fromkeys(INVARIANCES, "prompts")}  # all others are of requests
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """What a test rests on: so many requests (of `quality`: rows). Of a share: `effective`, as many independent ones;
-    `allowed` violations of so many would pass (None: not even none). Of a rate: `batches`, 0 of too few requests.
-    `needed` requests pass, with one violation. `interval` is where the value lies with the target's confidence, in its
-    unit; None for an end that so few cannot bound."""
+    """What a test rests on: so many requests, rows or prompts (COUNTED). Of a share: `effective`, as many independent
+    ones; `allowed` violations of so many would pass (None: not even none). Of a rate: `batches`, 0 of too few requests.
+    `needed` requests, of an invariance probes, pass with one violation. `interval` is where the value lies with the
+    target's confidence, in its unit; None for an end that so few cannot bound."""
 
     requests: int
     needed: int
@@ -98,7 +101,8 @@ class Judgement:
         if found.effective < found.requests:
             seen += f" (in clusters: they weigh as {found.effective})"
         if self.slo.strict:
-            shown = f"{found.needed} requests show at {sure} confidence that under {self._tolerated} do"
+            units = "probes" if self.slo.metric in INVARIANCES else "requests"
+            shown = f"{found.needed} {units} show at {sure} confidence that under {self._tolerated} do"
             return f", but undecided: {seen}; {shown}"
         may = "none is few enough" if found.allowed is None else f"at most {found.allowed} may"
         return f", but undecided at {sure} confidence: {seen}, and of so many {may}"
@@ -110,7 +114,7 @@ class Judgement:
     @property
     def counted(self) -> str:
         """What the evidence counts."""
-        return "rows" if self.slo.metric == "quality" else "requests"
+        return COUNTED.get(self.slo.metric, "requests")
 
 
 def judge_target(slo: Slo, measurement: Measurement, plan: Plan) -> Judgement:
@@ -143,7 +147,9 @@ def _share(slo: Slo, value: float, measurement: Measurement, risks: tuple[float,
         outcome = "pass"
     elif not slo.strict and at_least(math.floor(count / effect), effective, slo.bad_share) <= may_fail:
         outcome = "fail"
-    needed = needed_for(slo, spent, rows=measurement.benchmark.batch)
+    batch = measurement.benchmark.batch
+    invariance = slo.metric in INVARIANCES
+    needed = probes_for(slo, spent, rows=batch) if invariance else needed_for(slo, spent, rows=batch)
     assert needed is not None
     evidence = Evidence(
         requests,
@@ -181,9 +187,12 @@ def _rate(slo: Slo, value: float, measurement: Measurement, risks: tuple[float, 
 
 def _bad(slo: Slo, measurement: Measurement) -> list[bool]:
     """For each measured request, in order of sending (for `itl`: each gap; for `quality`: each row that has a right
-    answer), whether it violates the target."""
+    answer; for an invariance: each prompt that was compared), whether it violates the target."""
     if slo.metric == "quality":
         return [not row.correct for row in measurement.rows if row.correct is not None]
+    if slo.metric in INVARIANCES:
+        pairs = measurement.batch_pairs if slo.metric == "batch_invariance" else measurement.load_pairs
+        return [not same for same in pairs]
     if slo.metric == "error_rate":
         return [not sample.ok for sample in measurement.samples]
     if slo.metric == "attainment":

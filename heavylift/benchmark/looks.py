@@ -13,7 +13,7 @@ from typing import Any
 
 from heavylift.benchmark.binomial import least_requests
 from heavylift.benchmark.rates import RATES, least_answers
-from heavylift.benchmark.slo import Slo
+from heavylift.benchmark.slo import INVARIANCES, Slo
 
 FEWEST_AUTO = 30
 PASSES = 3  # looks that may pass: at n, 2n and 4n requests
@@ -71,10 +71,17 @@ def needed_for(slo: Slo, share: float = 1.0, *, misses: int = 1, rows: int = 1, 
     is compared as observed. `rows` are in a request, `together` requests under way at a time."""
     if slo.metric in RATES:
         return least_answers(together)
-    if slo.bad_share is None:
+    if slo.bad_share is None or slo.metric in INVARIANCES:
         return None
     trials = least_requests(slo.bad_share, 0 if slo.strict else misses, slo.risk * share)
     return math.ceil(trials / rows) if slo.metric == "quality" else trials
+
+
+def probes_for(slo: Slo, share: float = 1.0, *, misses: int = 1, rows: int) -> int | None:
+    """The fewest probes of `rows` prompts that can pass an invariance, as above; None for what is no share of them."""
+    if slo.bad_share is None or slo.metric not in INVARIANCES:
+        return None
+    return math.ceil(least_requests(slo.bad_share, 0 if slo.strict else misses, slo.risk * share) / rows)
 
 
 def _fail_looks(most: int) -> Looks:

@@ -209,12 +209,12 @@ class Measurement:
 
     @property
     def batch_pairs(self) -> list[bool]:
-        """For each prompt that was asked alone and in a batch, both unloaded: whether the outputs are equal."""
+        """For each prompt that was asked alone and in a batch, both unloaded: whether all its outputs are equal."""
         return _compare(self._outputs("alone"), self._outputs("quiet"))
 
     @property
     def load_pairs(self) -> list[bool]:
-        """For each measured prompt that was asked in its batch unloaded: whether the outputs are equal."""
+        """For each measured prompt that was asked in its batch unloaded: whether all its outputs are equal."""
         return _compare(self._outputs("quiet"), self._outputs("measure"))
 
     def _outputs(self, phase: str) -> dict[int, list[str]]:
@@ -250,4 +250,5 @@ def _per(usd_per_second: float | None, rate: float | None, count: int) -> float 
 
 
 def _compare(one: dict[int, list[str]], other: dict[int, list[str]]) -> list[bool]:
-    return [output == one[number][0] for number in one if number in other for output in other[number]]
+    shared = (one[number] + other[number] for number in one if number in other)
+    return [len(set(outputs)) == 1 for outputs in shared]

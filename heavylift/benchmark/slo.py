@@ -17,6 +17,8 @@ TOLERANCE = 0.1  # what must be ruled out where none may be bad: no number of re
 PERCENTILE = {"percentile": Field(float, least=0, most=100), "max_ms": Field(float, least=0)}
 OPTIONAL = {"confidence": Field(float, least=0.5, most=0.9999)}
 TOLERATED = {"tolerance": Field(float, least=0.0001, most=0.5)}
+INVARIANCES = ("batch_invariance", "load_invariance")
+MAY_BE_STRICT = ("error_rate", "quality", "attainment", *INVARIANCES)
 DUE = "over all measured requests; a failed request counts as infinitely slow"
 
 
@@ -68,8 +70,12 @@ METRICS: Mapping[str, Metric] = {
         "/ (last end - first intended send)",
     ),
     "attainment": _least("share", "good requests, as for goodput / all measured requests: errors are not good", 1),
-    "batch_invariance": _least("share", "rows that say the same alone and in their batch, both unloaded / compared", 1),
-    "load_invariance": _least("share", "rows that say the same in their batch unloaded and under load / compared", 1),
+    "batch_invariance": _least(
+        "share", "prompts whose answer is the same alone and in their batch, both unloaded / compared", 1
+    ),
+    "load_invariance": _least(
+        "share", "prompts whose answer is the same in their batch unloaded and under load / compared", 1
+    ),
     "cost_per_1k_good_requests_usd": _most("USD", "1000 x USD a second of all instances / goodput"),
     "cost_per_1m_tokens_usd": _most("USD", "1,000,000 x USD a second of all instances / tokens per second"),
 }
@@ -81,7 +87,7 @@ class Slo:
 
     `confidence`: it passes only where a sample this good would come from an endpoint exactly at the limit with at most
     1 - confidence. Where the limit lets nothing be bad, one bad request fails it, and it passes where as good a sample
-    would come with at most that from an endpoint with a share of `tolerance`. The invariances are compared as observed.
+    would come with at most that from an endpoint with a share of `tolerance`.
     """
 
     metric: str
@@ -106,7 +112,7 @@ class Slo:
 
     @property
     def bad_share(self) -> float | None:
-        """The share of requests (of `quality`: of rows) that may be bad at the limit, or that is tolerated where none
+        """The share of requests (of rows, of prompts) that may be bad at the limit, or that is tolerated where none
         may; None for what is no share, or a limit that everything meets."""
         share = self._share
         if share is None or share >= 1:
@@ -119,7 +125,7 @@ class Slo:
             return 1 - self.percentile / 100
         if self.metric == "error_rate":
             return self.limit
-        return 1 - self.limit if self.metric in ("quality", "attainment") else None
+        return 1 - self.limit if self.metric in ("quality", "attainment", *INVARIANCES) else None
 
     @property
     def risk(self) -> float:
@@ -135,7 +141,7 @@ class Slo:
             named = document.get("metric") if isinstance(document, dict) else document
             raise FormatError([f"{where}.metric is {named!r}; allowed: {', '.join(METRICS)}"])
         metric = METRICS[document["metric"]]
-        optional = OPTIONAL | (TOLERATED if document["metric"] in ("error_rate", "quality", "attainment") else {})
+        optional = OPTIONAL | (TOLERATED if document["metric"] in MAY_BE_STRICT else {})
         if found := shape.faults(document, {"metric": Field(str), **metric.fields}, where, optional):
             raise FormatError(found)
         percentile = document.get("percentile")

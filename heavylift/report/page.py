@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from heavylift.benchmark.judgement import COUNTED
 from heavylift.benchmark.percentile import percentile
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import percent
@@ -127,7 +128,7 @@ def evidence(row: Mapping[str, Any]) -> str:
     """What the verdict on a target rests on, in a sentence; empty where it is compared as observed."""
     if row.get("violations") is None:
         return _batches(row) if row.get("batches") else ""
-    counted = "rows" if row["metric"] == "quality" else "requests"
+    counted = COUNTED.get(row["metric"], "requests")
     text = f"{row['violations']} of {row['requests']} {counted} missed it"
     if row["effective_requests"] < row["requests"]:
         text += f", in clusters, so that they weigh as {row['effective_requests']}"

@@ -99,10 +99,12 @@ class QualityTarget(Strictly):
 
 
 class InvarianceTarget(Strictly):
-    """Rows that say the same alone and in a batch, or unloaded and under load, as a share of those compared."""
+    """Prompts whose answer is the same alone and in a batch, or unloaded and under load, as a share of the probes'."""
 
     metric: Literal["batch_invariance", "load_invariance"]
     min: Share
+    confidence: Confidence = 0.95
+    tolerance: Tolerance = TOLERANCE
 
 
 class AttainmentTarget(Strictly):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heavylift.benchmark.load import load_from
-from heavylift.benchmark.looks import needed_for
+from heavylift.benchmark.looks import PASSES, needed_for, probes_for
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.slo import Slo
 from heavylift.spec.fault import Fault, shown
@@ -84,6 +84,31 @@ def enough_requests(data: Data) -> Iterator[Fault]:
             yield Fault(("benchmark", "slo", index), f"{sentence}{target.confidence:g} confidence; got {requests}")
 
 
+def enough_probes(data: Data) -> Iterator[Fault]:
+    """So many probes can certify each invariance, and the measurement comes to all of them."""
+    benchmark = data.get("benchmark")
+    rows = benchmark.get("slo") if isinstance(benchmark, dict) else None
+    for index, row in enumerate(rows if isinstance(rows, list) else []):
+        assert isinstance(benchmark, dict), "it has targets"
+        try:
+            target = Slo.from_dict(row)
+        except FormatError:  # its fields say so
+            continue
+        batch, requests, probes = _rows(data, benchmark), benchmark.get("requests", 200), benchmark.get("probes", 2)
+        needed = probes_for(target, 1 / PASSES if requests == "auto" else 1.0, misses=0, rows=batch)
+        if needed is None or not isinstance(probes, int):
+            continue
+        where = ("benchmark", "slo", index)
+        if target.metric == "batch_invariance" and batch == 1:
+            sentence = "needs batches: 'serving.batch_size' above 1, api: heavylift, and no stream"
+            yield Fault(where, f"'benchmark.slo' {target.metric} {sentence}")
+        elif probes < needed:
+            sentence = f"'benchmark.probes' must be at least {needed} to certify {target.label} at "
+            yield Fault(where, f"{sentence}{target.confidence:g} confidence; got {probes}")
+        elif isinstance(requests, int) and requests < probes and target.metric == "load_invariance":
+            yield Fault(where, f"'benchmark.requests' must be at least the {probes} probes that it compares with")
+
+
 def _rows(data: Data, benchmark: dict[str, Any]) -> int:
     """Prompts in a request: a batch, where the API takes one and it is not streamed."""
     serving = data.get("serving")
@@ -148,4 +173,4 @@ def aimed(data: Data) -> Iterator[Fault]:
         yield Fault(("benchmark", "stream"), sentence)
 
 
-RULES: tuple[Rule, ...] = (targets, load, prompts, traced, enough_requests, held, streamed, aimed)
+RULES: tuple[Rule, ...] = (targets, load, prompts, traced, enough_requests, enough_probes, held, streamed, aimed)
