@@ -75,6 +75,12 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--seconds", {"type": float, "default": 600.0, "metavar": "S", "help": "for --find-capacity (600)"}),
         ("--rate", {"type": float, "default": 1.0, "metavar": "R", "help": "--find-capacity begins there (1)"}),
         ]),
+    "versus": ("versus:versus", "measure an endpoint and another in turns, and compare them with their noise", [
+        FILE, ENV, LOCAL, JSON, ("--url", {"help": "A: a runtime's /invocations instead of the file's endpoint"}),
+        ("--against", {"required": True, "metavar": "B", "help": "a URL, an endpoint, or endpoint/variant"}),
+        ("--turns", {"type": int, "default": 4, "metavar": "N", "help": "how often each is measured (4)"}),
+        ("--tolerance", {"type": float, "default": 5.0, "metavar": "PERCENT", "help": "what counts as the same (5)"}),
+        ("--into", {"type": Path, "metavar": "FOLDER", "help": "where the runs' folder goes"})]),
     "judge": ("traffic:judge", "judge recorded samples again", [
         ("samples", {"type": Path, "metavar": "samples.jsonl.gz"}), LOCAL, JSON,
         ("--cloudwatch", {"action": "store_true", "help": "ask for SageMaker's share of the time, and keep it"}),

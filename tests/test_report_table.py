@@ -11,6 +11,8 @@ from rich.console import Console
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import judge
+from heavylift.report.export import to_markdown
+from heavylift.report.page import render
 from heavylift.report.table import conclusion, plain, table
 from tests.benchmark_documents import recorded
 
@@ -75,3 +77,13 @@ def test_the_conclusion_of_a_good_run_and_of_a_void_one() -> None:
         "  void: no measured request was sent in 300 s, the time limit",
     ]
     assert "not judged" in void
+
+
+def test_a_generator_that_was_busy_itself_is_a_warning_everywhere() -> None:
+    recording = recorded([10.0] * 30)
+    idle, busy = (replace(recording, run=replace(recording.run, cpu_share=share)) for share in (0.3, 0.97))
+    told = [(conclusion(report(run)).plain, to_markdown(report(run)), render(report(run), run)) for run in (idle, busy)]
+
+    sentence = "the generator used 97% of a processor: part of these times may be its own"
+    assert all(sentence in text for text in told[1])
+    assert not any("part of these times" in text for text in told[0])

@@ -148,7 +148,7 @@ class Recording:
         """The inverse of `encode`. Raises FormatError for truncated, foreign or malformed content, and for what unpacks
         to more than any run has."""
         lines = _documents(content)
-        head = next(lines, {})
+        head: Any = next(lines, {})
         if not isinstance(head, dict) or head.get("type") != "run" or head.get("format") != FORMAT:
             found = head.get("format") if isinstance(head, dict) else head
             raise FormatError([f"the samples' format is {found!r}; this version reads {FORMAT!r}"])

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import percent
-from heavylift.report.table import COLUMNS, cells, headline, mark
+from heavylift.report.table import COLUMNS, busy, cells, headline, mark
 
 CSV_COLUMNS = (
     "index", "phase", "intended_s", "sent_s", "end_s", "latency_ms", "service_ms", "status", "http_status", "error",
@@ -81,13 +81,15 @@ def _case(suite: ElementTree.Element, report: Mapping[str, Any], name: str, outc
 
 def to_markdown(report: Mapping[str, Any]) -> str:
     """The verdict, the targets and the table, for a pull request or a job's summary (GitHub Flavored Markdown)."""
+    doubt = busy(report)
     lines = [
         f"## {_inline(report['name'])}: {report['verdict']}",
         "",
         f"{_inline(headline(report))}. Run {_code(report['run'])}, {report['started_at']}.",
         "",
         *(f"- void: {_inline(reason)}" for reason in report["void"]),
-        *([""] if report["void"] else []),
+        *([f"- warning: {_inline(doubt)}"] if doubt else []),
+        *([""] if report["void"] or doubt else []),
         "| Target | | Measured |",
         "|---|---|---|",
     ]

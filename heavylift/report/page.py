@@ -21,7 +21,7 @@ from heavylift.report import axis, distribution
 from heavylift.report.curve import curve
 from heavylift.report.load import REPORT, SAMPLES, load_report, load_samples
 from heavylift.report.stack import HEIGHT, stack
-from heavylift.report.table import COLUMNS, cells, headline, mark
+from heavylift.report.table import COLUMNS, busy, cells, headline, mark
 from heavylift.report.timeline import throughput, timeline
 
 PAGE = "report.html"
@@ -55,6 +55,7 @@ def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapp
         report=report,
         run=recording.run,
         headline=headline(report),
+        doubt=busy(report),
         columns=list(zip(COLUMNS.values(), cells(report), strict=True)),
         mark=mark,
         evidence=evidence,

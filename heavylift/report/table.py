@@ -27,6 +27,7 @@ COLUMNS = {
     "tokens_per_second": "Tokens/s",
     "data_quality": "Data quality",
 }
+BUSY = 0.8  # of one processor: Python computes on one at a time
 TEXTS = ("model", "engine", "quantization", "data_quality")
 COLOURS = {"PASS": "green", "FAIL": "red", "VOID": "yellow", "INCONCLUSIVE": "yellow"}
 MARKS = {True: "met", False: "missed", None: "not judged"}
@@ -69,6 +70,8 @@ def conclusion(report: Mapping[str, Any]) -> Text:
     lines = Text.assemble((verdict, f"bold {COLOURS[verdict]}"), f"  {headline(report)}")
     for reason in report["void"]:
         lines.append(f"\n  void: {reason}")
+    if doubt := busy(report):
+        lines.append(f"\n  warning: {doubt}", style="yellow")
     for judgement in report["judgements"]:
         colour = COLOURS[{True: "PASS", False: "FAIL", None: "VOID"}[judgement["passed"]]]
         lines.append(f"\n  {mark(judgement):<10}", style=colour)
@@ -76,6 +79,14 @@ def conclusion(report: Mapping[str, Any]) -> Text:
     if where := in_a_line(report):
         lines.append(f"\n  {where}")
     return lines
+
+
+def busy(report: Mapping[str, Any]) -> str | None:
+    """What a generator that was busy itself does to the numbers: of a closed load it shows in no lag."""
+    share = report.get("load", {}).get("cpu_share")  # older reports tell of none
+    if share is None or share < BUSY:
+        return None
+    return f"the generator used {share:.0%} of a processor: part of these times may be its own"
 
 
 def headline(report: Mapping[str, Any]) -> str:
