@@ -38,9 +38,11 @@ class Eight:
     """Levels (out, in) and a scale for each output."""
 
     name: str = "int8"
+    levels: str = "I8"
+    """safetensors' name of the type of the levels."""
 
     def stored(self, weight: Weight, world: int) -> tuple[Weight, ...]:
-        levels = _outputs_first(weight, "levels", weight.inputs, ("I8",))
+        levels = _outputs_first(weight, "levels", weight.inputs, (self.levels,))
         scale = replace(levels, name=f"{weight.name}.scale", shape=levels.shape[:1], types=("F32",))
         # each rank's part of an output's inputs has a scale of its own
         return levels, replace(scale, split=Split.WHOLE, unit=1) if weight.split is Split.ROW else scale

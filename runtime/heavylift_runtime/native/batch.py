@@ -6,10 +6,12 @@ Not the choice of who is in it (scheduler.py). Of N tokens, first come those of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from heavylift_runtime.native.place import sent
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Batch:
     """(M,) int64: after which of the N tokens the next one is wanted; None: after each."""
     apart: bool = False
     """Each row attends for itself, over its own length: what it gets depends on no other."""
+    looked: Tensor | None = None
+    """(B,) int64, where `at` and `read` say only how much there is room for: how much each row has read."""
 
     @classmethod
     def of(
@@ -85,6 +89,13 @@ class Batch:
             torch.tensor(wanted, dtype=torch.int64) if texts else None,
             apart,
         )
+
+    def on(self, device: torch.device) -> Batch:
+        """The same for a model on that device."""
+        if device.type == "cpu":
+            return self
+        wanted = None if self.wanted is None else sent(self.wanted, device)
+        return replace(self, tokens=sent(self.tokens, device), positions=sent(self.positions, device), wanted=wanted)
 
     def pick(self, x: Tensor) -> Tensor:
         """(N, d) → (M, d), of the tokens that are wanted"""

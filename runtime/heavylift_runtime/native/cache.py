@@ -57,12 +57,24 @@ class Store:
                 ) from error
             self.content = torch.frombuffer(self._memory, dtype=dtype).view(shape)
         else:
-            self.content = torch.zeros(shape, dtype=dtype, device=device)
+            try:
+                self.content = torch.zeros(shape, dtype=dtype, device=device)
+            except torch.OutOfMemoryError as error:
+                raise LoadError(
+                    f"{device} has no room for the {prod(shape) * dtype.itemsize} bytes that the cache of {slots} "
+                    f"sequences of {longest} tokens takes at once; lower 'max_model_len' or the batch size"
+                ) from error
         # a token's key and value of a head are rows of this: (2 * slots * P * T, D) for each layer
         self._flat = list(self.content.view(layers, -1, width).unbind(0))
-        self._heads = (torch.arange(2).unsqueeze(1) * (slots * pairs) + torch.arange(pairs)).flatten() * self.room
-        self._slots = torch.arange(slots) * (pairs * self.room)
+        heads = torch.arange(2, device=device).unsqueeze(1) * (slots * pairs) + torch.arange(pairs, device=device)
+        self._heads = heads.flatten() * self.room
+        self._slots = torch.arange(slots, device=device) * (pairs * self.room)
         self._views: dict[tuple[int, int, int], tuple[list[Tensor], list[Tensor]]] = {}
+
+    @property
+    def grows(self) -> bool:
+        """Memory is taken by the page as it is written."""
+        return self._memory is not None
 
     def taken(self, count: int) -> int:
         """Bytes that a row of so many tokens takes, in whole pages."""
@@ -104,7 +116,8 @@ class Store:
         if len(sources) == 1:
             part[:, :, targets[0]].copy_(part[:, :, sources[0]])
         else:
-            part.index_copy_(2, torch.tensor(targets), part.index_select(2, torch.tensor(sources)))
+            at = torch.tensor([sources, targets], device=part.device)
+            part.index_copy_(2, at[1], part.index_select(2, at[0]))
 
     def drop(self, slot: int) -> None:
         """Forgets a row: its places are zeros again, and their memory is free."""

@@ -90,11 +90,11 @@ class Checkpoint:
     def check_quantize(self, wanted: str) -> None:
         """LoadError where what is stored cannot be what is wanted."""
         there = self.packing.name if self.packing is not None else "none"
-        fitting = {"none": ["none"], "int8": ["int8", "dynamic_int8"], "int4": ["int4"]}.get(there, [there, "none"])
+        fitting = {"none": ["none"], "int8": ["int8", "dynamic_int8"], "int4": ["int4"], "fp8": ["fp8"]}.get(
+            there, [there, "none"]
+        )
         if there == "none" and self.partition is None:
             fitting = ["none", *PACKINGS]
-        if wanted == "fp8":
-            raise LoadError("'quantize' is 'fp8', which processors cannot compute in; use 'int8'")
         if wanted not in fitting:
             raise LoadError(
                 f"{self.source.place}: its matrices are stored {'plain' if there == 'none' else 'in ' + there}, and "

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.found import Found
 from heavylift_runtime.native.lane import Flight, Lane, Progress
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News
+from heavylift_runtime.native.place import within
+from heavylift_runtime.native.replay import Recorder
 from heavylift_runtime.native.sampling import is_plain
 from heavylift_runtime.native.scheduler import Scheduler
 from heavylift_runtime.native.sequence import Sequence
+from heavylift_runtime.native.steps import Steps
 
 TOKENS = 256
 """In one pass, about: the longest that a running row waits for others' prompts."""
@@ -65,13 +69,16 @@ class Core:
         tokens: int = TOKENS,
         invariant: bool = False,
         mesh: Mesh = ALONE,
+        record: Recorder | None = None,
     ) -> None:
         """`slots`: rows that run at once; `budget`: bytes of cache on each rank.
 
-        `invariant`: a request's numbers depend on no other's, bit for bit.
+        `invariant`: a request's numbers depend on no other's, bit for bit. `record`: what passes without prompts are
+        recorded with; None: their sizes are as they come, which on a processor is quicker.
         """
         self._model, self._start, self._ends, self._mesh = model, start, frozenset(ends), mesh
         self.limits = limits
+        self._record = record
         lanes = min(slots, mesh.stage.of)
         self._slots = -(-slots // lanes)
         self._lanes = [self._lane(tokens, budget // lanes, invariant=invariant) for _ in range(lanes)]
@@ -83,8 +90,17 @@ class Core:
     def _lane(self, tokens: int, budget: int, *, invariant: bool) -> Lane:
         limits, slots = self.limits, self._slots
         caches = Caches(self._model.stores(slots, limits.prompt, limits.together or limits.answer))
+        if caches.taken > budget:
+            raise LoadError(
+                f"a cache of {slots} sequences of {limits.together or limits.answer} tokens takes {caches.taken} bytes "
+                f"of {self._model.device}, of which it may have {budget}: lower 'max_model_len' or the batch size "
+                f"to {budget / caches.taken:.0%}"
+            )
         scheduler = Scheduler(caches, slots, tokens, budget, fixed=invariant)
-        return Lane(self._model, caches, scheduler, self._ends, invariant=invariant)
+        steps = None
+        if self._record is not None and not invariant:
+            steps = Steps(self._model, caches.stores, slots, self._record, self._mesh.stage)
+        return Lane(self._model, caches, scheduler, self._ends, invariant=invariant, steps=steps)
 
     @property
     def busy(self) -> bool:
@@ -142,7 +158,8 @@ class Core:
         if not any(self._flights):
             return []
         try:
-            given = self._compute(self._flights[stage.number])
+            with within(self._model.device):
+                given = self._compute(self._flights[stage.number])
         except (MemoryError, RuntimeError) as error:
             if self._mesh.everyone.world > 1 or lane is None or not _is_memory(error):
                 raise  # other ranks wait in the middle of a pass
@@ -153,7 +170,9 @@ class Core:
                 self._mesh.hand_on(hidden)
         coming = None if stage.first else self._flights[stage.number - 1]
         rows = [] if coming is None else coming.lengths
-        self._taken = [self._mesh.take((count, self._model.width), self._model.stream) for count in rows]
+        self._taken = [
+            self._mesh.take((count, self._model.width), self._model.stream, self._model.device) for count in rows
+        ]
         ended = self._flights[-1]
         return [] if ended is None else self._end(ended, given if stage.last else [])
 
@@ -164,7 +183,11 @@ class Core:
         hidden = [*self._taken] if not self._mesh.stage.first else [None] * len(flight.lengths)
         given = [self._model.encode(reading.sources, x) for reading, x in zip(flight.readings, hidden, strict=False)]
         for each, x in zip(flight.passes, hidden, strict=False):
-            found = self._model.forward(each.batch, flight.lane.caches.stores, x)
+            steps = flight.lane.steps
+            if steps is not None and steps.take(each.batch):
+                given.append(steps(each.batch, x))
+                continue
+            found = self._model.forward(each.batch.on(self._model.device), flight.lane.caches.stores, x)
             if self._mesh.stage.last and each.wanting:
                 kept = [place for place, sequence in enumerate(each.wanting) if sequence is not None]
                 found = self._model.vocabulary.scores(found)
@@ -177,8 +200,9 @@ class Core:
         lane, model = flight.lane, self._model
         for place, reading in enumerate(flight.readings):
             own = given[place] if given else None
-            hidden = self._mesh.tell(own, (reading.tokens, model.width), model.dtype)
-            model.remember(reading.sources, hidden, lane.caches.stores)
+            hidden = self._mesh.tell(own, (reading.tokens, model.width), model.dtype, model.device)
+            with within(model.device):
+                model.remember(reading.sources, hidden, lane.caches.stores)
         if flight.readings:
             return []
         wanting, scores = flight.wanting, None

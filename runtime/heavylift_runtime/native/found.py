@@ -38,10 +38,10 @@ class Found:
         chosen: dict[int, Chosen] = {}
         logits: dict[int, Tensor] = {}
         if plain:
-            likeliest = None if scores is None else vocabulary.likeliest(scores)
+            likeliest = None if scores is None else vocabulary.likeliest(scores).cpu()
             tokens = mesh.tell(likeliest, (len(wanting),), torch.int64).tolist()
             chosen |= {place: Chosen(tokens[place]) for place in plain}
-        every = None if scores is None or not (drawn or beams) else vocabulary.logits(scores[drawn + beams])
+        every = None if scores is None or not (drawn or beams) else vocabulary.logits(scores[drawn + beams]).cpu()
         if drawn:
             rows = [wanting[place] for place in drawn]
             own = None if every is None else [choose(*pair, ends) for pair in zip(every, rows, strict=False)]

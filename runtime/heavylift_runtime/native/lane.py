@@ -20,6 +20,7 @@ from heavylift_runtime.native.passes import Pass, Reading, apart, readings, toge
 from heavylift_runtime.native.sampling import Chosen, penalized
 from heavylift_runtime.native.scheduler import Plan, Scheduler
 from heavylift_runtime.native.sequence import Sequence
+from heavylift_runtime.native.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,21 @@ class Flight:
 class Lane:
     """A scheduler, its caches, and the beam searches among its sequences."""
 
-    def __init__(self, model: Model, caches: Caches, scheduler: Scheduler, ends: Set[int], *, invariant: bool) -> None:
-        """`ends`: tokens that end an answer; `invariant`: a request's numbers depend on no other's, bit for bit."""
-        self.caches, self.scheduler = caches, scheduler
+    def __init__(
+        self,
+        model: Model,
+        caches: Caches,
+        scheduler: Scheduler,
+        ends: Set[int],
+        *,
+        invariant: bool,
+        steps: Steps | None = None,
+    ) -> None:
+        """`ends`: tokens that end an answer; `invariant`: a request's numbers depend on no other's, bit for bit.
+
+        `steps`: for passes without prompts; None: they go the way of all.
+        """
+        self.caches, self.scheduler, self.steps = caches, scheduler, steps
         self._model, self._ends, self._invariant = model, ends, invariant
         self._plan: Plan | None = None
         self._gone: list[int] = []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls
-from heavylift_runtime.native.quantize.forms import Int4, Int8, Matrix
+from heavylift_runtime.native.quantize.forms import Float8, Form, Int4, Int8, Matrix
 from heavylift_runtime.native.quantize.products import product_of
 
 PACK_FROM = {torch.float32: 2**17, torch.bfloat16: 0}
@@ -60,7 +60,7 @@ class Packed:
 class Rounded:
     """PyTorch's product with a quantized weight."""
 
-    def __init__(self, weight: Int8 | Int4, bias: Tensor | None) -> None:
+    def __init__(self, weight: Form, bias: Tensor | None) -> None:
         self._product, self._bias = product_of(weight), bias
 
     def __call__(self, x: Tensor, base: Tensor | None = None) -> Tensor:
@@ -79,7 +79,7 @@ def way_of(weight: Matrix, *, shared: bool = False) -> Callable[..., Product]:
     """The fastest product of a weight; `shared`: it is held elsewhere, too, so that a packed one would be a second."""
     if isinstance(weight, Int8):
         return calls.Product if calls.usable(weight.scale) and weight.shape[1] <= calls.LONGEST else Rounded
-    if isinstance(weight, Int4):
+    if isinstance(weight, Int4 | Float8):
         return Rounded
     if calls.usable(weight):
         return calls.Product

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from pathlib import Path
 
+import torch
+
 from heavylift_runtime.native.cache import Store
+from heavylift_runtime.native.place import HOST
 from heavylift_runtime.native.sequence import Sequence
 
 SHARE = 0.9
@@ -20,6 +23,11 @@ class Caches:
 
     def __init__(self, stores: Several[Store]) -> None:
         self.stores = stores
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are taken from the start, whatever the slots hold: on a processor none."""
+        return sum(store.content.nbytes for store in self.stores if not store.grows)
 
     def of(self, source: int, text: int) -> int:
         """Bytes that a row of so many tokens takes, in whole pages."""
@@ -41,8 +49,10 @@ class Caches:
             store.drop(slot)
 
 
-def free() -> int:
-    """Bytes that this process and its neighbours may still take: the machine's, or what its container has left."""
+def free(device: torch.device = HOST) -> int:
+    """Bytes that may be taken: of a rank's own GPU, or, by all processes together, of this machine or container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     left = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     for limit, used in (

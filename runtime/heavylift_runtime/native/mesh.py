@@ -13,6 +13,8 @@ from torch import Tensor
 
 from heavylift_runtime.families.stages import WHOLE, Stage
 from heavylift_runtime.native.distributed import Alone, Gloo, Group
+from heavylift_runtime.native.nccl import beside
+from heavylift_runtime.native.place import HOST
 from heavylift_runtime.native.shared_memory import through_memory
 
 
@@ -26,26 +28,35 @@ class Mesh:
     stage: Stage = WHOLE
 
     @classmethod
-    def join(cls, rank: int, tensor: int, pipeline: int, rendezvous: str) -> Mesh:
-        """Meets the others, in the quickest groups that this machine has; a world of one needs no rendezvous."""
+    def join(cls, rank: int, tensor: int, pipeline: int, rendezvous: str, device: torch.device = HOST) -> Mesh:
+        """Meets the others, in the quickest groups that this machine has; a world of one needs no rendezvous.
+
+        `device`: where this rank computes; tensors that lie there go from GPU to GPU.
+        """
         if tensor * pipeline == 1:
             return cls(Alone(), Alone())
         gloo = Gloo(rank, tensor * pipeline, rendezvous)
-        everyone = through_memory(gloo)
+        everyone = beside(through_memory(gloo), gloo.world, device)
         if pipeline == 1:
             return cls(everyone, everyone)
-        group = Alone() if tensor == 1 else through_memory(gloo.divided(tensor))
+        group: Group = Alone()
+        if tensor > 1:
+            group = beside(through_memory(gloo.divided(tensor)), gloo.world, device)
         return cls(everyone, group, Stage.holding(rank, tensor, pipeline))
 
     def hand_on(self, hidden: Tensor) -> None:
         """To the next stage; called there as `take`."""
         self.everyone.send(hidden.contiguous(), self.everyone.rank + self.group.world)
 
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = HOST) -> Tensor:
         """What the stage before hands on."""
-        return self.everyone.receive(torch.empty(shape, dtype=dtype), self.everyone.rank - self.group.world)
+        return self.everyone.receive(
+            torch.empty(shape, dtype=dtype, device=device), self.everyone.rank - self.group.world
+        )
 
-    def tell(self, found: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def tell(
+        self, found: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = HOST
+    ) -> Tensor:
         """What the last stage's ranks found, the same on each, on every rank; the others give None."""
         if self.stage.of == 1:
             assert found is not None
@@ -53,7 +64,9 @@ class Mesh:
         # a sum in which all others have zeros, for sums are what the groups do quickest
         speaks = self.everyone.rank == self.everyone.world - 1
         assert not speaks or found is not None
-        said = found.to(dtype).clone() if speaks and found is not None else torch.zeros(shape, dtype=dtype)
+        said = (
+            found.to(dtype).clone() if speaks and found is not None else torch.zeros(shape, dtype=dtype, device=device)
+        )
         return self.everyone.all_reduce(said)
 
     def close(self) -> None:

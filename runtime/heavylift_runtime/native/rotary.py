@@ -53,7 +53,7 @@ class Rotation:
             partners = part.view(*part.shape[:2], -1, 2).flip(3).flatten(2)
         else:
             partners = part.roll(self._width // 2, 2)
-        torch.addcmul(part * cosines, partners, sines, out=part)
+        part.mul_(cosines).addcmul_(partners, sines)
 
 
 def frequencies(rotary: Rotary) -> Tensor:

@@ -56,7 +56,7 @@ class Vocabulary:
         # an id is exact in fp32 up to 2 ** 24, far beyond any vocabulary
         ranks = self._group.all_gather(torch.cat([score, (local + self._start).float()], 1))  # (world, N, 2)
         winner = ranks[:, :, 0].max(0).indices
-        return ranks[winner, torch.arange(len(winner)), 1].long()
+        return ranks[winner, torch.arange(len(winner), device=winner.device), 1].long()
 
     def logits(self, scores: Tensor) -> Tensor:
         """This rank's scores (N, n) → all logits (N, size) in fp32, on every rank"""

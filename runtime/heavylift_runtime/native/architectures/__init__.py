@@ -53,6 +53,10 @@ class Model(Protocol):
         """What it computes in."""
 
     @property
+    def device(self) -> torch.device:
+        """Where."""
+
+    @property
     def width(self) -> int:
         """Of what a stage gives the next one, d."""
 

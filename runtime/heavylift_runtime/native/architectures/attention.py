@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -71,7 +70,7 @@ class Pass:
     def __init__(self, heads: Heads, store: Store, batch: Batch) -> None:
         self._heads, self._store, self._batch = heads, store, batch
         rotation = heads.rotation
-        furthest = max(chain(batch.at, (chunk.first + chunk.count for chunk in batch.chunks)), default=0)
+        furthest = max([0, *batch.at, *[chunk.first + chunk.count for chunk in batch.chunks]])
         self._turns = None if rotation is None else rotation.known(batch.positions, furthest)
         count = len(batch.at)
         self._places = store.places(batch.first, batch.positions[:count]) if count else None

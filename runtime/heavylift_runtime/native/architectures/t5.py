@@ -195,6 +195,8 @@ class T5Model:
         return x if self._scale is None else x * self._scale
 
     def _looks(self, cross: Store, batch: Batch) -> list[Look]:
+        if batch.looked is not None:
+            return looks(self.heads, cross, batch)
         key = cross, batch.first, batch.read
         if batch.apart or key != self._looked[0]:
             self._looked = key, looks(self.heads, cross, batch)
@@ -221,7 +223,9 @@ def looks(heads: Heads, store: Store, batch: Batch) -> list[Look]:
     """Neighbouring rows that look at their sources together; the same from step to step while nobody comes or goes."""
 
     def together(first: int, last: int, span: int) -> Look:
-        lengths = torch.tensor(batch.read[first:last]).unsqueeze(1)
+        lengths = (
+            torch.tensor(batch.read[first:last]) if batch.looked is None else batch.looked[first:last]
+        ).unsqueeze(1)
         span = min(-(-span // STEP) * STEP, store.room)
         bias = torch.zeros(last - first, span, dtype=store.content.dtype)
         bias.masked_fill_(torch.arange(span) >= lengths, -torch.inf)

@@ -36,6 +36,24 @@ class DynamicInt8(Int8):
 
 
 @dataclass(frozen=True)
+class Float8:
+    """weight = levels * scale, a scale for each output."""
+
+    levels: Tensor
+    """(out, in) float8_e4m3fn: 4 bits of exponent, 3 of mantissa (Micikevicius et al. 2022)"""
+    scale: Tensor
+    """(out,) fp32"""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.levels.shape
+
+    def dense(self) -> Tensor:
+        """(out, in) fp32"""
+        return self.levels.float() * self.scale.unsqueeze(1)
+
+
+@dataclass(frozen=True)
 class Int4:
     """weight = (levels - 8) * scale + middle, with both for each group of neighbouring inputs of each output."""
 
@@ -61,7 +79,7 @@ class Int4:
         return grouped.mul_(self.scale.unsqueeze(2)).add_(self.middle.unsqueeze(2)).flatten(1)
 
 
-Form = Int8 | Int4
+Form = Int8 | Float8 | Int4
 Matrix = Tensor | Form
 """A Linear's weight, (out, in)."""
 
@@ -95,21 +113,22 @@ def stacked(parts: Sequence[Matrix]) -> Matrix:
 def beside(parts: Sequence[Matrix]) -> Matrix:
     """Matrices of the same outputs as one: their inputs one after another.
 
-    Of Int8, an output's larger scale holds for both: what had the smaller one is rounded a second time.
+    Of Int8 and Float8, an output's larger scale holds for both: what had the smaller one is rounded a second time.
     """
     first = parts[0]
     if isinstance(first, Tensor) or not _alike(parts):
         return torch.cat(_dense(parts), 1)
     if isinstance(first, Int4):
         return Int4(*(torch.cat([getattr(part, field.name) for part in parts], 1) for field in fields(first)))
-    scale = torch.stack([part.scale for part in parts if isinstance(part, Int8)]).amax(0)
-    levels = [_rescaled(part, scale) for part in parts if isinstance(part, Int8)]
-    return Int8(torch.cat(levels, 1), scale)
+    scaled = [part for part in parts if isinstance(part, Int8 | Float8)]
+    scale = torch.stack([part.scale for part in scaled]).amax(0)
+    return type(scaled[0])(torch.cat([_rescaled(part, scale) for part in scaled], 1), scale)
 
 
-def _rescaled(part: Int8, scale: Tensor) -> Tensor:
+def _rescaled(part: Int8 | Float8, scale: Tensor) -> Tensor:
     """The levels under a scale that is at least the part's own."""
-    return (part.levels * (part.scale / scale).unsqueeze(1)).round_().to(torch.int8)
+    levels = part.levels.float() * (part.scale / scale).unsqueeze(1)
+    return levels.to(part.levels.dtype) if isinstance(part, Float8) else levels.round_().to(torch.int8)
 
 
 def _alike(parts: Sequence[Matrix]) -> bool:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.native.quantize.forms import DynamicInt8, Form, Int4, Int8, unpacked
+from heavylift_runtime.native.quantize.forms import DynamicInt8, Float8, Form, Int4, Int8, unpacked
 
 Product = Callable[[Tensor], Tensor]
 FINER = 254
@@ -26,7 +26,47 @@ ROWS = 64
 
 def product_of(form: Form) -> Product:
     """The fastest product of a form that keeps what the form promises; LoadError where this processor has none."""
+    if isinstance(form, Float8):
+        return Floats(form)
+    if form.scale.device.type != "cpu":
+        return Unrounded(form)
     return FourBits(form) if isinstance(form, Int4) else EightBits(form)
+
+
+class Unrounded:
+    """Whole numbers made plain for each product, on a device whose operators for them this engine does not call.
+
+    It saves the memory, and no time.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._form.dense().to(x.dtype))
+
+
+class Floats:
+    """8-bit floats times activations in 8-bit floats, each row with a scale of its own, summed in fp32.
+
+    PyTorch's product takes one scale for each side, so that those of rows and outputs are applied to the sums. Its
+    sides are whole sixteens; what is missing is filled with zeros. GPUs have it from Ada on, and processors for tests.
+    """
+
+    def __init__(self, form: Float8) -> None:
+        self._outputs, self._extra = form.shape[0], -form.shape[1] % 16
+        numbers = F.pad(form.levels.view(torch.uint8), (0, self._extra, 0, -self._outputs % 16))  # a byte 0 is 0.0
+        self._weight, self._scale = numbers.view(form.levels.dtype).t(), form.scale
+        self._one = torch.ones((), device=form.scale.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        kind = self._weight.dtype
+        top = x.abs().amax(1, keepdim=True).float().clamp_(min=1e-30).div_(torch.finfo(kind).max)
+        levels = (x / top).to(kind)  # in fp32: from bf16 the largest could round to what is none
+        if self._extra:
+            levels = F.pad(levels.view(torch.uint8), (0, self._extra)).view(kind)
+        product = torch._scaled_mm(levels, self._weight, self._one, self._one, out_dtype=torch.float32)
+        return product[:, : self._outputs].mul_(top).mul_(self._scale).to(x.dtype)
 
 
 class EightBits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heavylift_runtime.native.quantize.forms import Int4, Int8, packed
+from heavylift_runtime.native.quantize.forms import Float8, Int4, Int8, packed
 
 SPAN = 256 * 1024
 """Numbers that are rounded at once; what they take on the way is 8 MiB."""
@@ -26,6 +26,18 @@ def int8_of(weight: Tensor) -> Int8:
         scale[rows] = top
         levels[rows] = (part / top.masked_fill(top == 0, 1).unsqueeze(1)).round_().to(torch.int8)
     return Int8(levels, scale)
+
+
+def float8_of(weight: Tensor) -> Float8:
+    """(out, in) in any type and layout; an output's largest number becomes the largest that there is."""
+    levels = torch.empty(weight.shape, dtype=torch.float8_e4m3fn)
+    scale = torch.empty(len(weight))
+    for rows in _spans(weight):
+        part = weight[rows].float()
+        top = part.abs().amax(1).div_(torch.finfo(levels.dtype).max)
+        scale[rows] = top
+        levels[rows] = (part / top.masked_fill(top == 0, 1).unsqueeze(1)).to(levels.dtype)
+    return Float8(levels, scale)
 
 
 def int4_of(weight: Tensor, group: int) -> Int4:

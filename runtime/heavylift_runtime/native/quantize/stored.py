@@ -13,10 +13,15 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.packing import EACH, GROUP, GROUPS, Eight, Four, Packing, Published
 from heavylift_runtime.families.table import Weight
-from heavylift_runtime.native.quantize.forms import DynamicInt8, Form, Int4, Int8, packed
-from heavylift_runtime.native.quantize.rounding import int4_of, int8_of
+from heavylift_runtime.native.quantize.forms import DynamicInt8, Float8, Form, Int4, Int8, packed
+from heavylift_runtime.native.quantize.rounding import float8_of, int4_of, int8_of
 
-PACKINGS: dict[str, Packing] = {"int8": Eight(), "dynamic_int8": Eight(), "int4": Four()}
+PACKINGS: dict[str, Packing] = {
+    "int8": Eight(),
+    "dynamic_int8": Eight(),
+    "int4": Four(),
+    "fp8": Eight("fp8", "F8_E4M3"),
+}
 """What plain numbers can be made while they are read → how it lies in files."""
 AWQ = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where AWQ's neighbouring outputs lie in a 32-bit number, in fours of bits."""
@@ -35,6 +40,8 @@ def rounded(quantize: str, weight: Weight, part: Tensor) -> Form:
     """A rank's part, (out, in), as `quantize` wants it; int8 where int4 cannot be, as Four.stored says."""
     if quantize == "int4" and not weight.head and part.shape[1] % GROUP == 0:
         return int4_of(part, GROUP)
+    if quantize == "fp8":
+        return float8_of(part)
     return int8_of(part) if quantize != "dynamic_int8" else DynamicInt8(*_fields(int8_of(part)))
 
 
@@ -46,6 +53,8 @@ def form_of(packing: Packing, stored: Sequence[Weight], tensors: Sequence[Tensor
     ]
     if isinstance(packing, Published):
         return _published(packing, stored[0].name, parts)
+    if parts[0].dtype == torch.float8_e4m3fn:
+        return Float8(*parts)
     if len(parts) == 2:
         return (DynamicInt8 if dynamic else Int8)(*parts)
     return Int4(*parts)

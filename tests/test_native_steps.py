@@ -1,0 +1,133 @@
+"""Passes of a few sizes, over inputs that stay: the same tokens as from passes of any size, whoever comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heavylift_runtime.native.architectures import Model
+from heavylift_runtime.native.mesh import Mesh
+from heavylift_runtime.native.news import News
+from heavylift_runtime.native.replay import Work, again
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
+from tests.rank_threads import on_mesh
+from tests.t5_checkpoints import write_t5
+
+MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m", "gpt-neox"]
+LIMITS = [24, 2, 17, 7, 30, 11]
+PROMPTS = [[5, 9, 33, 21, 7, 2], [12], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 11], [3, 2],
+           [7] * 41, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that texts of a few tokens grow out of several."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr("heavylift_runtime.native.steps.LEAST", 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    @cache
+    def write(kind: str) -> Path:
+        place = tmp_path_factory.mktemp(kind)
+        if kind == "t5":
+            return write_t5(place)
+        family, config = KINDS[kind]
+        return write_decoder(place, family, **config)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def model(folder: Callable[[str], Path]) -> Callable[[str], Model]:
+    return cache(lambda kind: model_on(folder(kind)))
+
+
+@pytest.fixture(scope="module")
+def alone(model: Callable[[str], Model]) -> Callable[[str], list[Answer]]:
+    """What each of PROMPTS gets by itself, in passes as they come."""
+
+    def answers(kind: str) -> list[Answer]:
+        core = core_of(model(kind))
+        return [answers_of(core, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
+
+    return cache(answers)
+
+
+class Recorder:
+    """Counts what is recorded, and how often each is replayed."""
+
+    def __init__(self) -> None:
+        self.replayed: list[int] = []
+
+    def __call__(self, work: Work) -> Work:
+        place = len(self.replayed)
+        self.replayed.append(0)
+
+        def replay() -> Tensor:
+            self.replayed[place] += 1
+            return work()
+
+        return replay
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrives=st.lists(st.integers(0, 25), min_size=6, max_size=6),
+    slots=st.integers(1, 7),
+    tokens=st.sampled_from([3, 8, 50]),
+)
+def test_a_few_sizes_give_every_request_the_tokens_of_passes_of_any_size(
+    model: Callable[[str], Model],
+    alone: Callable[[str], list[Answer]],
+    kind: str,
+    arrives: list[int],
+    slots: int,
+    tokens: int,
+) -> None:
+    recorder = Recorder()
+    core = core_of(model(kind), slots=slots, tokens=tokens, record=recorder)
+    schedule = {
+        step: News(tuple(arrival(key, PROMPTS[key], LIMITS[key]) for key in range(6) if arrives[key] == step))
+        for step in set(arrives)
+    }
+
+    answers = run(core, schedule)
+
+    assert [answers[key] for key in range(6)] == alone(kind)
+    assert sum(recorder.replayed) > 5
+    assert len(recorder.replayed) < 30
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+@pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (1, 2), (2, 2)])
+def test_ranks_and_stages_record_the_same_sizes(
+    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str, tensor: int, pipeline: int
+) -> None:
+    def serve(mesh: Mesh) -> tuple[list[Answer], list[int]]:
+        recorder = Recorder()
+        own = model_on(folder(kind), mesh.group, stage=mesh.stage)
+        return answers_of(core_of(own, mesh=mesh, record=recorder), PROMPTS, LIMITS), recorder.replayed
+
+    ranks = on_mesh(tensor, pipeline, serve)
+
+    assert [answers for answers, _ in ranks] == [alone(kind)] * (tensor * pipeline)
+    assert all(replayed == ranks[0][1] for _, replayed in ranks) and sum(ranks[0][1]) > 10
+
+
+def test_a_beam_search_goes_through_them_too(model: Callable[[str], Model]) -> None:
+    found = [
+        answers_of(core_of(model("t5"), record=record), PROMPTS[:3], [12] * 3, num_beams=3) for record in (None, again)
+    ]
+
+    assert found[0] == found[1]
