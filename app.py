@@ -22,7 +22,6 @@ from heavylift.deploy.stacks import FOUNDATION, foundation_id, serving
 from heavylift.deploy.variants import others_of
 from heavylift.errors import InputError
 from heavylift.plan import facts
-from heavylift.plan.hosted import not_hosted
 from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
 from heavylift.project import Project
@@ -101,14 +100,12 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         images={name: image_of(app, spec, other.plan, foundation) for name, other in others.items()},
         env=Environment(account=foundation.env_account, region=foundation.env_region),
     )
-    asked = [each.instance.type for each in (plan, *(other.plan for other in others.values()))]
-    for type_ in dict.fromkeys([*asked, *(pool.instance_type for pool in spec.instance_pools or ())]):
-        if spec.region is not None and (sentence := not_hosted(type_, spec.region)) is not None:
-            Annotations.of(stack).add_warning_v2("heavylift:region", sentence)
     if plan.benchmark is not None and (every := app.node.try_get_context("benchmark")) is not None:
         schedule = None if every == BY_HAND else every
         there = Environment(account=foundation.env_account, region=foundation.env_region)
-        BenchmarkStack(app, f"{id}-benchmark", plan=plan, foundation=foundation, schedule=schedule, env=there)
+        BenchmarkStack(
+            app, f"{id}-benchmark", plan=plan, foundation=foundation, schedule=schedule, spec=spec, env=there
+        )
     if (outdated := lock.known.outdated()) is not None:
         Annotations.of(stack).add_warning_v2(
             "heavylift:facts", f"{outdated}; `heavylift plan {typed}` writes them anew"

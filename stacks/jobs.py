@@ -32,16 +32,26 @@ def staged(scope: Construct, spec: ModelSpec, plan: Plan, foundation: Foundation
 def prepared(
     scope: Construct, plans: Iterable[Plan], foundation: FoundationStack, image: RuntimeImage, after: Construct
 ) -> list[Construct]:
-    """The artifacts that the plans' jobs make, each once; a job starts when `after`, the model's files, is there."""
+    """The artifacts that the plans' jobs make, each once; a job starts when `after`, the model's files, is there.
+
+    What starts them is made once for each service that they need.
+    """
     jobs = {plan.job.key: (plan.job, plan.weights_digest) for plan in plans if plan.job is not None}
     if not jobs:
         return []
     from heavylift_cdk import Prepared, Preparing
 
-    preparing = Preparing(scope, "Preparing", weights=foundation.store, log_group=foundation.log_group)
+    ids = {"processing": "Preparing", "training": "Training"}
+    preparing = {
+        service: Preparing(
+            scope, ids[service], weights=foundation.store, log_group=foundation.log_group, service=service
+        )
+        for service in dict.fromkeys(job.service for job, _ in jobs.values())
+    }
     made: list[Construct] = []
     for number, (job, source) in enumerate(jobs.values()):
-        one = Prepared(scope, f"Prepared{number or ''}", preparing=preparing, job=job, source=source, image=image)
+        begin = preparing[job.service]
+        one = Prepared(scope, f"Prepared{number or ''}", preparing=begin, job=job, source=source, image=image)
         one.node.add_dependency(after)
         made.append(one)
     return made

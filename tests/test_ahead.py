@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import botocore.session
@@ -9,10 +10,12 @@ import pytest
 
 from heavylift.errors import InputError
 from heavylift.plan import facts
-from heavylift.plan.ahead import LEAST_VCPUS, key_of
+from heavylift.plan.ahead import LEAST_VCPUS, TRAINS, key_of
 from heavylift.plan.lock import Partitioned
 from heavylift.plan.parts import Job
 from heavylift.plan.plan import Plan
+from heavylift.plan.validity.neuron import neuron_degrees
+from tests.conftest import ROOT
 from tests.test_plan import SMALL, XXL, lock_of, spec_of
 
 AHEAD = {"partition": {"when": "ahead_of_time"}, "tensor_parallel_degree": 2, "engine": "native"}
@@ -163,3 +166,64 @@ def test_the_file_and_the_runtime_name_the_same_engines() -> None:
     from heavylift_runtime.job import _PARTITIONED
 
     assert LOADS_PARTITIONS == _PARTITIONED
+
+
+GPT_J = json.loads((ROOT / "models" / "published" / "gpt-j-6b.json").read_text())
+GPT_NEOX = json.loads((ROOT / "models" / "published" / "gpt-neox-20b.json").read_text())
+
+
+def on_cores(config: dict[str, Any], degree: int, type_: str, **asked: Any) -> tuple[Job | None, str]:
+    """The job of a model that only NeuronCores compile, and why it is as it is."""
+    fields = {**NEURON, "dtype": "fp16", "tensor_parallel_degree": degree, "instance_type": type_}
+    compile_ = {**NEURON["compile"], **asked}
+    plan = Plan.fit(spec_of(**{**fields, "compile": compile_}), lock_of(config, dtype="fp16"))
+    return plan.job, next(each.why for each in plan.decisions if each.field in ("compile", "compile.instance_type"))
+
+
+@pytest.mark.parametrize(
+    ("config", "degree", "serves"), [(GPT_J, 2, "ml.inf2.8xlarge"), (GPT_NEOX, 8, "ml.inf2.24xlarge")]
+)
+def test_what_only_neuroncores_compile_gets_a_training_job_that_has_them(
+    config: dict[str, Any], degree: int, serves: str
+) -> None:
+    job, _ = on_cores(config, degree, serves)
+    types = botocore.session.get_session().get_service_model("sagemaker").shape_for("TrainingInstanceType").enum
+
+    assert job is not None
+    assert (job.service, job.instance_type) == ("training", "ml.trn1.32xlarge")
+    assert job.instance_type in types and serves not in types
+    assert degree in neuron_degrees(facts.instances()[job.instance_type])
+    assert job.options["NEURON_PLATFORM_TARGET_OVERRIDE"] == "inf2" == job.expected["instance"]
+
+
+def test_every_family_of_trainium_that_a_plan_may_serve_on_is_one_of_training_jobs() -> None:
+    types = botocore.session.get_session().get_service_model("sagemaker").shape_for("TrainingInstanceType").enum
+    families = {each.type.split(".")[1] for each in facts.instances().values() if neuron_degrees(each)}
+
+    assert set(TRAINS) == families
+    assert all(any(each.startswith(f"ml.{family}.") for each in types) for family in TRAINS.values())
+
+
+def test_cores_that_no_training_job_has_at_once_compile_as_the_endpoint_starts() -> None:
+    job, why = on_cores(GPT_J, 4, "ml.inf2.24xlarge")
+
+    assert job is None
+    assert why.startswith(
+        "Transformers NeuronX compiles on NeuronCores alone, and no type of SageMaker's training jobs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "able"), [("ml.inf2.8xlarge", "ml.trn1.2xlarge and ml.trn1.32xlarge"), ("ml.m5.12xlarge", "ml.trn1.")]
+)
+def test_a_machine_that_cannot_compile_is_refused_with_those_that_can(type_: str, able: str) -> None:
+    with pytest.raises(InputError, match=f"'compile.instance_type' {type_} compiles nothing for degree 2 of .*{able}"):
+        on_cores(GPT_J, 2, "ml.inf2.8xlarge", instance_type=type_)
+
+
+def test_neuroncores_may_be_asked_for_what_processors_compile_too() -> None:
+    compile_ = {**NEURON["compile"], "instance_type": "ml.trn1.32xlarge"}
+
+    job = Plan.fit(spec_of(**{**NEURON, "compile": compile_}), lock_of(LLAMA, dtype="bf16")).job
+
+    assert job is not None and job.service == "training"

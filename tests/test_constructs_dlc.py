@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from aws_cdk import Environment
+from aws_cdk.assertions import Annotations
 
 from heavylift.errors import InputError
 from heavylift.plan.images import amis
 from heavylift_cdk import Container, Instances, ModelEndpoint, Pool, Pools, RuntimeImage, Variant
-from heavylift_cdk.compatibility import NEW, RUNS, ami_for, cuda_of
-from tests.cdk import ROOT, App, Stack, Template, resolve
+from heavylift_cdk.compatibility import MIDDLE, NEW, RUNS, ami_for, cuda_of
+from tests.cdk import ROOT, App, Match, Stack, Template, resolve
 
+B200 = "ml.p6-b200.48xlarge"
 TABLE = json.loads((ROOT / "constructs/heavylift_cdk/tables/dlc.json").read_text())
 
 
@@ -66,6 +68,9 @@ def test_what_aws_does_not_have_is_refused() -> None:
         (("lmi", "0.36.0"), "ml.inf2.xlarge", None, "the image is for gpu, and ml.inf2.xlarge is neuron"),
         (("neuronx", "0.29.0"), "ml.g5.xlarge", None, "the image is for neuron, and ml.g5.xlarge is gpu"),
         (("neuronx", "0.29.0"), "ml.inf2.xlarge", NEW, f"'{NEW}' is for gpu, and ml.inf2.xlarge is neuron"),
+        (("lmi", "0.34.0"), B200, MIDDLE, f"has driver 550, which does not know B200 of {B200}: use {NEW}"),
+        (("lmi", "0.32.0"), B200, NEW, f"CUDA 12.6 has nothing for B200 of {B200}: use one of CUDA 12.8 or newer"),
+        (("deepspeed", "0.25.0"), "ml.p2.xlarge", MIDDLE, "driver 550, which does not know K80 of ml.p2.xlarge: leave"),
     ],
 )
 def test_an_image_that_would_end_without_a_log_is_refused(
@@ -75,6 +80,22 @@ def test_an_image_that_would_end_without_a_log_is_refused(
         endpoint(Stack(App(), "stack"), RuntimeImage.from_dlc(*image), type_, ami)
 
     assert sentence in str(raised.value)
+
+
+def test_a_type_that_the_stacks_region_does_not_host_is_a_warning_and_elsewhere_none() -> None:
+    pools = Pools((Pool("ml.p5.48xlarge", 1), Pool("ml.g5.xlarge", 2)))
+    image = RuntimeImage.from_uri("123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1")
+
+    def told(**env: Any) -> list[str]:
+        stack = Stack(App(), "stack", **env)
+        ModelEndpoint(stack, "Endpoint", variants=[Variant(pools, (Container(image),))])
+        found = Annotations.from_stack(stack).find_warning("*", Match.any_value())
+        return [str(each.entry.data) for each in found]
+
+    (sentence,) = told(env=Environment(account="123456789012", region="eu-west-1"))
+    assert sentence.startswith("SageMaker did not host endpoints on ml.p5.48xlarge in eu-west-1 on ")
+    assert sentence.endswith("[ack: heavylift:region]")
+    assert told(env=Environment(account="123456789012", region="us-east-1")) == told() == []
 
 
 def test_every_pool_must_run_the_image() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import botocore.session
@@ -34,14 +35,15 @@ COMPILE = Job(
     {"OPTION_N_POSITIONS": "512,2048", "NEURON_PLATFORM_TARGET_OVERRIDE": "inf2"},
     {"instance": "inf2", "degree": 2},
 )
+TRAINED = replace(COMPILE, key="a4" * 32, instance_type="ml.trn1.32xlarge")
 INF2 = Instance("ml.inf2.8xlarge", 1, 32, 128.0, "Inferentia2", 1, 32.0, False, 25.0, None)
 NEURON = Variant(600, 3600, 128, "al2-ami-sagemaker-inference-neuron-2")
-STACKS = ("heavylift-partitioned", "heavylift-compiled")
+STACKS = ("heavylift-partitioned", "heavylift-compiled", "heavylift-trained")
 
 
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
-    """Both kinds of job; the first on an image that CodeBuild makes, the second on one based on AWS's own."""
+    """Every kind of job; the first on an image that CodeBuild makes, the others on one based on AWS's own."""
     from heavylift_cdk import RuntimeImage
     from stacks.foundation import FoundationStack
     from stacks.serving import ServingStack
@@ -50,7 +52,11 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     app = App(outdir=str(folder), context=FLAGS)
     add_nag(app)
     foundation = FoundationStack(app, "heavylift-foundation")
-    for name, job, hardware in (("partitioned", PARTITION, "cpu"), ("compiled", COMPILE, "neuron")):
+    for name, job, hardware in (
+        ("partitioned", PARTITION, "cpu"),
+        ("compiled", COMPILE, "neuron"),
+        ("trained", TRAINED, "neuron"),
+    ):
         image = RuntimeImage.from_codebuild(
             hardware,
             repository=foundation.images,
@@ -74,7 +80,7 @@ def test_nag_and_lint_find_nothing(synthesized: Synthesized) -> None:
         assert [str(match) for match in found if match.rule.id != "W3005"] == []
 
 
-@pytest.mark.parametrize(("stack", "job"), [*zip(STACKS, (PARTITION, COMPILE), strict=True)])
+@pytest.mark.parametrize(("stack", "job"), [*zip(STACKS, (PARTITION, COMPILE), strict=False)])
 def test_sagemakers_own_model_accepts_the_job(synthesized: Synthesized, stack: str, job: Job) -> None:
     wanted = resolve(synthesized.only(stack, "Custom::HeavyliftPrepared"))
     request = {**json.loads(wanted["Job"]), "ProcessingJobName": f"heavylift-{job.key[:32]}-1"}
@@ -92,21 +98,43 @@ def test_sagemakers_own_model_accepts_the_job(synthesized: Synthesized, stack: s
     assert (wanted["Key"], json.loads(wanted["Expected"])) == (job.key, job.expected)
 
 
-def test_botocore_would_refuse_an_inf2_for_the_job() -> None:
+def test_botocore_would_refuse_an_inf2_for_either_job_and_neuroncores_for_processing() -> None:
     service = botocore.session.get_session().get_service_model("sagemaker")
-    types = service.shape_for("ProcessingInstanceType").enum
+    processing, training = (service.shape_for(f"{kind}InstanceType").enum for kind in ("Processing", "Training"))
 
-    assert not [each for each in types if each.startswith(("ml.inf", "ml.trn"))], "so it is compiled on processors"
+    assert not [each for each in processing if each.startswith(("ml.inf", "ml.trn"))], "so processors compile there"
+    assert not [each for each in training if each.startswith("ml.inf")] and TRAINED.instance_type in training
+
+
+def test_sagemakers_own_model_accepts_the_training_job(synthesized: Synthesized) -> None:
+    wanted = resolve(synthesized.only("heavylift-trained", "Custom::HeavyliftPrepared"))
+    request = {**json.loads(wanted["Job"]), "TrainingJobName": f"heavylift-{TRAINED.key[:32]}-1"}
+
+    Shapes("sagemaker").check("CreateTrainingJob", request | {"RoleArn": ROLE})
+    assert request["EnableNetworkIsolation"] is True
+    assert "VolumeSizeInGB" not in request["ResourceConfig"], "the type has disks of its own"
+    assert [channel["ChannelName"] for channel in request["InputDataConfig"]] == ["model"], "what `train` reads"
+    assert request["OutputDataConfig"]["CompressionType"] == "NONE"
+    assert request["OutputDataConfig"]["S3OutputPath"].endswith("/jobs/training")
+    assert request["Environment"] == TRAINED.options
+    (rule,) = (
+        synthesized.template("heavylift-trained")
+        .find_resources("AWS::Events::Rule", {"Properties": {"EventPattern": {"source": ["aws.sagemaker"]}}})
+        .values()
+    )
+    assert rule["Properties"]["EventPattern"]["detail-type"] == ["SageMaker Training Job State Change"]
 
 
 def test_the_container_loads_what_the_job_makes_and_waits_for_it(synthesized: Synthesized) -> None:
-    partitioned, compiled = (resolve(synthesized.only(stack, "AWS::SageMaker::Model")) for stack in STACKS)
+    partitioned, compiled, trained = (resolve(synthesized.only(each, "AWS::SageMaker::Model")) for each in STACKS)
 
     environment = partitioned["PrimaryContainer"]["Environment"]
     assert environment["OPTION_MODEL_ID"].endswith(f"/artifacts/{KEY}/")
     environment = compiled["PrimaryContainer"]["Environment"]
     assert environment["OPTION_MODEL_ID"].endswith(f"/weights/{'a1' * 32}/")
     assert environment["OPTION_COMPILED_GRAPH_PATH"].endswith(f"/artifacts/{OTHER}/")
+    environment = trained["PrimaryContainer"]["Environment"]
+    assert environment["OPTION_COMPILED_GRAPH_PATH"].endswith(f"/artifacts/{TRAINED.key}/")
     for stack in STACKS:
         resources = synthesized.json(stack)["Resources"]
         (model,) = [each for each in resources.values() if each["Type"] == "AWS::SageMaker::Model"]
@@ -119,7 +147,7 @@ def test_the_container_loads_what_the_job_makes_and_waits_for_it(synthesized: Sy
 def test_no_right_is_wider_than_what_is_done(synthesized: Synthesized) -> None:
     for stack in STACKS:
         policies = synthesized.template(stack).find_resources("AWS::IAM::Policy").items()
-        for policy in [each for id, each in policies if any(part in id for part in ("Prepar", "Image"))]:
+        for policy in [each for id, each in policies if any(part in id for part in ("Prepar", "Training", "Image"))]:
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
                 assert not [action for action in actions if action.endswith("*")], actions
@@ -136,14 +164,14 @@ def test_images_are_scanned_and_their_tags_never_move(synthesized: Synthesized) 
 
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
     assert repository["ImageTagMutability"] == "IMMUTABLE"
-    for stack, hardware in zip(STACKS, ("cpu", "neuron"), strict=True):
+    for stack, hardware in zip(STACKS, ("cpu", "neuron", "neuron"), strict=True):
         image = synthesized.only(stack, "Custom::HeavyliftImage")
         assert image["Tag"].startswith(f"{hardware}-") and len(image["Tag"].partition("-")[2]) == 40
         assert set(image) == {"ServiceToken", "ServiceTimeout", "Repository", "Tag"}, "nothing else starts a build"
 
 
 def test_the_build_says_what_the_tests_of_the_image_say_and_is_sound_shell(synthesized: Synthesized) -> None:
-    cpu, neuron = (synthesized.only(stack, "AWS::CodeBuild::Project") for stack in STACKS)
+    cpu, neuron, _ = (synthesized.only(stack, "AWS::CodeBuild::Project") for stack in STACKS)
 
     spec = json.loads(cpu["Source"]["BuildSpec"])
     commands = [line for phase in spec["phases"].values() for line in phase["commands"]]

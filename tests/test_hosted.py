@@ -1,4 +1,4 @@
-"""Which types a region hosts: what the table says, what a deployment makes of it, and the warning of synthesis."""
+"""Which types a region hosts: what the table says, and what a deployment makes of it. Synthesis: test_constructs_dlc.py."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from heavylift_cdk.lambdas.jobs import builds, image, index, processing, staging
+from heavylift_cdk.lambdas.jobs import builds, image, index, processing, sagemaker_job, staging, training
 
 BUCKET, DIGEST, REVISION, KEY = "weights-bucket", "d1" * 32, "0a" * 20, "e2" * 32
 STACK = "arn:aws:cloudformation:us-east-1:123456789012:stack/heavylift-x/12ab"
@@ -62,6 +62,20 @@ class Fakes:
 
     def stop_processing_job(self, ProcessingJobName: str) -> None:
         self.stopped.append(ProcessingJobName)
+
+    def create_training_job(self, **request: Any) -> None:
+        self.started.append(request)
+        self.jobs[request["TrainingJobName"]] = {"TrainingJobStatus": "InProgress"}
+
+    def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:
+        if TrainingJobName not in self.jobs:
+            error = {"Code": "ValidationException", "Message": "Requested resource not found."}
+            raise ClientError({"Error": error}, "Describe")
+        made = f"s3://{BUCKET}/jobs/training/{TrainingJobName}/output/model/"
+        return {**self.jobs[TrainingJobName], "ModelArtifacts": {"S3ModelArtifacts": made}}
+
+    def stop_training_job(self, TrainingJobName: str) -> None:
+        self.stopped.append(TrainingJobName)
 
     def start_build(self, **request: Any) -> dict[str, Any]:
         self.started.append(request)
@@ -246,7 +260,7 @@ def test_a_new_role_that_sagemaker_has_not_heard_of_is_tried_again(
     aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(processing.time, "sleep", pauses.append)
+    monkeypatch.setattr(sagemaker_job.time, "sleep", pauses.append)
     aws.refusals = ["Could not assume role arn:aws:iam::1:role/x"] * 2
 
     assert ask(cloudformation, monkeypatch, "processing", PREPARED) == []
@@ -356,6 +370,96 @@ def test_an_image_whose_tag_is_there_is_not_built_again(
 def test_every_kind_of_job_has_what_the_function_asks_of_it() -> None:
     names = ("WHAT", "IDENTITY", "ready", "begin", "name_of", "over", "stop", "fault")
 
-    for kind in (staging, image, processing):
+    for kind in (staging, image, processing, training):
         assert [name for name in names if not hasattr(kind, name)] == []
     assert builds.short("arn:aws:codebuild:us-east-1:1:build/project:uuid") == builds.short("project:uuid") == "uuid"
+
+
+COMPILED = {
+    **PREPARED, "MadeFor": "neuron.json", "Files": "manifest.json", "Expected": json.dumps({"instance": "inf2"}),
+    "Job": json.dumps({"AlgorithmSpecification": {"TrainingImage": "i"}}),
+}  # fmt: skip
+
+
+def trained(instance: str = "inf2") -> None:
+    """What a training job has made, where SageMaker puts it."""
+    made = f"jobs/training/{NAME}/output/model/"
+    files = [{"path": "compiled/graph.neff", "size": 4, "sha256": hashlib.sha256(b"neff").hexdigest()}]
+    put(f"{made}compiled/graph.neff", b"neff")
+    put(f"{made}neuron.json", json.dumps({"instance": instance}).encode())
+    put(f"{made}manifest.json", json.dumps({"files": files}).encode())
+
+
+def training_ended(aws: Fakes, status: str = "Completed", **told: str) -> None:
+    aws.jobs[NAME] = {"TrainingJobStatus": status, **told}
+    index.handler({"detail": {"TrainingJobName": NAME}}, None)
+
+
+def keys(prefix: str) -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return sorted(item["Key"].removeprefix(prefix) for item in found)
+
+
+def test_what_a_training_job_has_made_comes_to_the_artifacts_own_prefix_and_is_declared(
+    aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(cloudformation, monkeypatch, "training", COMPILED) == []
+    assert [each["TrainingJobName"] for each in aws.started] == [NAME]
+
+    trained()
+    training_ended(aws)
+
+    assert cloudformation[1]["Status"] == "SUCCESS"
+    assert keys(f"artifacts/{KEY}/") == ["compiled/graph.neff", "manifest.json", "neuron.json"]
+    assert keys(f"artifacts/{KEY}.") == ["json"]
+    training_ended(aws)
+    assert len(cloudformation) == 2, "an event that comes twice answers nobody"
+    assert ask(cloudformation, monkeypatch, "training", COMPILED, "Update")[-1]["Status"] == "SUCCESS"
+    assert len(aws.started) == 1
+
+
+def test_what_a_training_job_made_for_another_family_is_refused(
+    aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(cloudformation, monkeypatch, "training", COMPILED)
+    trained("trn2")
+
+    training_ended(aws)
+
+    assert "instance is 'trn2', not 'inf2'" in cloudformation[1]["Reason"]
+    assert cloudformation[1]["Reason"].endswith(f"so must what is in s3://{BUCKET}/jobs/training/{NAME}/output/model/")
+    assert keys(f"artifacts/{KEY}.json") == []
+
+
+def test_a_training_job_that_fails_tells_why_and_the_next_request_begins_another(
+    aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(cloudformation, monkeypatch, "training", COMPILED)
+
+    training_ended(aws, "Failed", FailureReason="AlgorithmError: 3 heads do not divide")
+
+    assert cloudformation[1]["Reason"] == f"the training job {NAME} is Failed: AlgorithmError: 3 heads do not divide"
+    ask(cloudformation, monkeypatch, "training", COMPILED)
+    assert aws.started[-1]["TrainingJobName"] == f"{NAME[:-1]}2"
+
+
+def test_a_training_job_that_outlived_its_deployment_is_found_by_the_next(
+    aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.jobs[NAME] = {"TrainingJobStatus": "Completed"}
+    trained()
+
+    (reply,) = ask(cloudformation, monkeypatch, "training", COMPILED)
+
+    assert reply["Status"] == "SUCCESS" and aws.started == []
+
+
+def test_a_training_job_of_a_stack_that_is_deleted_is_stopped(
+    aws: Fakes, cloudformation: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(cloudformation, monkeypatch, "training", COMPILED)
+    aws.status = "DELETE_IN_PROGRESS"
+
+    ask(cloudformation, monkeypatch, "training", COMPILED, "Delete")
+
+    assert aws.stopped == [NAME]

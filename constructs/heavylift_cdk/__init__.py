@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from heavylift_cdk.capacity import Instances, Pool, Pools, Serverless
     from heavylift_cdk.container import Container
     from heavylift_cdk.dashboard import Dashboard
+    from heavylift_cdk.endpoint_benchmark import EndpointBenchmark
     from heavylift_cdk.execution_role import ExecutionRole
     from heavylift_cdk.inference_component import InferenceComponent, Placement, Resources
     from heavylift_cdk.live_config import LiveConfig
     from heavylift_cdk.model_data import ModelData
     from heavylift_cdk.model_endpoint import ModelEndpoint
     from heavylift_cdk.network import Network
+    from heavylift_cdk.planned import container_of, read_plan, variant_of
     from heavylift_cdk.predictive import Predictive
     from heavylift_cdk.prepared import Prepared, Preparing
     from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
@@ -40,6 +42,7 @@ __all__ = [
     "CoreDump",
     "Dashboard",
     "DataCapture",
+    "EndpointBenchmark",
     "ExecutionRole",
     "InferenceComponent",
     "Instances",
@@ -70,6 +73,9 @@ __all__ = [
     "Variant",
     "Weights",
     "WeightsReady",
+    "container_of",
+    "read_plan",
+    "variant_of",
 ]
 
 _HOMES = {
@@ -80,6 +86,7 @@ _HOMES = {
     "CoreDump": "variant",
     "Dashboard": "dashboard",
     "DataCapture": "recording",
+    "EndpointBenchmark": "endpoint_benchmark",
     "ExecutionRole": "execution_role",
     "InferenceComponent": "inference_component",
     "Instances": "capacity",
@@ -110,6 +117,9 @@ _HOMES = {
     "Variant": "variant",
     "Weights": "weights",
     "WeightsReady": "weights_ready",
+    "container_of": "planned",
+    "read_plan": "planned",
+    "variant_of": "planned",
 }
 """The module of each, imported when it is asked for: each brings another part of the CDK, and that takes time."""
 

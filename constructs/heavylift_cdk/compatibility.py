@@ -1,5 +1,7 @@
 """Which machine image runs which container: CUDA of the image, driver of the AMI, family of the instance type.
 
+Not where a type is hosted: heavylift.plan.hosted.
+
 Explicit pairs and no inequality: images of CUDA 13.0 end without a log on older drivers (GitHub,
 aws/sagemaker-python-sdk #6281), and one of CUDA 12.9 did so on the newer AMI (aws/deep-learning-containers #6187).
 Not tried here: no GPU was at hand.
@@ -10,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from heavylift.plan.facts import instances
-from heavylift.plan.images import amis
+from heavylift.plan.facts import InstanceFact, instances
+from heavylift.plan.images import BLACKWELL_CUDA, LAST_DRIVER, Ami, amis
 
 OLD, OLD_PLAIN, MIDDLE, NEW = (
     "al2-ami-sagemaker-inference-gpu-2",
@@ -27,6 +29,8 @@ RUNS: dict[str, tuple[str, ...]] = {
 """The AMIs that run an image of a CUDA, the one to choose first."""
 BY_DEFAULT = ("11.3", "11.6", "11.7", "11.8", "12.1", "12.2")
 """What SageMaker's own choice of an AMI runs."""
+FIRST_DRIVER = {"blackwell": 570.0}
+"""Generations that older drivers do not know (NVIDIA, "Data center driver branches": R570)."""
 _CUDA = re.compile(r"cu(1[0-9])([0-9])(?![0-9])")
 
 
@@ -56,6 +60,7 @@ def faults(hardware: str | None, cuda: str | None, types: tuple[str, ...], ami: 
         known = next((each for each in amis() if each.version == ami), None)
         if known is not None and known.hardware != fact.hardware:
             yield f"'{ami}' is for {known.hardware}, and {type_} is {fact.hardware}"
+        yield from _generation_faults(fact, cuda, known)
         if fact.hardware != "gpu" or cuda is None or cuda not in RUNS:
             continue
         allowed = RUNS[cuda]
@@ -63,3 +68,19 @@ def faults(hardware: str | None, cuda: str | None, types: tuple[str, ...], ami: 
             yield f"an image of CUDA {cuda} needs 'inference_ami_version' on {type_}: use {' or '.join(allowed)}"
         elif ami is not None and ami not in allowed:
             yield f"'{ami}' does not run an image of CUDA {cuda}: use {' or '.join(allowed)}"
+
+
+def _generation_faults(fact: InstanceFact, cuda: str | None, ami: Ami | None) -> Iterator[str]:
+    """What the GPU's generation takes of the AMI's driver and of the image's CUDA."""
+    if fact.accelerator is None or fact.hardware != "gpu":
+        return
+    name, generation = fact.accelerator.name, fact.accelerator.generation
+    if ami is not None and ami.hardware == "gpu":
+        first, last = FIRST_DRIVER.get(generation, 0.0), LAST_DRIVER.get(generation, float("inf"))
+        if not first <= ami.driver <= last:
+            able = [each.version for each in amis() if each.hardware == "gpu" and first <= each.driver <= last]
+            mend = f"use {' or '.join(able)}" if able else "leave 'inference_ami_version' out"
+            yield f"'{ami.version}' has driver {ami.driver:g}, which does not know {name} of {fact.type}: {mend}"
+    if cuda is not None and generation == "blackwell" and float(cuda) < BLACKWELL_CUDA:
+        newer = f"use one of CUDA {BLACKWELL_CUDA:g} or newer"
+        yield f"an image of CUDA {cuda} has nothing for {name} of {fact.type}: {newer}"

@@ -34,13 +34,15 @@ class Job(Construct):
         scope: Construct,
         id: str,
         *,
-        kind: Literal["staging", "image", "processing"],
+        kind: Literal["staging", "image", "processing", "training"],
         weights: Weights,
         log_group: logs.ILogGroup,
         environment: Mapping[str, str],
         statements: Sequence[iam.PolicyStatement],
         ended: events.EventPattern,
+        timeout: Duration | None = None,
     ) -> None:
+        """`timeout`: of one answer; two minutes where None."""
         super().__init__(scope, id)
         bucket, stack = weights.bucket, Stack.of(self).stack_id
         common = [
@@ -59,7 +61,7 @@ class Job(Construct):
                 str(LAMBDAS), exclude=["**", "!jobs/**", "**/__pycache__"], ignore_mode=IgnoreMode.DOCKER
             ),
             handler="jobs.index.handler",
-            timeout=Duration.minutes(2),
+            timeout=Duration.minutes(2) if timeout is None else timeout,
             memory_mb=256,
             log_group=log_group,
             environment={"KIND": kind, "BUCKET": bucket.bucket_name, "STACK": stack, **environment},

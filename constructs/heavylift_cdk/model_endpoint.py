@@ -9,19 +9,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aws_cdk import ArnFormat, Stack
+from aws_cdk import Annotations, ArnFormat, Stack, Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from heavylift.plan.hosted import not_hosted
 from heavylift.plan.plan import Plan
 from heavylift_cdk.access import Access
 from heavylift_cdk.bounds import between, named, refuse
 from heavylift_cdk.capacity import Pools, Serverless
+from heavylift_cdk.checks import acknowledge_objects
 from heavylift_cdk.execution_role import ExecutionRole
 from heavylift_cdk.metrics import EndpointMetrics
+from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.network import Network
-from heavylift_cdk.planned import container_of, variant_of
+from heavylift_cdk.planned import container_of, read_besides, variant_of
 from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
 from heavylift_cdk.rollout import Rollout
 from heavylift_cdk.runtime_image import RuntimeImage
@@ -38,6 +41,8 @@ class ModelEndpoint(Construct, EndpointMetrics):
 
     Every property of Model and EndpointConfig is create-only in CloudFormation, so these have no physical names and are
     replaced by any change; the endpoint keeps its name and is updated in place, as `rollout` says.
+
+    Instance types that the stack's region is not known to host are a warning, `heavylift:region`.
 
     `role` is made where none is given; a given one gets what the containers need in a policy of this construct. Raises
     InputError with everything that SageMaker would refuse.
@@ -105,6 +110,7 @@ class ModelEndpoint(Construct, EndpointMetrics):
         )
         self.stable_name = self.name if endpoint_name is None else endpoint_name
         self.config_name = self.config.attr_endpoint_config_name
+        self._warn_of_region([type_ for variant in every for type_ in variant.capacity.types])
 
     @classmethod
     def of_plan(
@@ -114,16 +120,23 @@ class ModelEndpoint(Construct, EndpointMetrics):
         *,
         plan: Plan,
         weights: s3.IBucket,
-        role: iam.IRole,
         image: RuntimeImage,
+        role: iam.IRole | None = None,
         **options: Any,
     ) -> ModelEndpoint:
-        """The plan's one variant; `options` are the constructor's. The role may read the weights already."""
-        variant = variant_of(plan, container_of(plan, weights, image))
+        """The plan's one variant; `options` are the constructor's. A given role may read the weights already; one that
+        is made may read this plan's."""
+        variant = variant_of(plan, container_of(plan, weights, image, granted=role is not None))
         isolated = plan.enable_network_isolation
-        return cls(
+        made = cls(
             scope, id, variants=[variant], endpoint_name=plan.name, role=role, network_isolation=isolated, **options
         )
+        for prefix in read_besides(plan) if role is None else ():
+            data = ModelData.from_prefix(weights, prefix)
+            data.grant_read(made.role)
+            for bucket, keys in data.objects():
+                acknowledge_objects(made.role, bucket, keys, "what is below it is one model, or one artifact")
+        return made
 
     @property
     def name(self) -> str:
@@ -165,6 +178,14 @@ class ModelEndpoint(Construct, EndpointMetrics):
 
     def _grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[self.arn])
+
+    def _warn_of_region(self, types: Sequence[str]) -> None:
+        """A table of a date is no reason to refuse, as heavylift.plan.hosted says."""
+        region = Stack.of(self).region
+        if Token.is_unresolved(region):
+            return
+        for sentence in filter(None, (not_hosted(type_, region) for type_ in dict.fromkeys(types))):
+            Annotations.of(self).add_warning_v2("heavylift:region", sentence)
 
     def _models(self, variant: Variant, access: Access) -> tuple[str, ...]:
         """The names of the variant's own Model and of its pools'."""

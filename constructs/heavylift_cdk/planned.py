@@ -1,11 +1,15 @@
-"""A plan in the constructs' own words: its container and its variant. Not the stack that puts them together."""
+"""A model file's plan, and a plan in the constructs' own words. Not the stack that puts them together."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heavylift.deploy.pools import plan_of
+from heavylift.plan.lock import read_fresh
 from heavylift.plan.plan import Plan
+from heavylift.spec import ModelSpec
 from heavylift_cdk.capacity import Instances
 from heavylift_cdk.container import Container
 from heavylift_cdk.model_data import ModelData
@@ -16,20 +20,32 @@ if TYPE_CHECKING:  # their import takes time, and no value of theirs is used her
     from aws_cdk import aws_s3 as s3
 
 
-def container_of(plan: Plan, weights: s3.IBucket, image: RuntimeImage) -> Container:
+def read_plan(file: Path | str, env: str | None = None) -> Plan:
+    """The plan of a model file and of the lock beside it, which `heavylift plan` writes. Raises InputError."""
+    spec = ModelSpec.from_yaml(file, env)
+    return plan_of(spec, read_fresh(spec, Path(file), env))
+
+
+def container_of(plan: Plan, weights: s3.IBucket, image: RuntimeImage, *, granted: bool = True) -> Container:
     """By default the model's folder is the rendered options, and the ranks read the weights from S3 themselves.
 
     With network isolation the container cannot reach S3: SageMaker downloads the weights into that folder, and the
-    environment carries the options.
+    environment carries the options. `granted`: the endpoint's role may read the weight bucket already.
     """
     if plan.enable_network_isolation:
-        data = ModelData.from_prefix(weights, plan.served_prefix, granted=True)
+        data = ModelData.from_prefix(weights, plan.served_prefix, granted=granted)
         return Container(image, data, {**plan.environment, **option_environment(plan)})
     where = {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.served_prefix)}
     if plan.job is not None and plan.job.kind == "compile":
         where["OPTION_COMPILED_GRAPH_PATH"] = weights.s3_url_for_object(plan.job.prefix)
-    data = ModelData.from_prefix(weights, plan.config_prefix, granted=True)
+    data = ModelData.from_prefix(weights, plan.config_prefix, granted=granted)
     return Container(image, data, {**plan.environment, **where})
+
+
+def read_besides(plan: Plan) -> list[str]:
+    """Prefixes of the weight bucket that the container reads by itself."""
+    streamed = [] if plan.enable_network_isolation else [plan.served_prefix]
+    return streamed + ([plan.job.prefix] if plan.job is not None and plan.job.kind == "compile" else [])
 
 
 def many_models(plan: Plan, archives: ModelData, image: RuntimeImage, *, cache: bool) -> Container:

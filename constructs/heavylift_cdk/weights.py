@@ -15,6 +15,7 @@ from heavylift_cdk.checks import acknowledge
 from heavylift_cdk.model_data import ModelData
 
 OLD_VERSIONS_DAYS = 30
+JOBS_DAYS = 7  # what jobs leave below jobs/: longer than any of them runs
 
 
 class Weights(Construct):
@@ -36,7 +37,8 @@ class Weights(Construct):
                 s3.LifecycleRule(
                     abort_incomplete_multipart_upload_after=Duration.days(7),
                     noncurrent_version_expiration=Duration.days(OLD_VERSIONS_DAYS),
-                )
+                ),
+                s3.LifecycleRule(prefix="jobs/", expiration=Duration.days(JOBS_DAYS)),
             ],
             removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )

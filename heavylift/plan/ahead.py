@@ -1,14 +1,14 @@
 """The job that makes a model's artifact before it is served: weights split over the ranks, or compiled for Neuron.
 
-Not the job itself: the runtime's `partition` and `compile` commands, started by heavylift_cdk.prepared. Its key names
-all that goes into the artifact, so that another degree, dtype or compiler never meets the files of this one.
+Not the job itself: the runtime's `partition`, `compile` and `train` commands, started by heavylift_cdk.prepared. Its
+key names all that goes into the artifact, so that another degree, dtype or compiler never meets the files of this one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil, prod
 from typing import Any
 
@@ -20,8 +20,9 @@ from heavylift.plan.images import NEURON_SDK
 from heavylift.plan.memory import BYTES_PER_ELEMENT, GIB
 from heavylift.plan.parts import Decision, Job
 from heavylift.plan.properties import Properties
+from heavylift.plan.validity.neuron import neuron_degrees
 from heavylift.spec import ModelSpec
-from heavylift_runtime.engines.registry import NXD_INFERENCE
+from heavylift_runtime.engines.registry import NXD_INFERENCE, Capabilities
 
 FORMAT = "heavylift.artifact/1"
 PARTITION_FORMAT, NEURON_FORMAT = "heavylift.partition/1", "heavylift.neuron/1"
@@ -29,7 +30,10 @@ MADE_OF = {"int8": "int8", "dynamic_int8": "int8", "int4": "int4"}
 """Quantizations that round plain weights → what a partition holds of them. Others lie in the checkpoint itself."""
 PROCESS = 2 * GIB  # Python, torch and its libraries; assumed
 COPIES = 4  # of the largest tensor at once: as stored, widened, rounded, and a rank's part; assumed
-CORES_ONLY = "Transformers NeuronX compiles on NeuronCores, and no type of SageMaker's processing jobs has any"
+CORES_ONLY = "Transformers NeuronX compiles on NeuronCores alone"
+TRAINS = {"inf2": "trn1", "trn1": "trn1", "trn1n": "trn1", "trn2": "trn2"}
+"""Family that serves → the one of SageMaker's training jobs (TrainingInstanceType has no Inf2) with the same
+NeuronCores, for which the compiler makes the same (GitHub, aws-neuron/transformers-neuronx #31)."""
 COMPILER = 32 * GIB  # of neuronx-cc, beside the weights; assumed
 LEAST_VCPUS = 4  # SageMaker offers the smallest types of some families for endpoints only
 START_SECONDS = 420  # a machine, the image; assumed
@@ -55,6 +59,59 @@ def key_of(kind: str, source: str, options: Mapping[str, str], made_by: Mapping[
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def partition_job(
+    source: str,
+    engine: Capabilities,
+    *,
+    degree: int,
+    stages: int,
+    dtype: str,
+    form: str,
+    stored: str,
+    instance_type: str,
+    volume_size_in_gb: int,
+    max_seconds: int,
+) -> Job:
+    """Splits the model whose files have the digest `source`; `form` it is rounded to, `stored` it has already."""
+    options = {
+        "OPTION_ENGINE": engine.engine_property,
+        "OPTION_TENSOR_PARALLEL_DEGREE": str(degree),
+        "OPTION_PIPELINE_PARALLEL_DEGREE": str(stages),
+        "OPTION_DTYPE": dtype,
+        "OPTION_QUANTIZE": form,
+    }
+    if engine.entry_point is not None:
+        options["OPTION_ENTRYPOINT"] = engine.entry_point
+    expected = {
+        "source_digest": source,
+        "dtype": dtype,
+        "quantization": form if form != "none" else stored,
+        "tensor_parallel_degree": degree,
+        "pipeline_parallel_degree": stages,
+    }
+    key = key_of("partition", source, options, {"writes": PARTITION_FORMAT})
+    return Job("partition", key, instance_type, volume_size_in_gb, max_seconds, options, expected)
+
+
+def compile_job(
+    source: str,
+    options: Mapping[str, str],
+    *,
+    family: str,
+    degree: int,
+    dtype: str,
+    sdk: str,
+    instance_type: str,
+    volume_size_in_gb: int,
+    max_seconds: int,
+) -> Job:
+    """Compiles the model whose files have the digest `source` for a family such as inf2; `options` as OPTION_*."""
+    given = dict(options) | {"NEURON_PLATFORM_TARGET_OVERRIDE": family}
+    key = key_of("compile", source, given, {"writes": NEURON_FORMAT, "sdk": sdk})
+    expected = {"instance": family, "degree": degree, "dtype": dtype}
+    return Job("compile", key, instance_type, volume_size_in_gb, max_seconds, given, expected)
+
+
 def _partition(spec: ModelSpec, demand: Demand, degree: int) -> tuple[Job, list[Decision]]:
     lock, engine = demand.lock, demand.engine
     faults = []
@@ -64,16 +121,6 @@ def _partition(spec: ModelSpec, demand: Demand, degree: int) -> tuple[Job, list[
         faults.append(f"{lock.model.source} is partitioned already; leave out 'partition'")
     if faults or demand.family is None:
         raise InputError(faults)
-    form = MADE_OF.get(spec.quantization, "none")
-    options = {
-        "OPTION_ENGINE": engine.engine_property,
-        "OPTION_TENSOR_PARALLEL_DEGREE": str(degree),
-        "OPTION_PIPELINE_PARALLEL_DEGREE": str(spec.pipeline_parallel_degree),
-        "OPTION_DTYPE": demand.dtype,
-        "OPTION_QUANTIZE": form,
-    }
-    if engine.entry_point is not None:
-        options["OPTION_ENTRYPOINT"] = engine.entry_point
     stored = BYTES_PER_ELEMENT.get(lock.model.dtype or "", 4)
     source = lock.model.weights.bytes
     made = ceil(source * max(1, BYTES_PER_ELEMENT[demand.dtype] / stored))
@@ -81,23 +128,20 @@ def _partition(spec: ModelSpec, demand: Demand, degree: int) -> tuple[Job, list[
     largest = max(prod(weight.shape) for weight in demand.family.weights(lock.model.config))
     memory = PROCESS + COPIES * 4 * largest
     why = f"{PROCESS // GIB} GiB + {COPIES} · {largest} numbers · 4 bytes (the largest tensor)"
-    fact, chosen = _machine("partition", spec.partition.instance_type, memory, why, source + made)
-    seconds = START_SECONDS + (source + made) / times.bandwidth(fact) + made / CUT_BYTES_PER_SECOND
-    expected = {
-        "source_digest": lock.model.weights.digest,
-        "dtype": demand.dtype,
-        "quantization": form if form != "none" else _stored_form(lock.model.config),
-        "tensor_parallel_degree": degree,
-        "pipeline_parallel_degree": spec.pipeline_parallel_degree,
-    }
-    job = Job(
-        kind="partition",
-        key=key_of("partition", lock.model.weights.digest, options, {"writes": PARTITION_FORMAT}),
+    given, cutting = spec.partition.instance_type, made / CUT_BYTES_PER_SECOND
+    fact, chosen = _machine("partition", given, memory, why, source + made, cutting, _processors())
+    seconds = START_SECONDS + (source + made) / times.bandwidth(fact) + cutting
+    job = partition_job(
+        lock.model.weights.digest,
+        engine,
+        degree=degree,
+        stages=spec.pipeline_parallel_degree,
+        dtype=demand.dtype,
+        form=MADE_OF.get(spec.quantization, "none"),
+        stored=_stored_form(lock.model.config),
         instance_type=fact.type,
         volume_size_in_gb=_volume(source + made),
         max_seconds=min(LONGEST, ceil(SAFETY * seconds)),
-        options=options,
-        expected=expected,
     )
     return job, [chosen, _decision("partition", job, seconds)]
 
@@ -112,28 +156,41 @@ def _compile(
         faults.append(f"'compile.backend' neuron makes nothing that engine {demand.engine.name} can load")
     if spec.enable_network_isolation:
         faults.append("'compile' cannot be combined with 'enable_network_isolation': what was compiled comes from S3")
-    needs_cores = _needs_cores(spec, demand)
-    if needs_cores and asked.instance_type != "auto":
-        faults.append(f"'compile.instance_type' {asked.instance_type}: no job can compile it, for {CORES_ONLY}")
+    needs_cores, given = _needs_cores(spec, demand), facts.instances().get(asked.instance_type)
+    with_cores = [each for each in facts.instances().values() if _trains(each, family, degree)]
+    if given is not None and given not in with_cores and (needs_cores or given.hardware != "cpu"):
+        able = [*([] if needs_cores else ["a type without accelerators"]), *(each.type for each in with_cores)]
+        faults.append(
+            f"'compile.instance_type' {given.type} compiles nothing for degree {degree} of {serves.type}: SageMaker's "
+            f"jobs have {' and '.join(able) or 'no type'} for it"
+        )
     if faults:
         raise InputError(faults)
-    if needs_cores:
-        ahead = "`train` in a training job on Trn1 makes the files ahead, for options.compiled_graph_path"
-        return None, [Decision("compile", "as it loads", "computed", f"{CORES_ONLY}; {ahead} (docs/neuron.md)")]
-    sdk = NEURON_SDK if asked.neuron_sdk is None else asked.neuron_sdk
-    options = _options(properties) | {"NEURON_PLATFORM_TARGET_OVERRIDE": family}
     source = lock.model.weights.bytes
     memory = COMPILER + 2 * source
     why = f"{COMPILER // GIB} GiB + 2 · {source} bytes of weights"
-    fact, chosen = _machine("compile", asked.instance_type, memory, why, 2 * source)
-    job = Job(
-        kind="compile",
-        key=key_of("compile", lock.model.weights.digest, options, {"writes": NEURON_FORMAT, "sdk": sdk}),
+    if needs_cores and given is None and not _cheapest(with_cores, memory, 0, 0):
+        why = f"{CORES_ONLY}, and no type of SageMaker's training jobs has {degree} of {family}'s with {why}"
+        return None, [Decision("compile", "as it loads", "computed", why)]
+    fact, chosen = _machine(
+        "compile",
+        asked.instance_type,
+        memory,
+        why,
+        2 * source,
+        COMPILE_SECONDS,
+        with_cores if needs_cores else _processors(),
+    )
+    job = compile_job(
+        lock.model.weights.digest,
+        _options(properties),
+        family=family,
+        degree=degree,
+        dtype=demand.dtype,
+        sdk=NEURON_SDK if asked.neuron_sdk is None else asked.neuron_sdk,
         instance_type=fact.type,
         volume_size_in_gb=_volume(3 * source),
         max_seconds=SAFETY * COMPILE_SECONDS,
-        options=options,
-        expected={"instance": family, "degree": degree, "dtype": demand.dtype},
     )
     return job, [chosen, _decision("compile", job, COMPILE_SECONDS)]
 
@@ -145,6 +202,11 @@ def _needs_cores(spec: ModelSpec, demand: Demand) -> bool:
     return not newer or spec.options.get("model_loader") == "tnx"
 
 
+def _trains(fact: InstanceFact, family: str, degree: int) -> bool:
+    """SageMaker's training jobs have the type, and its cores run what is compiled for the family at this degree."""
+    return fact.type.split(".")[1] == TRAINS.get(family) and degree in neuron_degrees(fact)
+
+
 def _options(properties: Properties) -> dict[str, str]:
     """The engine and its options, as the environment that the runtime reads as the same."""
     return {
@@ -154,8 +216,31 @@ def _options(properties: Properties) -> dict[str, str]:
     }
 
 
-def _machine(section: str, given: str, memory: int, why: str, moved: int) -> tuple[InstanceFact, Decision]:
-    """The given type, or the processor type that costs least for the bytes that it moves."""
+def _processors() -> list[InstanceFact]:
+    """Types without accelerators that SageMaker offers for processing jobs."""
+    return [each for each in facts.instances().values() if each.hardware == "cpu" and each.vcpus >= LEAST_VCPUS]
+
+
+def _cheapest(
+    able: Iterable[InstanceFact], memory: int, moved: int, at_work: float
+) -> tuple[float, InstanceFact] | None:
+    """The one with enough memory that costs least for the bytes that it moves and its seconds at work, and the US
+    dollars; None: none has."""
+    priced = [
+        (fact.usd_per_hour * (START_SECONDS + moved / times.bandwidth(fact) + at_work) / 3600, order, fact)
+        for order, fact in enumerate(able)
+        if fact.memory_gib * GIB >= memory and fact.usd_per_hour is not None
+    ]
+    if not priced:
+        return None
+    dollars, _, fact = min(priced)
+    return dollars, fact
+
+
+def _machine(
+    section: str, given: str, memory: int, why: str, moved: int, at_work: float, able: Iterable[InstanceFact]
+) -> tuple[InstanceFact, Decision]:
+    """The given type, or the cheapest of the able ones."""
     field, needs = f"{section}.instance_type", f"needs {memory / GIB:.1f} GiB: {why}"
     known = facts.instances()
     if given != "auto":
@@ -165,17 +250,10 @@ def _machine(section: str, given: str, memory: int, why: str, moved: int) -> tup
         if fact.memory_gib * GIB < memory:
             raise InputError(f"'{field}' {fact.type} has {fact.memory_gib:g} GiB; the job {needs}")
         return fact, Decision(field, given, "given", needs)
-    able = [
-        (fact.usd_per_hour * (START_SECONDS + moved / times.bandwidth(fact)) / 3600, order, fact)
-        for order, fact in enumerate(known.values())
-        if fact.hardware == "cpu"
-        and fact.vcpus >= LEAST_VCPUS
-        and fact.memory_gib * GIB >= memory
-        and fact.usd_per_hour is not None
-    ]
-    if not able:
+    found = _cheapest(able, memory, moved, at_work)
+    if found is None:
         raise InputError(f"no processor type in the fact table has enough memory for '{section}': the job {needs}")
-    dollars, _, fact = min(able)
+    dollars, fact = found
     return fact, Decision(field, fact.type, "computed", f"the cheapest, about {dollars:.2f} USD a run; it {needs}")
 
 

@@ -153,6 +153,11 @@ class Job(Part):
     expected: dict[str, Any]
 
     @property
+    def service(self) -> Literal["processing", "training"]:
+        """Which of SageMaker's jobs it is: processing jobs have no NeuronCores (ProcessingInstanceType)."""
+        return "training" if self.instance_type.startswith("ml.trn") else "processing"
+
+    @property
     def prefix(self) -> str:
         """Key prefix of the artifact in the weight bucket."""
         return f"artifacts/{self.key}/"

@@ -1,7 +1,7 @@
 """The Lambda of every long job: starts it for CloudFormation, and answers when it has ended.
 
-Not the jobs: staging.py, image.py and processing.py know one each. CloudFormation's request waits in the bucket while
-the job runs, and EventBridge brings the job's end here; nothing polls. Standard library and boto3 only.
+Not the jobs: staging.py, image.py, processing.py and training.py know one each. CloudFormation's request waits in the
+bucket while the job runs, and EventBridge brings the job's end here; nothing polls. Standard library and boto3 only.
 """
 
 import importlib
