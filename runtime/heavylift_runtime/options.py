@@ -219,8 +219,8 @@ def _contradictions(options: Options) -> list[str]:
     row = ENGINES[options.engine]
     if options.dtype != "auto" and options.dtype not in row.dtypes:
         faults.append(f"option.dtype={options.dtype} is not a type of engine {row.name}: use {', '.join(row.dtypes)}")
-    if options.quantize not in row.quantizations:
-        has = ", ".join(row.quantizations)
+    if options.quantize not in (quantizations := (*row.quantizations, *row.gpu_quantizations)):
+        has = ", ".join(quantizations)
         faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
     if options.tensor_parallel_degree > 1 and not row.tensor_parallel and row.name != "script":
         faults.append(

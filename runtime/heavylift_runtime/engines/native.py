@@ -16,6 +16,7 @@ import torch
 
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
+from heavylift_runtime.families.mixtral import Mixtral
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -23,13 +24,16 @@ from heavylift_runtime.native.core import Core, Limits
 from heavylift_runtime.native.kernels.library import said
 from heavylift_runtime.native.lane import Progress
 from heavylift_runtime.native.loader import DTYPES, Loader
-from heavylift_runtime.native.memory import SHARE, free
+from heavylift_runtime.native.memory import free
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import Arrival, News, hear, tell
+from heavylift_runtime.native.place import HOST, Placed, check_float8, device_of, within
+from heavylift_runtime.native.replay import recorder_of
 from heavylift_runtime.native.sampling import Chosen
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.stream import Stream
 from heavylift_runtime.native.text import Markers, Text
+from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 
 NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,6 +63,11 @@ def load(
     if faults := checkpoint.family.check(checkpoint.config, tensor, pipeline):
         raise LoadError("\n".join(faults))
     checkpoint.agree()
+    wish = Wish.of(options.properties)
+    device = device_of(rank, world, options.workers)
+    if options.quantize == "fp8":
+        check_float8(device)
+    wish.check(device)
     dtype = _dtype(options.dtype, checkpoint)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
@@ -66,26 +75,31 @@ def load(
         torch.set_num_threads(_threads(checkpoint, options, dtype))
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     report(f"kernels: {said()}")
-    mesh = Mesh.join(rank, tensor, pipeline, rendezvous)
+    report(f"device: {device}")
+    mesh = Mesh.join(rank, tensor, pipeline, rendezvous, device)
     with (
         torch.inference_mode(),
+        within(device),
         Loader(checkpoint, part, tensor, dtype, report, options.quantize, mesh.group) as loader,
     ):
-        model = model_of(checkpoint.config, loader, mesh.group)
+        model = model_of(checkpoint.config, loader if device == HOST else Placed(loader, device), mesh.group)
     mesh.everyone.barrier()
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
-    budget = torch.tensor([int(SHARE * free()) // (world * options.workers)])
+    budget = torch.tensor([int(wish.share * free(device)) // (world * options.workers if device == HOST else 1)])
     limits = Limits.of(model, options.max_model_len)
-    core = Core(
-        model,
-        markers.start,
-        markers.ends,
-        options.capacity,
-        int(mesh.everyone.broadcast(budget)),
-        limits,
-        invariant=options.batch_invariant,
-        mesh=mesh,
-    )
+    steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
+    with torch.inference_mode():
+        core = Core(
+            model,
+            markers.start,
+            markers.ends,
+            options.capacity,
+            int(mesh.everyone.all_gather(budget).min()),
+            limits,
+            invariant=options.batch_invariant,
+            mesh=mesh,
+            record=recorder_of(device, eager=wish.eager, compiles=wish.compiles) if steady else None,
+        )
     return NativeEngine(core, text, mesh, options.capacity)
 
 

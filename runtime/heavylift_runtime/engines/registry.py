@@ -32,6 +32,7 @@ class Capabilities:
     best_for: str
     dtypes: tuple[str, ...] = ("fp32", "fp16", "bf16")
     quantizations: tuple[str, ...] = ("none",)
+    gpu_quantizations: tuple[str, ...] = ()  # that it has where it finds a GPU, of which `hardware` promises nothing
     tensor_parallel: bool = False
     pipeline_parallel: bool = False
     aot_partition: bool = False
@@ -65,6 +66,8 @@ class Capabilities:
         return f"engine {self.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}{or_make}"
 
 
+GPU_KEYS = ("gpu_memory_utilization", "enforce_eager", "torch_compile")
+"""Of the native engine, for the GPU that it may find (native/wish.py)."""
 NXD_INFERENCE = ("llama", "mistral", "mixtral", "qwen2", "qwen3")
 """Families of Neuron's newer library. It compiles on any machine and pads heads; the older one does neither."""
 
@@ -82,6 +85,8 @@ _ROWS = (
         aot_partition=True,
         streams=True,
         module="heavylift_runtime.engines.native",
+        gpu_quantizations=("fp8",),
+        keys=GPU_KEYS,
     ),
     Capabilities(
         "script",
@@ -107,6 +112,7 @@ _ROWS = (
         aot_partition=True,
         streams=True,
         module="heavylift_runtime.engines.fastertransformer",
+        keys=GPU_KEYS,
     ),
     Capabilities(
         "accelerate",
