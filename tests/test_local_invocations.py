@@ -48,7 +48,7 @@ def answer(port: int, path: str, body: bytes) -> tuple[int, bytes]:
     """Status and body that the door gives for one request to an endpoint on `port`."""
     container: Any = SimpleNamespace(port=port, log=Path("0001.log"), alive=lambda: True, models=None)
     served = Served.begin(Variant({"VariantName": "A"}, {}), container, None, frozenset())
-    endpoint = SimpleNamespace(served={"A": served}, status="InService")
+    endpoint = SimpleNamespace(served={"A": served}, status="InService", serving=None)
     endpoints: Any = SimpleNamespace(find=lambda name: endpoint)
     sent: list[Any] = []
 
@@ -62,7 +62,7 @@ def answer(port: int, path: str, body: bytes) -> tuple[int, bytes]:
             sent.append(message)
 
         scope = {"method": "POST", "path": path, "headers": []}
-        await invoke.Invocations(endpoints).serve(scope, receive, send)
+        await invoke.Invocations(endpoints, endpoints).serve(scope, receive, send)
 
     asyncio.run(exchange())
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)

@@ -81,7 +81,7 @@ class EmbeddedAws:
             _check_free(chosen)
             python = local_python(self.home) if self._python is None else self._python
             self.home.chmod(0o700)
-            for folder in ("endpoints", "tmp"):  # what a daemon that was killed left behind
+            for folder in ("endpoints", "components", "tmp"):  # what a daemon that was killed left behind
                 shutil.rmtree(self.home / folder, ignore_errors=True)
                 (self.home / folder).mkdir(mode=0o700)
             values = {"{python}": str(runtime_python)}

@@ -11,11 +11,14 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 
 from . import cfn_bucket, cfn_custom, seams
+from .asynchronous import AsyncInvocations
 from .autoscaling import AutoScaling
 from .cfn_autoscaling import AutoScalingTypes
 from .cfn_sagemaker import SageMakerTypes
+from .components import RESOURCE
 from .endpoints import Endpoints
 from .front import Front, Service
 from .invoke import Invocations
@@ -30,22 +33,23 @@ def main(argument: str) -> None:
     os.environ.pop("PYTHONPATH")  # it led here; a Lambda must not find the plug-in on its path
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     seams.check()
-    endpoints = Endpoints(settings)
+    endpoints, copies = Endpoints(settings), Endpoints(settings, RESOURCE, under="components")
     jobs = Jobs(settings)
-    sagemaker = SageMaker(settings, endpoints, jobs)
-    autoscaling = AutoScaling(settings, endpoints)
-    SageMakerTypes(settings, sagemaker, endpoints).install()
+    sagemaker = SageMaker(settings, endpoints, copies, jobs)
+    autoscaling = AutoScaling(settings, endpoints, copies)
+    SageMakerTypes(sagemaker, endpoints, copies).install()
     AutoScalingTypes(autoscaling).install()
     cfn_bucket.install(settings)
     cfn_custom.install()
     services: dict[str, Service] = {"SageMaker": sagemaker, "AnyScaleFrontendService": autoscaling}
-    front = Front(services, Invocations(endpoints), seams.application(), settings.token)
-    asyncio.run(_serve(front, settings.port, endpoints, jobs))
+    invocations = Invocations(endpoints, copies), AsyncInvocations(settings, endpoints)
+    front = Front(services, invocations, seams.application(), settings.token)
+    asyncio.run(_serve(front, settings.port, (jobs, copies, endpoints)))
     logging.shutdown()
     os._exit(0)  # threads that wait for a Lambda or a model would hold an ordinary exit
 
 
-async def _serve(front: Front, port: int, endpoints: Endpoints, jobs: Jobs) -> None:
+async def _serve(front: Front, port: int, running: Sequence[Jobs | Endpoints]) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
@@ -61,8 +65,8 @@ async def _serve(front: Front, port: int, endpoints: Endpoints, jobs: Jobs) -> N
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.ensure_future(serve(front, config, shutdown_trigger=stop.wait))
     await asyncio.wait({serving, asyncio.ensure_future(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.to_thread(jobs.end)
-    await asyncio.to_thread(endpoints.end)
+    for each in running:
+        await asyncio.to_thread(each.end)
     seams.end_lambdas()
     await serving
 

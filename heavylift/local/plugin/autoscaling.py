@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from .components import RESOURCE
 from .endpoints import Endpoints
 from .errors import ApiError, invalid
 from .settings import Settings
@@ -21,9 +22,9 @@ Target = tuple[str, str, str]
 class AutoScaling:
     """The operations that the embedded AWS knows, by their API name."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints) -> None:
+    def __init__(self, settings: Settings, endpoints: Endpoints, components: Endpoints) -> None:
         self._settings = settings
-        self._endpoints = endpoints
+        self._endpoints, self._components = endpoints, components
         self._shapes = Shapes("application-autoscaling")
         self._targets: dict[Target, Parameters] = {}
         self._policies: dict[tuple[Target, str], Parameters] = {}
@@ -62,8 +63,13 @@ class AutoScaling:
         return {"ScalableTargetARN": arn}
 
     def _check_resource(self, given: Parameters) -> None:
-        """The variant of a real endpoint; another service's resources are not checked."""
+        """The variant of a real endpoint, or a real inference component; another service's are not checked."""
         if given["ServiceNamespace"] != "sagemaker":
+            return
+        kind, _, name = given["ResourceId"].partition("/")
+        if kind == RESOURCE:
+            if self._components.find(name) is None:
+                raise invalid(f"ResourceId is {given['ResourceId']!r}; there is no inference component {name!r}")
             return
         named = re.fullmatch(r"endpoint/([^/]+)/variant/([^/]+)", given["ResourceId"])
         endpoint = None if named is None else self._endpoints.find(named[1])

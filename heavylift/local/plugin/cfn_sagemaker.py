@@ -1,7 +1,7 @@
-"""AWS::SageMaker::Model, ::EndpointConfig and ::Endpoint for CloudFormation, over the same operations as the API.
+"""AWS::SageMaker::Model, ::EndpointConfig, ::Endpoint and ::InferenceComponent for CloudFormation, over the API.
 
-Every property of the first two is create-only (CloudFormation's resource specification); an Endpoint's update waits
-until the new container is healthy, and fails, which rolls the stack back, when it is not.
+Every property of the first two is create-only (CloudFormation's resource specification); an update of the others waits
+until the new containers are healthy, and fails, which rolls the stack back, when they are not.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from . import seams
+from .components import UPDATED
 from .endpoints import Endpoints
 from .sagemaker import SageMaker
-from .settings import Settings
 
 Properties = dict[str, Any]
 
@@ -39,17 +39,21 @@ _REPLACING = {
         "EnableNetworkIsolation",
     ),
     "Endpoint": ("EndpointName",),
+    # In the specification the name alone; no operation moves a component to other instances.
+    "InferenceComponent": ("InferenceComponentName", "EndpointName", "VariantName"),
 }
-_UPDATE_ONLY = ("ExcludeRetainedVariantProperties", "RetainAllVariantProperties", "RetainDeploymentConfig")
+_UPDATE_ONLY = {
+    "Endpoint": ("ExcludeRetainedVariantProperties", "RetainAllVariantProperties", "RetainDeploymentConfig"),
+    "InferenceComponent": ("DeploymentConfig", "EndpointArn"),
+}
 
 
 class SageMakerTypes:
-    """The three types. A physical id is the resource's ARN, as in AWS."""
+    """The four types. A physical id is the resource's ARN, as in AWS."""
 
-    def __init__(self, settings: Settings, sagemaker: SageMaker, endpoints: Endpoints) -> None:
-        self._settings = settings
+    def __init__(self, sagemaker: SageMaker, endpoints: Endpoints, components: Endpoints) -> None:
         self._sagemaker = sagemaker
-        self._endpoints = endpoints
+        self._living = {"Endpoint": endpoints, "InferenceComponent": components}
 
     def install(self) -> None:
         """Teach them to CloudFormation."""
@@ -62,15 +66,16 @@ class SageMakerTypes:
                 replacing=_REPLACING[kind],
                 tagged=True,
             )
-        seams.add_type(
-            "AWS::SageMaker::Endpoint",
-            create=self._create_endpoint,
-            update=self._update_endpoint,
-            delete=self._delete_endpoint,
-            replacing=_REPLACING["Endpoint"],
-            tagged=True,
-            blocks=True,
-        )
+        for kind, update in (("Endpoint", self._update_endpoint), ("InferenceComponent", self._update_component)):
+            seams.add_type(
+                f"AWS::SageMaker::{kind}",
+                create=partial(self._create_living, kind),
+                update=update,
+                delete=partial(self._delete_living, kind),
+                replacing=_REPLACING[kind],
+                tagged=True,
+                blocks=True,
+            )
 
     def _create(self, kind: str, logical_id: str, given: Properties, stack: str) -> tuple[str, Properties]:
         name = given.get(f"{kind}Name") or seams.physical_name(stack, logical_id)
@@ -91,13 +96,13 @@ class SageMakerTypes:
         if self._sagemaker.has(kind, _name(arn)):  # what somebody else deleted is deleted, as in AWS
             self._sagemaker.call(f"Delete{kind}", {f"{kind}Name": _name(arn)})
 
-    def _create_endpoint(self, logical_id: str, given: Properties, stack: str) -> tuple[str, Properties]:
-        wanted = {key: value for key, value in given.items() if key not in _UPDATE_ONLY}
-        arn, attributes = self._create("Endpoint", logical_id, wanted, stack)
+    def _create_living(self, kind: str, logical_id: str, given: Properties, stack: str) -> tuple[str, Properties]:
+        wanted = {key: value for key, value in given.items() if key not in _UPDATE_ONLY[kind]}
+        arn, attributes = self._create(kind, logical_id, wanted, stack)
         try:
-            self._settle(arn)
+            self._settle(kind, arn)
         except RuntimeError:
-            self._delete_endpoint(arn, given)  # CloudFormation records no resource that failed to be created
+            self._delete_living(kind, arn, given)  # CloudFormation records no resource that failed to be created
             raise
         return arn, attributes
 
@@ -108,21 +113,33 @@ class SageMakerTypes:
         if old.get("EndpointConfigName") != new.get("EndpointConfigName"):
             wanted = {key: value for key, value in new.items() if key not in ("EndpointName", "Tags")}
             self._sagemaker.call_with("UpdateEndpoint", {**wanted, "EndpointName": _name(arn)})
-            self._settle(arn)
+            self._settle("Endpoint", arn)
         return _resource("Endpoint", arn)
 
-    def _delete_endpoint(self, arn: str, given: Properties) -> None:
-        self._endpoints.wait(_name(arn))
-        self._delete("Endpoint", arn, given)
-        self._endpoints.wait(_name(arn))
+    def _update_component(
+        self, arn: str, old: Properties, new: Properties, stack: str, logical_id: str
+    ) -> tuple[str, Properties]:
+        kind = "InferenceComponent"
+        self._retag(kind, arn, old, new, stack, logical_id)
+        wanted = {key: value for key, value in new.items() if key in (*UPDATED, "DeploymentConfig")}
+        if any(old.get(key) != value for key, value in wanted.items()):
+            self._sagemaker.call_with(f"Update{kind}", {**wanted, f"{kind}Name": _name(arn)})
+            self._settle(kind, arn)
+        return _resource(kind, arn)
 
-    def _settle(self, arn: str) -> None:
-        """Wait until the endpoint serves what was asked; RuntimeError with the reason where it does not."""
-        endpoint = self._endpoints.wait(_name(arn))
-        if endpoint is None:
-            raise RuntimeError(f"endpoint {_name(arn)} was deleted meanwhile")
-        if endpoint.failure is not None:
-            raise RuntimeError(f"endpoint {_name(arn)} is {endpoint.status}: {endpoint.failure}")
+    def _delete_living(self, kind: str, arn: str, given: Properties) -> None:
+        self._living[kind].wait(_name(arn))
+        self._delete(kind, arn, given)
+        self._living[kind].wait(_name(arn))
+
+    def _settle(self, kind: str, arn: str) -> None:
+        """Wait until the endpoint, or component, serves what was asked; RuntimeError with the reason where it does
+        not."""
+        found, shown = self._living[kind].wait(_name(arn)), arn.rsplit(":", 1)[-1].replace("/", " ")
+        if found is None:
+            raise RuntimeError(f"{shown} was deleted meanwhile")
+        if found.failure is not None:
+            raise RuntimeError(f"{shown} is {found.status}: {found.failure}")
 
 
 def _name(arn: str) -> str:

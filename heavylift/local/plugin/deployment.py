@@ -1,4 +1,4 @@
-"""What an EndpointConfig asks to be started, variant by variant, and which variant's turn it is to answer.
+"""What an EndpointConfig, or an inference component, asks to be started, and whose turn it is to answer.
 
 Not the starting: that is endpoints.py.
 """
@@ -6,7 +6,7 @@ Not the starting: that is endpoints.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .container import Container
@@ -14,24 +14,41 @@ from .container import Container
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant as CreateEndpointConfig was given it, and its model's container; a shadow gets copies only."""
+    """A variant as CreateEndpointConfig was given it, and its model's container; a shadow gets copies only.
+
+    Without a container it is the instances of inference components. A copy of such a component is a variant, too: `of`
+    is the one on whose instances it is.
+    """
 
     given: dict[str, Any]
-    container: dict[str, Any]
+    container: dict[str, Any] | None
     shadow: bool = False
+    of: str | None = None
 
     @property
     def name(self) -> str:
         """VariantName."""
         return str(self.given["VariantName"])
 
+    @property
+    def production(self) -> str:
+        """The production variant that a caller is told of."""
+        return self.name if self.of is None else self.of
+
 
 @dataclass(frozen=True)
 class Deployment:
-    """One EndpointConfig's variants, in its order."""
+    """One EndpointConfig's variants, in its order, or a component's copies; `given`: the request that asked for it."""
 
     config: str
     variants: tuple[Variant, ...]
+    given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def asynchronous(self) -> dict[str, Any] | None:
+        """AsyncInferenceConfig, where requests and replies lie in S3."""
+        found: dict[str, Any] | None = self.given.get("AsyncInferenceConfig")
+        return found
 
 
 @dataclass
@@ -39,13 +56,15 @@ class Served:
     """A variant's container and its share of the traffic; `answered` requests since the shares last changed."""
 
     variant: Variant
-    container: Container
+    container: Container | None
     weight: float
     instances: int
     answered: int = 0
 
     @classmethod
-    def begin(cls, variant: Variant, container: Container, before: Served | None, retained: frozenset[str]) -> Served:
+    def begin(
+        cls, variant: Variant, container: Container | None, before: Served | None, retained: frozenset[str]
+    ) -> Served:
         """With the configuration's weight and count, or those of `before` where UpdateEndpoint retains them."""
         weight, instances = variant.given.get("InitialVariantWeight", 1.0), variant.given.get("InitialInstanceCount", 1)
         if before is not None:

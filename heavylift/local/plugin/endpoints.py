@@ -1,7 +1,7 @@
 """Endpoints: their status, and the containers that serve each; created, replaced blue/green and ended on threads.
 
-Not the API's checks: those are sagemaker.py. An endpoint serves from its own copies of variants and models, so that
-deleting an EndpointConfig in use harms nothing.
+Inference components live as endpoints do, their copies as variants. Not the API's checks: sagemaker.py, components.py.
+An endpoint serves from its own copies of variants and models, so that deleting an EndpointConfig in use harms nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,10 +45,13 @@ class Endpoint:
 
 
 class Endpoints:
-    """Every endpoint by name. Safe from any thread; never holds its lock while it waits for a process."""
+    """Every endpoint, or `resource`, by name. Safe from any thread; never holds its lock while it waits for a process.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    `under` is the folder of their logs.
+    """
+
+    def __init__(self, settings: Settings, resource: str = "endpoint", *, under: str = "endpoints") -> None:
+        self._settings, self._resource, self._under = settings, resource, under
         self._data = ModelData(settings)
         self._changed = threading.Condition()
         self._endpoints: dict[str, Endpoint] = {}
@@ -59,7 +62,7 @@ class Endpoints:
         """The endpoint; ValidationException where there is none."""
         found = self._endpoints.get(name)
         if found is None:
-            raise invalid(f'Could not find endpoint "{self._settings.arn("sagemaker", f"endpoint/{name}")}".')
+            raise invalid(f'Could not find {self._resource} "{self._arn(name)}".')
         return found
 
     def find(self, name: str) -> Endpoint | None:
@@ -74,24 +77,26 @@ class Endpoints:
         """Begin to create an endpoint."""
         with self._changed:
             if name in self._endpoints:
-                raise invalid(f'Cannot create already existing endpoint "{self._endpoints[name].arn}".')
-            arn = self._settings.arn("sagemaker", f"endpoint/{name}")
-            endpoint = Endpoint(name, arn, "Creating", deployment)
+                raise invalid(f'Cannot create already existing {self._resource} "{self._endpoints[name].arn}".')
+            endpoint = Endpoint(name, self._arn(name), "Creating", deployment)
             self._endpoints[name] = endpoint
-        self._thread(partial(self._bring_up, retained=frozenset()), endpoint)
+        self._thread(self._bring_up, endpoint)
         return endpoint
 
-    def update(self, name: str, deployment: Deployment, retained: frozenset[str] = frozenset()) -> Endpoint:
+    def update(
+        self, name: str, deployment: Deployment, retained: frozenset[str] = frozenset(), *, keep: bool = False
+    ) -> Endpoint:
         """Begin to replace the endpoint's containers; the old ones serve until all new ones are healthy.
 
-        `retained` properties (DesiredWeight, DesiredInstanceCount) of variants that stay are taken over.
+        `retained` properties (DesiredWeight, DesiredInstanceCount) of variants that stay are taken over; with `keep`,
+        the containers of variants that are asked for as they are go on.
         """
         with self._changed:
             endpoint = self._settled(name, "update")
             if endpoint.status == "Failed":
-                raise invalid(f'Cannot update failed endpoint "{endpoint.arn}"; delete it.')
+                raise invalid(f'Cannot update failed {self._resource} "{endpoint.arn}"; delete it.')
             endpoint.status, endpoint.asked, endpoint.failure = "Updating", deployment, None
-        self._thread(partial(self._bring_up, retained=retained), endpoint)
+        self._thread(partial(self._bring_up, retained=retained, keep=keep), endpoint)
         return endpoint
 
     def share(self, name: str, wanted: dict[str, tuple[float | None, int | None]]) -> Endpoint:
@@ -137,39 +142,49 @@ class Endpoints:
     def _settled(self, name: str, what: str) -> Endpoint:
         endpoint = self.get(name)
         if endpoint.status in IN_PROGRESS:
-            raise invalid(f'Cannot {what} in-progress endpoint "{endpoint.arn}" ({endpoint.status}).')
+            raise invalid(f'Cannot {what} in-progress {self._resource} "{endpoint.arn}" ({endpoint.status}).')
         return endpoint
+
+    def _arn(self, name: str) -> str:
+        return self._settings.arn("sagemaker", f"{self._resource}/{name}")
 
     def _thread(self, work: Callable[[Endpoint], None], endpoint: Endpoint) -> None:
         threading.Thread(target=work, args=(endpoint,), name=f"endpoint-{endpoint.name}", daemon=True).start()
 
-    def _bring_up(self, endpoint: Endpoint, retained: frozenset[str]) -> None:
+    def _bring_up(self, endpoint: Endpoint, retained: frozenset[str] = frozenset(), keep: bool = False) -> None:
         """Start `endpoint.asked`; swap it in when all its variants are healthy, else keep what serves and say why."""
-        deployment = endpoint.asked
+        deployment, old = endpoint.asked, endpoint.served
+        stay = {name: served for name, served in old.items() if keep and served.variant in deployment.variants}
         try:
-            containers = self._start_all(endpoint.name, deployment)
+            started = self._start_all(
+                endpoint.name,
+                [each for each in deployment.variants if each.container is not None and each.name not in stay],
+            )
         except EndpointFailed as failure:
             self._fail(endpoint, str(failure))
             return
         except Exception as error:
-            log.exception("endpoint %s", endpoint.name)
+            log.exception("%s", endpoint.arn)
             self._fail(endpoint, f"{type(error).__name__}: {error}")
             return
         with self._changed:
-            old = endpoint.served
             endpoint.served = {
-                variant.name: Served.begin(variant, container, old.get(variant.name), retained)
-                for variant, container in zip(deployment.variants, containers, strict=True)
+                variant.name: stay.get(variant.name)
+                or Served.begin(variant, started.get(variant.name), old.get(variant.name), retained)
+                for variant in deployment.variants
             }
-            for served in endpoint.served.values():
-                self._watch(endpoint, served)
+            for served in stay.values():
+                served.answered = 0  # or a new one would have all turns until it has answered as often
+            for name in started:
+                self._watch(endpoint, endpoint.served[name])
             endpoint.serving, endpoint.failure = deployment, None
             self._mark(endpoint, "InService")
-        for served in old.values():
-            self._stop(served.container)
+        for name, served in old.items():
+            if name not in stay:
+                self._stop(served.container)
 
-    def _start_all(self, name: str, deployment: Deployment) -> list[Container]:
-        """A healthy container for each variant; the first failure ends the others."""
+    def _start_all(self, name: str, variants: Sequence[Variant]) -> dict[str, Container]:
+        """A healthy container for each variant, by its name; the first failure ends the others."""
         failures: list[Exception] = []
 
         def start(variant: Variant) -> Container | None:
@@ -179,18 +194,20 @@ class Endpoints:
                 failures.append(error)
                 return None
 
-        with ThreadPoolExecutor(len(deployment.variants)) as pool:
-            started = [container for container in pool.map(start, deployment.variants) if container is not None]
+        with ThreadPoolExecutor(max(1, len(variants))) as pool:
+            made = zip(variants, pool.map(start, variants), strict=True)
+            started = {variant.name: container for variant, container in made if container is not None}
         if failures:
-            for container in started:
+            for container in started.values():
                 self._stop(container)
             raise failures[0]
         return started
 
     def _start(self, name: str, variant: Variant, given_up: Callable[[], bool] = lambda: False) -> Container:
         """A healthy container of the variant; EndpointFailed, and nothing left running, where it is not."""
+        assert variant.container is not None, "instances without a model start nothing"
         with self._changed:
-            container = Container(self._settings, name)
+            container = Container(self._settings, name, under=self._under)
             self._containers.add(container)
 
         def cancelled() -> bool:
@@ -212,17 +229,18 @@ class Endpoints:
 
     def _watch(self, endpoint: Endpoint, served: Served) -> None:
         """Start the container anew whenever it ends by itself, as SageMaker does; the endpoint stays InService."""
+        assert served.container is not None, "it was just started"
         threading.Thread(target=self._replace_dead, args=(endpoint, served, served.container), daemon=True).start()
 
     def _replace_dead(self, endpoint: Endpoint, served: Served, container: Container) -> None:
         container.wait_ended()
         pause = FIRST_PAUSE
         while not self._ending.wait(pause) and self._answers_from(endpoint, served, container):
-            log.warning("endpoint %s: its container ended, starting it again; log %s", endpoint.name, container.log)
+            log.warning("%s: its container ended, starting it again; log %s", endpoint.arn, container.log)
             try:
                 new = self._start(endpoint.name, served.variant)
             except Exception as error:
-                log.warning("endpoint %s: it did not come up: %s", endpoint.name, error)
+                log.warning("%s: it did not come up: %s", endpoint.arn, error)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             with self._changed:
@@ -239,7 +257,7 @@ class Endpoints:
         return there and endpoint.served.get(served.variant.name) is served and served.container is container
 
     def _fail(self, endpoint: Endpoint, reason: str) -> None:
-        log.warning("endpoint %s failed: %s", endpoint.name, reason)
+        log.warning("%s failed: %s", endpoint.arn, reason)
         with self._changed:
             endpoint.failure = reason[:1024]
             self._mark(endpoint, "Failed" if endpoint.serving is None else "InService")
@@ -251,7 +269,9 @@ class Endpoints:
             del self._endpoints[endpoint.name]
             self._changed.notify_all()
 
-    def _stop(self, container: Container) -> None:
+    def _stop(self, container: Container | None) -> None:
+        if container is None:
+            return
         container.stop()
         with self._changed:
             self._containers.discard(container)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from .asgi import Receive, Scope, Send, fail, headers, reply_json, request_body
 from .errors import ApiError
-from .invoke import Invocations
 
 log = logging.getLogger("heavylift.front")
 
@@ -31,10 +30,20 @@ class Service(Protocol):
         """Do one operation; ApiError where the service would refuse."""
 
 
+class Invoked(Protocol):
+    """A service of the REST protocol, by its paths."""
+
+    def matches(self, scope: Scope) -> bool:
+        """Whether a request is for it."""
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer it."""
+
+
 class Front:
     """The ASGI application. `services` by the prefix of X-Amz-Target, such as "SageMaker"."""
 
-    def __init__(self, services: Mapping[str, Service], invocations: Invocations, rest: Asgi, token: str) -> None:
+    def __init__(self, services: Mapping[str, Service], invocations: Sequence[Invoked], rest: Asgi, token: str) -> None:
         self._services = services
         self._invocations = invocations
         self._rest = rest
@@ -57,8 +66,8 @@ class Front:
             await fail(send, ApiError("AccessDenied", "the embedded AWS answers this machine only", 403))
         elif scope["path"] == _HEALTH:
             await reply_json(send, 200, {"token": self._token, "pid": os.getpid()})
-        elif self._invocations.matches(scope):
-            await self._invocations.serve(scope, receive, send)
+        elif invoked := [each for each in self._invocations if each.matches(scope)]:
+            await invoked[0].serve(scope, receive, send)
         elif service in self._services:
             await self._call(self._services[service], operation, receive, send)
         else:

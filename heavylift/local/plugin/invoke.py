@@ -20,9 +20,10 @@ from . import eventstream
 from .asgi import Receive, Scope, Send, fail, headers, reply, request_body
 from .container import Container
 from .deployment import Served, shadow, turn
-from .endpoints import Endpoints
+from .endpoints import Endpoint, Endpoints
 from .errors import ApiError
-from .meter import Meter
+from .forward import PREFIX, model_error, request_headers
+from .meter import Meter, put_no_capacity
 
 T = TypeVar("T")
 
@@ -32,8 +33,6 @@ MAX_SECONDS = 60.0
 """A container must answer, and a stream go on, within 60 s (InvokeEndpoint, API reference)."""
 MAX_PART = 65_536  # bytes of one PayloadPart
 _PATH = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-stream)")
-_PREFIX = "x-amzn-sagemaker-"
-_FORWARDED = ("custom-attributes", "session-id", "inference-id", "prefix-aware-id")
 _RETURNED = ("custom-attributes", "new-session-id", "closed-session-id")
 
 
@@ -51,10 +50,13 @@ class Answer:
 
 
 class Invocations:
-    """Forwards invocations, each on threads of their own pool: a Lambda that invokes an endpoint waits for no other."""
+    """Forwards invocations, each on threads of their own pool: a Lambda that invokes an endpoint waits for no other.
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
+    `components` are the inference components, by their names.
+    """
+
+    def __init__(self, endpoints: Endpoints, components: Endpoints) -> None:
+        self._endpoints, self._components = endpoints, components
         self._threads = ThreadPoolExecutor(max_workers=512, thread_name_prefix="invocation")
 
     def matches(self, scope: Scope) -> bool:
@@ -66,17 +68,18 @@ class Invocations:
         match = _PATH.fullmatch(scope["path"])
         assert match is not None
         name, stream = urllib.parse.unquote(match[1]), match[2].endswith("stream")
-        meter = Meter(name, stream=stream)
+        given = headers(scope)
+        meter = Meter(name, stream=stream, component=given.get(f"{PREFIX}inference-component"))
         try:
-            given = headers(scope)
             served, copied = self._serving(name, given)
             body = await request_body(receive, MAX_BODY)
-            if copied is not None:
-                self._threads.submit(_copy, copied.container, _request_headers(given), body)
+            if copied is not None and copied.container is not None:
+                self._threads.submit(_copy, copied.container, request_headers(given), body)
             container = served.container  # of this request: another may take its place meanwhile
-            path = await self._path(container, given.get(f"{_PREFIX}target-model"))
-            send = meter.watch(served.variant.name, send)
-            answer = await self._forward(container, path, _request_headers(given), body)
+            assert container is not None, "instances without a model answer nobody"
+            path = await self._path(container, given.get(f"{PREFIX}target-model"))
+            send = meter.watch(served.variant.production, send)
+            answer = await self._forward(container, path, request_headers(given), body)
             await self._answer(served, container, answer, stream, receive, send)
         except ApiError as error:
             await fail(send, error)
@@ -89,10 +92,13 @@ class Invocations:
         there = endpoint.served
         if not there or endpoint.status == "Deleting":
             raise ApiError("ValidationError", f"Endpoint {name} is {endpoint.status}; it serves when it is InService.")
-        for header in ("target-container-hostname", "inference-component"):
-            if _PREFIX + header in given:
-                raise ApiError("ValidationError", f"endpoint {name} serves one model; leave out {header}")
-        wanted = given.get(f"{_PREFIX}target-variant")
+        if f"{PREFIX}target-container-hostname" in given:
+            raise ApiError("ValidationError", f"endpoint {name} has no pipeline; leave out target-container-hostname")
+        if endpoint.serving is not None and endpoint.serving.asynchronous is not None:
+            raise ApiError("ValidationError", f"endpoint {name} has an AsyncInferenceConfig; use InvokeEndpointAsync")
+        component, wanted = (given.get(PREFIX + header) for header in ("inference-component", "target-variant"))
+        if component is not None or all(each.container is None for each in there.values()):
+            return self._copy_of(component, endpoint), None
         served = turn(there.values()) if wanted is None else there.get(wanted)
         if served is None or served.variant.shadow:
             raise ApiError(
@@ -107,6 +113,22 @@ class Invocations:
         if copied is not None:
             copied.answered += 1
         return served, copied
+
+    def _copy_of(self, component: str | None, endpoint: Endpoint) -> Served:
+        """The copy of an inference component of the endpoint that answers: each in turn."""
+        if component is None:
+            told = f"endpoint {endpoint.name} has inference components: name one with InferenceComponentName"
+            raise ApiError("ValidationError", told)
+        found = self._components.find(component)
+        if found is None or found.asked.given["EndpointName"] != endpoint.name or found.status == "Deleting":
+            raise ApiError("ValidationError", f"endpoint {endpoint.name} has no inference component {component!r}")
+        served = turn(found.served.values())
+        if served is None:
+            put_no_capacity(component)
+            told = f"inference component {component} is {found.status} and has no copy that could answer"
+            raise ApiError("ValidationError", told)
+        served.answered += 1
+        return served
 
     async def _path(self, container: Container, target: str | None) -> str:
         """Where the container takes the request: of a multi-model one, once it has loaded the model."""
@@ -134,36 +156,36 @@ class Invocations:
             return Answer(await self._in_time(exchange), connection)
         except TimeoutError:
             _cut(connection)
-            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", container) from None
+            raise model_error(0, f"no answer within {MAX_SECONDS:g} s", container) from None
         except (OSError, http.client.HTTPException) as error:
             _cut(connection)
             state = "runs" if container.alive() else "has ended"
             what = f"the container, which {state}, broke the connection: {error or type(error).__name__}"
-            raise _model_error(0, what, container) from None
+            raise model_error(0, what, container) from None
 
     async def _answer(
         self, served: Served, container: Container, answer: Answer, stream: bool, receive: Receive, send: Send
     ) -> None:
-        response, variant = answer.response, served.variant.name
+        response, variant = answer.response, served.variant.production
         returned = {"x-Amzn-Invoked-Production-Variant": variant}
         for name in _RETURNED:
-            if (value := response.getheader(_PREFIX + name)) is not None:
-                returned[_PREFIX + name] = value
+            if (value := response.getheader(PREFIX + name)) is not None:
+                returned[PREFIX + name] = value
         kind = response.getheader("Content-Type", "application/octet-stream")
         try:
             if response.status >= 400:
                 text = (await self._in_time(response.read)).decode("utf-8", "replace")
-                raise _model_error(response.status, text, container, variant)
+                raise model_error(response.status, text, container, variant)
             if not stream:
                 body = await self._in_time(response.read)
                 await reply(send, 200, body, {**returned, "Content-Type": kind})
                 return
-            returned |= {"Content-Type": "application/vnd.amazon.eventstream", f"{_PREFIX}content-type": kind}
+            returned |= {"Content-Type": "application/vnd.amazon.eventstream", f"{PREFIX}content-type": kind}
             await self._stream(answer, returned, receive, send)
         except TimeoutError:
-            raise _model_error(0, f"no answer within {MAX_SECONDS:g} s", container, variant) from None
+            raise model_error(0, f"no answer within {MAX_SECONDS:g} s", container, variant) from None
         except (OSError, http.client.HTTPException) as error:
-            raise _model_error(0, f"the answer broke off: {error!r}", container, variant) from None
+            raise model_error(0, f"the answer broke off: {error!r}", container, variant) from None
         finally:
             answer.cut()
 
@@ -223,20 +245,3 @@ def _copy(container: Container, sent: dict[str, str], body: bytes) -> None:
         pass
     finally:
         _cut(connection)
-
-
-def _request_headers(given: dict[str, str]) -> dict[str, str]:
-    """What the container gets: SageMaker strips every header that its API does not name."""
-    sent = {
-        "Content-Type": given.get("content-type", "application/json"),
-        "Accept": given.get(f"{_PREFIX}accept") or given.get("accept", "*/*"),
-    }
-    return sent | {_PREFIX + name: given[_PREFIX + name] for name in _FORWARDED if _PREFIX + name in given}
-
-
-def _model_error(status: int, text: str, container: Container, variant: str = "the variant") -> ApiError:
-    """SageMaker's 424 for a container's error; status 0 where there was no answer."""
-    side = "client" if 400 <= status < 500 else "server"
-    message = f'Received {side} error ({status}) from {variant} with message "{text}". See {container.log}.'
-    members = {"OriginalStatusCode": status, "OriginalMessage": text, "LogStreamArn": str(container.log)}
-    return ApiError("ModelError", message, 424, members)

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .clients import client
 from .container import Container
 from .errors import EndpointFailed, invalid
 from .multi_model import Models, many
@@ -50,14 +49,7 @@ class ModelData:
     """Downloads prefixes from the S3 of the embedded AWS itself."""
 
     def __init__(self, settings: Settings) -> None:
-        self._s3 = botocore.session.get_session().create_client(
-            "s3",
-            region_name=settings.region,
-            endpoint_url=settings.url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=4),
-        )
+        self._s3 = client(settings, "s3", connections=4)
 
     def models(self, given: dict[str, Any], container: Container) -> Models | None:
         """The models of a MultiModel container; None of another."""

@@ -1,8 +1,8 @@
 """SageMaker's control plane: Model, EndpointConfig, Endpoint, tags, processing jobs, and its errors.
 
-Not the processes: those are endpoints.py and processing.py. Not invocations: those are invoke.py. What local processes
-cannot show is accepted and does nothing: DeploymentConfig, DataCaptureConfig, VpcConfig, KmsKeyId, network isolation,
-the role.
+Not the processes: those are endpoints.py and processing.py. Not invocations: invoke.py, asynchronous.py. What local
+processes cannot show is accepted and does nothing: DeploymentConfig, DataCaptureConfig, VpcConfig, KmsKeyId, network
+isolation, the role.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from . import model_data
+from .components import Components
 from .deployment import Deployment, Served, Variant
 from .endpoints import Endpoint, Endpoints
 from .errors import ApiError, invalid
@@ -31,9 +32,10 @@ _RETAINED = frozenset({"DesiredInstanceCount", "DesiredWeight"})
 class SageMaker:
     """The operations that the embedded AWS knows, by their API name."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints, jobs: Jobs) -> None:
+    def __init__(self, settings: Settings, endpoints: Endpoints, copies: Endpoints, jobs: Jobs) -> None:
         self._settings = settings
-        self._endpoints = endpoints
+        self._endpoints, self._copies = endpoints, copies
+        self._components = components = Components(endpoints, copies, lambda name: self._get("Model", name))
         self._shapes = Shapes("sagemaker")
         self._stored: dict[str, dict[str, Parameters]] = {"Model": {}, "EndpointConfig": {}}
         self._tags: dict[str, dict[str, str]] = {}
@@ -46,6 +48,12 @@ class SageMaker:
             "DescribeEndpoint": lambda p: self._describe_endpoint(self._endpoints.get(p["EndpointName"])),
             "DeleteEndpoint": self._delete_endpoint,
             "ListEndpoints": self._list_endpoints,
+            "CreateInferenceComponent": self._create_component,
+            "UpdateInferenceComponent": components.update,
+            "UpdateInferenceComponentRuntimeConfig": components.update_copies,
+            "DescribeInferenceComponent": components.describe,
+            "DeleteInferenceComponent": self._delete_component,
+            "ListInferenceComponents": components.list,
             "CreateProcessingJob": jobs.create,
             "DescribeProcessingJob": jobs.describe,
             "StopProcessingJob": jobs.stop,
@@ -70,8 +78,9 @@ class SageMaker:
         return self.call(operation, self._shapes.coerce(operation, properties))
 
     def has(self, kind: str, name: str) -> bool:
-        """Whether there is a Model, EndpointConfig or Endpoint of that name."""
-        return self._endpoints.find(name) is not None if kind == "Endpoint" else name in self._stored[kind]
+        """Whether there is a Model, EndpointConfig, Endpoint or InferenceComponent of that name."""
+        living = {"Endpoint": self._endpoints, "InferenceComponent": self._copies}
+        return living[kind].find(name) is not None if kind in living else name in self._stored[kind]
 
     # Model and EndpointConfig: stored as they were given
 
@@ -92,22 +101,25 @@ class SageMaker:
             raise invalid(f"variant names must differ; got {', '.join(names)}")
         if shadows and len(variants) != 2:
             raise invalid("a shadow variant goes with exactly one production variant, and there is one of each")
-        if "AsyncInferenceConfig" in given:
-            raise invalid("the embedded SageMaker serves in real time; leave out AsyncInferenceConfig")
         for variant in variants:
             self._check_variant(variant)
+        free = [name for name, variant in zip(names, variants, strict=True) if "ModelName" not in variant]
+        if free and "ExecutionRoleArn" not in given:
+            raise invalid(f"ExecutionRoleArn is missing; variant {free[0]} has no model with a role")
+        if "AsyncInferenceConfig" in given:
+            if shadows or free:
+                raise invalid("asynchronous requests need variants with models of their own, and no shadow")
+            if "S3OutputPath" not in given["AsyncInferenceConfig"]["OutputConfig"]:
+                raise invalid("AsyncInferenceConfig.OutputConfig needs S3OutputPath")
         return self._create("EndpointConfig", given)
 
     def _check_variant(self, variant: Parameters) -> None:
         if "ServerlessConfig" in variant:
             raise invalid("the embedded SageMaker serves from instances; leave out ServerlessConfig")
-        if "ModelName" not in variant:
-            raise invalid(
-                "the production variant has no ModelName; the embedded SageMaker knows no inference components"
-            )
         if "InstanceType" not in variant and not variant.get("InstancePools"):
             raise invalid("the production variant has no InstanceType")
-        self._get("Model", variant["ModelName"])
+        if "ModelName" in variant:  # else its instances are for inference components
+            self._get("Model", variant["ModelName"])
 
     def _create(self, kind: str, given: Parameters) -> Parameters:
         name = given[f"{kind}Name"]
@@ -145,9 +157,11 @@ class SageMaker:
         asked = self._get("EndpointConfig", config)
         variants = [self._variant(each, shadow=False) for each in asked["ProductionVariants"]]
         variants += [self._variant(each, shadow=True) for each in asked.get("ShadowProductionVariants", [])]
-        return Deployment(config, tuple(variants))
+        return Deployment(config, tuple(variants), asked)
 
     def _variant(self, given: Parameters, *, shadow: bool) -> Variant:
+        if "ModelName" not in given:
+            return Variant(given, None, shadow)
         model = self._get("Model", given["ModelName"])
         return Variant(given, model.get("PrimaryContainer") or model["Containers"][0], shadow)
 
@@ -171,6 +185,10 @@ class SageMaker:
         return {"EndpointArn": self._endpoints.share(given["EndpointName"], wanted).arn}
 
     def _delete_endpoint(self, given: Parameters) -> Parameters:
+        if hosted := list(self._components.of(given["EndpointName"])):
+            raise invalid(
+                f"endpoint {given['EndpointName']} has inference components: delete {', '.join(hosted)} first"
+            )
         self._tags.pop(self._endpoints.get(given["EndpointName"]).arn, None)
         self._endpoints.delete(given["EndpointName"])
         return {}
@@ -183,6 +201,8 @@ class SageMaker:
             described["PendingDeploymentSummary"] = {"EndpointConfigName": endpoint.asked.config}
         if endpoint.failure is not None:
             described["FailureReason"] = endpoint.failure
+        if endpoint.serving is not None and endpoint.serving.asynchronous is not None:
+            described["AsyncInferenceConfig"] = endpoint.serving.asynchronous
         for member, shadow in (("ProductionVariants", False), ("ShadowProductionVariants", True)):
             served = [each for each in endpoint.served.values() if each.variant.shadow is shadow]
             if served:
@@ -192,6 +212,18 @@ class SageMaker:
     def _list_endpoints(self, given: Parameters) -> Parameters:
         rows = [_summary(endpoint) for endpoint in self._endpoints.all()]
         return page("Endpoints", "EndpointName", rows, given)
+
+    # Inference components: a process for each copy
+
+    def _create_component(self, given: Parameters) -> Parameters:
+        made = self._components.create({key: value for key, value in given.items() if key != "Tags"})
+        self._tag(made.arn, given.get("Tags", []))
+        return {"InferenceComponentArn": made.arn}
+
+    def _delete_component(self, given: Parameters) -> Parameters:
+        self._tags.pop(self._copies.get(given["InferenceComponentName"]).arn, None)
+        self._components.delete(given)
+        return {}
 
     # Tags
 
