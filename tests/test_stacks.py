@@ -59,12 +59,27 @@ def test_the_buckets_are_private_encrypted_and_survive_their_stack(synthesized: 
                     "RestrictPublicBuckets": True,
                 },
                 "LifecycleConfiguration": {
-                    "Rules": [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}]
+                    "Rules": Match.array_with(
+                        [
+                            Match.object_like(
+                                {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
+                            )
+                        ]
+                    )
                 },
                 "BucketName": Match.absent(),
             },
         },
     )
+
+
+def test_what_jobs_leave_behind_goes_after_a_week_and_nothing_else_does(synthesized: Synthesized) -> None:
+    buckets = synthesized.template(FOUNDATION).find_resources("AWS::S3::Bucket").values()
+    rules = [rule for each in buckets for rule in each["Properties"]["LifecycleConfiguration"]["Rules"]]
+
+    expiring = [rule for rule in rules if "ExpirationInDays" in rule]
+
+    assert [(rule["Prefix"], rule["ExpirationInDays"]) for rule in expiring] == [("jobs/", 7)]
 
 
 def test_the_buckets_refuse_requests_without_tls(synthesized: Synthesized) -> None:
