@@ -53,6 +53,10 @@ def llmeter(python: str, core: int, name: str, prompts: Sequence[str], clients: 
     said = json.loads(done.stdout.splitlines()[-1])
     ends = [[one["begin_s"] + one["e2e_s"] for one in own] for own in said["clients"]]
     window = max(own[0]["begin_s"] for own in said["clients"]), min(map(max, ends))
+    if window[0] >= window[1]:
+        sys.exit(
+            f"llmeter's clients were never all at work: one began {window[0] - window[1]:.3f} s after another's end"
+        )
     every = sorted((one for own in said["clients"] for one in own), key=lambda one: one["begin_s"])
     busy = [one for one in every if window[0] <= one["begin_s"] <= window[1]]  # ramp and drain cut, as of ours
     begin = [one["begin_s"] for one in busy]
