@@ -23,7 +23,8 @@ from heavylift_runtime.native import reading
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Loader
-from heavylift_runtime.native.sources import Folder, Prefix, Source, source_of
+from heavylift_runtime.native.s3 import Prefix
+from heavylift_runtime.native.sources import Folder, Source, source_of
 from tests.decoder_checkpoints import KINDS as DECODERS
 from tests.decoder_checkpoints import write_decoder
 from tests.rank_threads import on_ranks
@@ -134,9 +135,9 @@ def test_a_rank_reads_of_a_column_split_weight_only_its_own_bytes(folder: Path) 
     reads: list[tuple[int, int]] = []
 
     class Watched(Folder):
-        def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
-            reads.append((start, start + len(buffer)))
-            super().read_rows(name, start, pitch, width, buffer)
+        def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
+            reads.append((start, start + sum(map(len, buffers))))
+            super().read_into(name, start, *buffers)
 
     checkpoint = Checkpoint.open(Watched(folder))
     table = [weight for weight in checkpoint.agree() if weight.split in (Split.COLUMN, Split.VOCABULARY)]
@@ -368,7 +369,9 @@ def test_where_the_weights_are_is_read_from_model_id(tmp_path: Path, folder: Pat
     assert source_of("t5", tmp_path).place == str(folder)
     assert source_of(str(folder), tmp_path / "elsewhere").place == str(folder)
     assert source_of("s3://b/weights/abc", tmp_path).place == "s3://b/weights/abc/"
-    for wrong in ("google/flan-t5-xxl", "s3://", "s3:///a"):
+    assert source_of("google/flan-t5-xxl", tmp_path).place == "google/flan-t5-xxl@main"
+    assert source_of("google/flan-t5-xxl@refs/pr/7", tmp_path).place == "google/flan-t5-xxl@refs/pr/7"
+    for wrong in ("flan-t5-xxl", "s3://", "s3:///a", "../t5/nothing", "a/b/c", "a/b@", "./a", "https://a/b"):
         with pytest.raises(LoadError, match="'model_id' is"):
             source_of(wrong, tmp_path)
 
@@ -384,9 +387,9 @@ def test_ranks_read_rows_for_each_other_so_that_s3_sends_the_checkpoint_once(
     sent: list[int] = []
     read_into = Prefix.read_into
 
-    def counted(self: Prefix, name: str, start: int, buffer: memoryview) -> None:
-        sent.append(len(buffer))
-        read_into(self, name, start, buffer)
+    def counted(self: Prefix, name: str, start: int, *buffers: memoryview) -> None:
+        sent.append(sum(map(len, buffers)))
+        read_into(self, name, start, *buffers)
 
     def load(group: Group) -> dict[str, Tensor]:
         checkpoint = Checkpoint.open(source)

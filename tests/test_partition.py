@@ -24,12 +24,12 @@ from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError, OptionsError, RuntimeFault
 from heavylift_runtime.families.table import shard
 from heavylift_runtime.native import partition as partition_module
-from heavylift_runtime.native import written as written_module
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.partitioned import prove
-from heavylift_runtime.native.sources import Folder, Prefix, Source
+from heavylift_runtime.native.s3 import Prefix
+from heavylift_runtime.native.sources import Folder, Source
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import replies_of
@@ -260,7 +260,7 @@ def test_what_cannot_be_partitioned_is_said_before_anything_is_written(
             partition(Folder(source), out, degree, dtype)
         assert not out.exists()
 
-    monkeypatch.setattr(written_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(OptionsError, match=r"--out .*: needs 0.00 GB, 0.00 GB are free"):
         partition(Folder(checkpoint), out, 2)
 

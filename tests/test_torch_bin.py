@@ -24,7 +24,7 @@ from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.pickled import table_of
-from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
+from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, Task, read_run
 from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.torch_bin import read_archive
 from tests.t5_checkpoints import write_t5
@@ -62,7 +62,7 @@ def read(folder: Path, file: str = FILE) -> dict[str, Tensor]:
             reading = Reading(stored, Shard((0,) * len(stored.shape), stored.shape))
             flat = reading.room(DTYPES[stored.dtype])
             for block in reading.blocks():
-                read_block(source, stored, block, flat, Buffer())
+                read_run(source, [Task(stored, block, flat)], Buffer())
             tensors[name] = reading.shaped(flat)
     return tensors
 
@@ -93,9 +93,9 @@ def test_tensors_that_share_a_storage_are_read_once(written: Path, folder: Path)
     reads: list[int] = []
 
     class Counted(Folder):
-        def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
-            reads.append(len(buffer))
-            super().read_rows(name, start, pitch, width, buffer)
+        def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
+            reads.append(sum(map(len, buffers)))
+            super().read_into(name, start, *buffers)
 
     checkpoint = Checkpoint.open(Counted(folder))
     reads.clear()

@@ -48,7 +48,8 @@ class Stored:
         """The same numbers where one dimension is seen as two."""
         if shape == self.shape:
             return self
-        at = next(axis for axis, size in enumerate(shape) if size != self.shape[axis])
+        differs = (axis for axis, size in enumerate(self.shape) if size != shape[axis])
+        at = next(differs, len(self.shape) - 1)
         assert shape == (*self.shape[:at], *shape[at : at + 2], *self.shape[at + 1 :]) and prod(shape) == prod(
             self.shape
         )

@@ -1,11 +1,15 @@
-"""Large blocks of memory apart from the heap while a checkpoint is loaded, so that what is freed is given back.
+"""Large blocks of memory: apart from the heap while a checkpoint is loaded, and in pages as large as there are.
 
-Not an allocator: two settings of the C library's (mallopt(3)), and nothing where it is not glibc.
+Not an allocator: two settings of the C library's (mallopt(3)) and advice to the kernel (madvise(2)); nothing where
+there is no glibc, or no Linux.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+
+from torch import Tensor
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """malloc.h: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
@@ -21,3 +25,16 @@ def blocks_apart(size: int) -> None:
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, size)
         mallopt(TRIM_THRESHOLD, 2 * size)
+
+
+def in_large_pages(tensor: Tensor) -> Tensor:
+    """The same tensor, not yet written to: its pages will be large ones where the kernel gives them.
+
+    Half of the time to fill memory from a warm file is the kernel's, one fault for each 4 KiB of it.
+    """
+    advise, advice = getattr(ctypes.CDLL(None), "madvise", None), getattr(mmap, "MADV_HUGEPAGE", None)
+    if advise is not None and advice is not None and tensor.nbytes >= LOADING:  # a mapping of its own, whole pages
+        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = tensor.data_ptr() + tensor.nbytes - first
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice)  # of no use here and there, but never a fault
+    return tensor

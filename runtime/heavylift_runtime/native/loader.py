@@ -5,9 +5,10 @@ Not a model, and it knows no architecture: families/ says what is split how, nat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from math import prod
 from typing import Protocol
 
 import torch
@@ -15,18 +16,20 @@ from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.stages import Stage
-from heavylift_runtime.families.table import Weight
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.heap import in_large_pages
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
-from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, read_block
+from heavylift_runtime.native.reading import BLOCK, DTYPES, Buffer, Reading, Task, read_run, runs
 
 __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
+EXCHANGED = 512 * 1024
+"""Bytes of rows that a rank hands the others at once: what a group carries through memory."""
 
 
 class Weights(Protocol):
@@ -91,8 +94,9 @@ class Loader:
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._group = group if group is not None and group.world > 1 and not self._source.pieces else None
-        self._waiting = iter(held)
-        self._coming: dict[str, tuple[Tensor, list[Future[None]]]] = {}
+        self._waiting = iter([weight.name for weight in held])
+        self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
+        self._ahead = 0
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self._total = sum(self._bytes(weight.name) for weight in held)
         self._buffer, self._passing = Buffer(), Buffer()
@@ -107,7 +111,7 @@ class Loader:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         heap.blocks_apart(heap.SERVING)
-        left = [*self._coming, *(weight.name for weight in self._waiting)]
+        left = [*self._coming, *self._waiting]
         assert kind is not None or not left, f"the forward pass uses no {left}"
 
     def has(self, name: str) -> bool:
@@ -121,16 +125,19 @@ class Loader:
         may be used again at the next call.
         """
         assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
-        while name not in self._coming:
-            weight = next(self._waiting, None)
-            assert weight is not None, f"{name} was taken before"
-            self._start(weight, passing=weight.name == name and self._rounds(name))
         self._look_ahead()
+        while name not in self._coming:
+            following = next(self._waiting, None)
+            assert following is not None, f"{name} was taken before"
+            self._begin([following])
         flat, futures = self._coming.pop(name)
+        self._ahead -= self._bytes(name)
         for future in futures:
             future.result()
         reading, *copies = self._readings[name]
         own = self._own(name)
+        if flat is None:
+            flat = self._read(name, own)
         tensor = own.shaped(flat) if own is reading else self._exchanged(reading, own.shaped(flat))
         for copy in copies:
             self._prove_copy(name, copy, tensor)
@@ -161,25 +168,44 @@ class Loader:
         return torch.float32 if self._table[name][0].wide and self.dtype == torch.float16 else self.dtype
 
     def _look_ahead(self) -> None:
-        while self._pool is not None and sum(map(self._bytes, self._coming)) < AHEAD:
-            weight = next(self._waiting, None)
-            if weight is None:
-                return
-            self._start(weight)
+        """Begins with the next weights; several at once, so that neighbours in a file can come together."""
+        names: list[str] = []
+        room = AHEAD - self._ahead
+        while room >= min(BLOCK, AHEAD) or (names and room > 0):
+            following = next(self._waiting, None)
+            if following is None:
+                break
+            names.append(following)
+            room -= self._bytes(following)
+        self._begin(names)
 
-    def _start(self, weight: Weight, *, passing: bool = False) -> None:
-        """Reads a weight, or lets the readers begin with it; `passing`: it will be rounded before the next is read."""
-        reading = self._own(weight.name)
-        # then it needs no memory of its own: what comes and goes is not all given back
-        own = self._passing if passing and self._pool is None else None
-        flat = reading.room(self._kind(weight.name), own)
-        tasks = [(self._source, reading.stored, block, flat, self._buffer) for block in reading.blocks()]
-        if self._pool is None:
-            for task in tasks:
-                read_block(*task)
-            self._coming[weight.name] = flat, []
-        else:
-            self._coming[weight.name] = flat, [self._pool.submit(read_block, *task) for task in tasks]
+    def _begin(self, names: Sequence[str]) -> None:
+        """Lets the readers begin with these weights; a disk is told that they will be read."""
+        tasks: list[Task] = []
+        waiting: list[list[Future[None]]] = []  # for each task, its weight's
+        for name in names:
+            own, futures = self._own(name), list[Future[None]]()
+            flat = None if self._pool is None else own.room(self._kind(name))
+            self._coming[name] = flat, futures
+            self._ahead += self._bytes(name)
+            for block in own.blocks():
+                if flat is None:
+                    self._source.ahead(own.stored.file, block.start, block.span)
+                else:
+                    tasks.append(Task(own.stored, block, flat))
+                    waiting.append(futures)
+        for run in runs(tasks):
+            assert self._pool is not None
+            future = self._pool.submit(read_run, self._source, tasks[run], self._buffer)
+            for futures in waiting[run]:
+                futures.append(future)
+
+    def _read(self, name: str, own: Reading) -> Tensor:
+        """Reads a weight now; one that will be rounded needs no memory of its own, for not all would be given back."""
+        flat = own.room(self._kind(name), self._passing if self._rounds(name) else None)
+        for block in own.blocks():
+            read_run(self._source, [Task(own.stored, block, flat)], self._buffer)
+        return flat
 
     def _own(self, name: str) -> Reading:
         """What this rank reads of a tensor: its part, or its share of rows that all ranks need pieces of."""
@@ -190,16 +216,21 @@ class Loader:
     def _exchanged(self, reading: Reading, rows: Tensor) -> Tensor:
         """The part, out of the rows of all ranks; each calls this for the same tensors in the same order."""
         assert self._group is not None
-        ranks, count = range(self._group.world), reading.stored.shape[0]
-        shares = [reading.rows(rank, len(ranks)).part.shape[0] for rank in ranks]
-        room = rows.new_zeros(max(shares), *rows.shape[1:])
-        room[: len(rows)] = rows
-        every = self._group.all_gather(room.view(torch.uint8)).view(rows.dtype)  # bytes: not every type can be sent
+        shares = [reading.rows(rank, self._group.world).part for rank in range(self._group.world)]
+        most = max(share.shape[0] for share in shares)
         columns = tuple(map(slice, reading.part.start[1:], reading.part.stop[1:]))
-        part = rows.new_empty(reading.part.shape)
-        for rank, share in zip(ranks, shares, strict=True):
-            first = count * rank // len(ranks)
-            part[first : first + share] = every[rank, :share][(slice(None), *columns)]
+        part = in_large_pages(rows.new_empty(reading.part.shape))
+        step = max(1, EXCHANGED // (prod(rows.shape[1:]) * rows.itemsize))
+        for first in range(0, most, step):
+            count = min(step, most - first)
+            given = rows[first : first + count]
+            if len(given) < count:  # shares differ by a row
+                given = torch.cat([given, given.new_zeros(count - len(given), *rows.shape[1:])])
+            every = self._group.all_gather(given.view(torch.uint8)).view(rows.dtype)  # bytes: not all types can be sent
+            for share, came in zip(shares, every, strict=True):
+                place = share.start[0] + first
+                target = part[place : min(place + count, share.stop[0])]
+                target.copy_(came[: len(target)][(slice(None), *columns)])
         return part
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
@@ -209,7 +240,7 @@ class Loader:
         for block in copy.blocks():
             count = block.last - block.first
             other = torch.empty(count, dtype=flat.dtype) if len(other) < count else other
-            read_block(self._source, copy.stored, replace(block, first=0, last=count), other, self._buffer)
+            read_run(self._source, [Task(copy.stored, replace(block, first=0, last=count), other)], self._buffer)
             if not torch.equal(flat[block.first : block.last], other[:count]):
                 raise LoadError(
                     f"{copy.stored.file}: tensor {copy.stored.name!r} differs from {name!r}, of which it must be "

@@ -1,7 +1,7 @@
-"""Ranges of an object by signed URLs, straight into memory, at a tenth of a request's processor time by botocore.
+"""Ranges of a file over HTTP, straight into memory, at a tenth of a request's processor time by botocore or urllib.
 
-Not a client of S3: whatever is not a whole 206 (an error, a redirect, a cut connection) is left to botocore, which
-knows what to do with it. Nothing here is used behind a proxy.
+Not a client of S3 or of a hub: those say where a file is to be had, and what to do with whatever is not a whole 206.
+Nothing here goes through a proxy.
 """
 
 from __future__ import annotations
@@ -11,51 +11,75 @@ import os
 import ssl
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 TIMEOUT = 60.0
 """Seconds without a byte."""
 
+Located = tuple[str, Mapping[str, str]]
+"""Where a file is to be had: the URL, and the headers to send along."""
+
+
+class Broken(Exception):
+    """Why a range did not come whole; `status` is HTTP's, where there was an answer."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+
 
 class Ranges(threading.local):
     """A thread's connections, one for each host, kept open from one range to the next."""
 
-    def __init__(self, sign: Callable[[str], str]) -> None:
-        """`sign`: the URL by which an object can be had for the time of a load."""
-        self._sign, self._urls = sign, dict[str, SplitResult]()
-        self._hosts: dict[str, http.client.HTTPConnection] = {}
+    def __init__(self, locate: Callable[[str], Located]) -> None:
+        """`locate`: where a file is to be had for some time; asked again after a range that broke, or Broken itself."""
+        self._locate, self._files = locate, dict[str, tuple[SplitResult, Mapping[str, str]]]()
+        self._hosts = _Open()
 
-    def read(self, name: str, start: int, buffer: memoryview) -> bool:
-        """Whether all of the buffer came, from byte `start` on; if not, what it holds is worth nothing."""
-        if name not in self._urls:
-            self._urls[name] = urlsplit(self._sign(name))
-        url = self._urls[name]
+    def read(self, name: str, start: int, buffers: Sequence[memoryview]) -> None:
+        """Fills the buffers, one after the other, from byte `start` on; Broken: what they hold is worth nothing."""
+        if name not in self._files:
+            address, sent = self._locate(name)
+            self._files[name] = urlsplit(address), sent
+        url, sent = self._files[name]
         if url.scheme in urllib.request.getproxies():
-            return False
+            self._break(name, f"{url.hostname} is to be reached by a proxy")
         connection = self._hosts.get(url.netloc)
         if connection is None:
             connection = self._hosts[url.netloc] = _connection(url)
+        size = sum(map(len, buffers))
+        asked = {"Range": f"bytes={start}-{start + size - 1}", **sent}
         try:
-            connection.request(
-                "GET", f"{url.path}?{url.query}", headers={"Range": f"bytes={start}-{start + len(buffer) - 1}"}
-            )
+            connection.request("GET", f"{url.path}?{url.query}" if url.query else url.path, headers=asked)
             reply = connection.getresponse()
-            if reply.status == 206 and reply.length == len(buffer):
+            if reply.length != size or not (reply.status == 206 or (reply.status == 200 and start == 0)):
+                self._break(name, f"{url.hostname} answers {reply.status} {reply.reason}", reply.status)
+            for buffer in buffers:
                 done = 0
-                while done < len(buffer) and (count := reply.readinto(buffer[done:])):
+                while done < len(buffer):
+                    count = reply.readinto(buffer[done:])
+                    if count == 0:
+                        self._break(name, f"{url.hostname} ended before all of {size} bytes came")
                     done += count
-                if done == len(buffer):
-                    reply.close()
-                    return True
-        except (OSError, http.client.HTTPException):
-            pass  # botocore will meet it again, and say what it is
-        connection.close()  # with the rest of the reply; the next request opens it anew
-        return False
+            reply.close()
+        except (OSError, http.client.HTTPException) as error:
+            self._break(name, f"{url.hostname} broke off: {error!r}")
 
-    def close(self) -> None:
-        """This thread's connections; those of a thread that ends go with it."""
-        for connection in self._hosts.values():
+    def _break(self, name: str, sentence: str, status: int | None = None) -> NoReturn:
+        """The rest of a reply goes with its connection; the next request opens it anew, where the file then is."""
+        connection = self._hosts.get(self._files.pop(name)[0].netloc)
+        if connection is not None:
+            connection.close()
+        raise Broken(sentence, status)
+
+
+class _Open(dict[str, http.client.HTTPConnection]):
+    """A thread's connections, by host; closed when the thread ends, or nobody reads any more."""
+
+    def __del__(self) -> None:
+        for connection in self.values():
             connection.close()
 
 

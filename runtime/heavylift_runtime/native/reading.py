@@ -6,15 +6,16 @@ Not the loader (which weight, when) and not a source (how a range is read). Noth
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
 
 from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native.header import Stored
+from heavylift_runtime.native.heap import in_large_pages
 from heavylift_runtime.native.sources import Source
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -37,6 +38,15 @@ class Block:
     first: int
     last: int
 
+    @property
+    def span(self) -> int:
+        """Bytes of the file from the first piece's start to the last one's end."""
+        return (self.count - 1) * self.pitch + self.width
+
+    @property
+    def gapless(self) -> bool:
+        return self.span == self.count * self.width
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -48,7 +58,7 @@ class Reading:
     def room(self, dtype: torch.dtype, buffer: Buffer | None = None) -> Tensor:
         """Uninitialized memory for the part's numbers, flat: its own, or the buffer's until that is asked again."""
         count = self.part.elements
-        return torch.empty(count, dtype=dtype) if buffer is None else buffer.room(count, dtype)
+        return in_large_pages(torch.empty(count, dtype=dtype)) if buffer is None else buffer.room(count, dtype)
 
     def shaped(self, flat: Tensor) -> Tensor:
         """The numbers in the part's shape, contiguous; without a copy where the file is row-major."""
@@ -135,14 +145,54 @@ class Buffer(threading.local):
         return self._memory[:size].view(dtype)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A block of a stored tensor, on its way to its numbers' place in `flat`."""
+
+    stored: Stored
+    block: Block
+    flat: Tensor
+
+    def follows(self, other: Task) -> bool:
+        """Whether its bytes begin where the other's end, so that one read can bring both to tensors of one kind."""
+        return (
+            (self.stored.file, self.stored.dtype, self.flat.dtype)
+            == (other.stored.file, other.stored.dtype, other.flat.dtype)
+            and self.block.gapless
+            and other.block.gapless
+            and self.block.start == other.block.start + other.block.span
+        )
+
+
+def runs(tasks: Sequence[Task]) -> Iterator[slice]:
+    """Which tasks one read brings: neighbours in a file, of `BLOCK` bytes together at most."""
+    first = size = 0
+    for place, (before, task) in enumerate(pairwise(tasks), 1):
+        size += before.block.span
+        if not task.follows(before) or size + task.block.span > BLOCK:
+            yield slice(first, place)
+            first, size = place, 0
+    if tasks:
+        yield slice(first, len(tasks))
+
+
 @torch.inference_mode()  # of its own: the mode does not reach the readers' threads
-def read_block(source: Source, stored: Stored, block: Block, flat: Tensor, buffer: Buffer) -> None:
-    """Reads a block's numbers, cast, to their place in `flat`: straight into it where they need no cast."""
-    target, kept = flat[block.first : block.last], DTYPES[stored.dtype]
-    read = target if kept == flat.dtype else buffer.room(len(target), kept)
-    source.read_rows(stored.file, block.start, block.pitch, block.width, bytes_of(read))
-    if read is not target:
-        target.copy_(read)
+def read_run(source: Source, run: Sequence[Task], buffer: Buffer) -> None:
+    """Reads numbers, cast, to their places in tensors, by one read; straight into them where they need no cast."""
+    stored, kind = run[0].stored, run[0].flat.dtype
+    targets = [task.flat[task.block.first : task.block.last] for task in run]
+    kept = DTYPES[stored.dtype]
+    read: Sequence[Tensor] = targets
+    if kept != kind:
+        read = torch.split(buffer.room(sum(map(len, targets)), kept), [len(target) for target in targets])
+    if len(run) == 1:
+        block = run[0].block
+        source.read_rows(stored.file, block.start, block.pitch, block.width, bytes_of(read[0]))
+    else:
+        source.read_into(stored.file, run[0].block.start, *map(bytes_of, read))
+    if kept != kind:
+        for target, came in zip(targets, read, strict=True):
+            target.copy_(came)
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

@@ -1,0 +1,213 @@
+"""A checkpoint on the hub, from a hub of our own on loopback: one commit, ranges, redirects, tokens, refusals."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import torch
+
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native import hub as hub_module
+from heavylift_runtime.native.checkpoint import Checkpoint
+from heavylift_runtime.native.hub import ATTEMPTS, Hub
+from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.sources import Folder, Source, source_of, whole
+from tests.t5_checkpoints import write_t5
+
+ID, COMMIT = "owner/tiny-t5", "0123456789abcdef0123456789abcdef01234567"
+LARGE = 10_000
+"""Bytes from which on a file lies in the hub's storage."""
+
+
+class Answer(BaseHTTPRequestHandler):
+    """The hub, or its storage on another port, to which large files are redirected."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Site
+
+    def do_GET(self) -> None:
+        site, path = self.server, unquote(urlsplit(self.path).path)
+        site.asked.append((path, self.headers.get("Authorization")))
+        name = path.rpartition("/")[2]
+        if site.statuses:
+            self.send(site.statuses.pop(0), b"")
+        elif path in (f"/api/models/{ID}/revision/{site.revision}", f"/api/models/{ID}/revision/{COMMIT}"):
+            self.send(200, site.listing())
+        elif path not in (f"/{ID}/resolve/{COMMIT}/{name}", f"/stored/{name}"):
+            self.send(404, b"")
+        elif site.storage is not None and len(site.files[name]) > LARGE:
+            self.send(302, b"", f"http://127.0.0.1:{site.storage.server_address[1]}/stored/{name}?signature=x")
+        else:
+            first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            body = site.files[name][int(first) : int(last or len(site.files[name])) + 1]
+            self.send(206, body[: len(body) // 2] if site.cuts else body, length=len(body))
+
+    def send(self, status: int, body: bytes, location: str | None = None, length: int | None = None) -> None:
+        self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+        if self.server.cuts and length is not None:
+            self.server.cuts -= 1
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # who reads hangs up in the midst of what it does not want
+            super().handle()
+
+
+class Site(ThreadingHTTPServer):
+    """A hub of one model, or the storage behind it."""
+
+    def __init__(self, folder: Path, storage: Site | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        self.storage, self.revision = storage, "main"
+        self.asked: list[tuple[str, str | None]] = []
+        self.statuses: list[int] = []
+        self.cuts = 0
+        self.told: bytes | None = None
+
+    def listing(self) -> bytes:
+        siblings = [{"rfilename": name, "size": len(content)} for name, content in self.files.items()]
+        return json.dumps({"sha": COMMIT, "siblings": siblings}).encode() if self.told is None else self.told
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_t5(tmp_path_factory.mktemp("written") / "t5")
+
+
+@pytest.fixture
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(hub_module, "PAUSE", 0)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with Site(folder) as storage, Site(folder, storage) as site:
+        for server in (storage, site):
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{site.server_address[1]}")
+        yield site
+        for server in (storage, site):
+            server.shutdown()
+
+
+def parts(source: Source, rank: int) -> dict[str, torch.Tensor]:
+    checkpoint = Checkpoint.open(source)
+    with Loader(checkpoint, rank, 2, torch.float32) as loader:
+        return {weight.name: loader.take(weight.name) for weight in checkpoint.agree() if checkpoint.find(weight)}
+
+
+def test_a_model_of_the_hub_is_loaded_as_from_its_folder(hub: Site, folder: Path, tmp_path: Path) -> None:
+    for rank in range(2):
+        found, expected = parts(source_of(ID, tmp_path), rank), parts(Folder(folder), rank)
+
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_branch_is_looked_up_once_and_all_files_are_those_of_its_commit(hub: Site, tmp_path: Path) -> None:
+    hub.revision = "refs/pr/1"
+    source = source_of(f"{ID}@refs/pr/1", tmp_path)
+
+    assert source.files().keys() == hub.files.keys()
+    assert whole(source, "config.json", len(hub.files["config.json"])) == hub.files["config.json"]
+
+    assert source.place == f"{ID}@{COMMIT[:12]}"
+    assert {path for path, _ in hub.asked[1:]} == {f"/{ID}/resolve/{COMMIT}/config.json"}
+
+
+def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    hub.cuts = 0
+    source, weights = Hub(ID), "model.safetensors"
+    source.files()
+
+    assert whole(source, weights, len(hub.files[weights])) == hub.files[weights]
+    whole(source, "config.json", 5)
+    assert hub.storage is not None
+    hub.storage.statuses = [403]  # what a signature answers that has expired; then it is asked for anew
+    assert whole(source, weights, 100) == hub.files[weights][:100]
+
+    assert {token for _, token in hub.asked} == {"Bearer secret"}
+    assert {token for _, token in hub.storage.asked} == {None}
+
+
+@pytest.mark.parametrize("statuses", [[503] * 4, [429, 500, 502], [403]])
+def test_what_passes_is_tried_again(hub: Site, statuses: list[int]) -> None:
+    source = Hub(ID)
+    source.files()
+    hub.statuses = list(statuses)
+    assert hub.storage is not None
+    hub.storage.cuts = 4 - len(statuses)
+
+    assert whole(source, "model.safetensors", 20_000) == hub.files["model.safetensors"][:20_000]
+    assert not hub.statuses and not hub.storage.cuts
+
+
+def test_what_does_not_pass_is_said_after_a_bounded_number_of_tries(hub: Site) -> None:
+    source = Hub(ID)
+    source.files()
+    for status, sentence in ((503, "the hub answers 503"), (429, "429 .*; the hub asks for fewer requests; start aga")):
+        hub.statuses = [status] * 100
+        with pytest.raises(LoadError, match=rf"owner/tiny-t5@0123456789ab config.json: cannot be read: .*{sentence}"):
+            whole(source, "config.json", 10)
+        assert len(hub.statuses) == 100 - ATTEMPTS
+    hub.statuses = []
+    assert hub.storage is not None
+    hub.storage.cuts = 100
+    with pytest.raises(LoadError, match=r"model.safetensors: cannot be read: the hub (ended before|broke off)"):
+        whole(source, "model.safetensors", 20_000)
+    assert hub.storage.cuts >= 100 - 2 * ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, "the hub answers 401 .*; there is no such model, or not for everybody: accept its licence"),
+        (403, "the hub answers 403 .*; there is no such model, or not for everybody: accept its licence"),
+        (404, "the hub answers 404 .*; there is no such folder, and no such model or revision on the hub"),
+    ],
+)
+def test_a_model_that_is_not_to_be_had_is_said_at_once(hub: Site, status: int, sentence: str) -> None:
+    hub.statuses = [status] * 2
+
+    with pytest.raises(LoadError, match=rf"owner/tiny-t5@main: cannot list the model's files: {sentence}"):
+        Hub(ID).files()
+    assert len(hub.statuses) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"", b"[]", b"{}", b'{"sha": "x", "siblings": [{"rfilename": "a"}]}', b"[" * 100_000, b'{"sha":1,"siblings":7}'],
+)
+def test_a_list_that_is_none_is_refused(hub: Site, told: bytes) -> None:
+    hub.told = told
+
+    with pytest.raises(LoadError, match="the hub's list of files is not what its interface promises"):
+        Hub(ID).files()
+
+
+def test_without_a_way_to_the_hub_that_is_said(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(LoadError, match=r"cannot reach http://127.0.0.1:1: .*refused; name a local folder, or push"):
+        Hub(ID).files()
+    monkeypatch.setenv("HF_ENDPOINT", "ftp://127.0.0.1")
+    with pytest.raises(LoadError, match=r"HF_ENDPOINT is 'ftp://127.0.0.1'; it must be"):
+        Hub(ID)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(LoadError, match="HF_HUB_OFFLINE forbids to ask the hub"):
+        Hub(ID)
