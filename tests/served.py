@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import httpx
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0  # of a wait that a test expects to end: only a failure takes so long
 T = TypeVar("T")
 _ADDRESS = re.compile(r"http://\S+")
 
@@ -94,7 +94,7 @@ def serving(folder: Path, environ: Mapping[str, str] | None = None, *, wait: boo
         process.wait()
         process.stdout.close()
         for pid in ranks:
-            eventually(lambda pid=pid: not alive(pid), 10)
+            eventually(lambda pid=pid: not alive(pid))
 
 
 def write_script(folder: Path, script: str, properties: str = "engine=Python\n") -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -15,8 +14,8 @@ from collections.abc import Callable
 from heavylift_runtime.engines.engine import Piece, Request, Token
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.ranks import Duty
-from heavylift_runtime.steps import Inbox, roll
-from heavylift_runtime.wire import Channel, Message, receive
+from heavylift_runtime.steps import roll
+from heavylift_runtime.wire import Channel, Frames, Message
 
 
 class Parrot:
@@ -100,17 +99,13 @@ class ThreadCopy:
 
     async def start(self) -> None:
         """Begin to work."""
-        self._inbox: Inbox = queue.SimpleQueue()
         ours, theirs = socket.socketpair()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        channel = Channel(theirs)
-        self._threads = [
-            threading.Thread(target=_hear, args=(channel, self._inbox), daemon=True),
-            threading.Thread(target=_roll, args=(self._engine, channel, self._inbox), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-        self._listener = asyncio.create_task(self._listen(reader))
+        self._frames = Frames(self._hear, self._fail)
+        loop = asyncio.get_running_loop()
+        self._writer, _ = await loop.create_unix_connection(lambda: self._frames, sock=ours)
+        self._thread = threading.Thread(target=_roll, args=(self._engine, Channel(theirs)), daemon=True)
+        self._thread.start()
+        self._watcher = asyncio.create_task(self._watch())
         self.ready.set()
         self._duty.rose(self)  # type: ignore[arg-type]
 
@@ -118,41 +113,39 @@ class ThreadCopy:
         """Send work."""
         self._writer.write(message.encode())
 
+    def waited(self) -> float:
+        """Seconds without a processor."""
+        return 0.0
+
     async def end(self) -> None:
-        """Stop the threads."""
+        """Stop the thread."""
         self.tell(Message({"type": "stop"}))
-        self._listener.cancel()
+        self._watcher.cancel()
         await self._close()
 
     async def _close(self) -> None:
-        await asyncio.to_thread(self._threads[1].join, 10)
+        await asyncio.to_thread(self._thread.join, 10)
         self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
-        await asyncio.to_thread(self._threads[0].join, 10)
+        await self._frames.over.wait()
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                self._duty.heard(self, await receive(reader))  # type: ignore[arg-type]
-        except EOFError:
-            self.ready.clear()
-            self.deaths.append("the thread of the copy ended")
-            self._duty.fell(self, self.deaths[-1])  # type: ignore[arg-type]
-            await self._close()
-            self._engine.forget()
-            await self.start()
+    def _hear(self, message: Message) -> None:
+        self._duty.heard(self, message)  # type: ignore[arg-type]
 
+    def _fail(self, error: Exception) -> None:
+        raise AssertionError("a message that cannot be read") from error
 
-def _hear(channel: Channel, inbox: Inbox) -> None:
-    try:
-        while True:
-            inbox.put(channel.receive())
-    except (EOFError, OSError):
-        channel.close()
+    async def _watch(self) -> None:
+        await self._frames.over.wait()
+        self.ready.clear()
+        self.deaths.append("the thread of the copy ended")
+        self._duty.fell(self, self.deaths[-1])  # type: ignore[arg-type]
+        await self._close()
+        self._engine.forget()
+        await self.start()
 
 
-def _roll(engine: Parrot, channel: Channel, inbox: Inbox) -> None:
-    with contextlib.suppress(RuntimeError):  # a process would end of it, and its end of the channel close
-        roll(engine, channel, inbox)
+def _roll(engine: Parrot, channel: Channel) -> None:
+    with contextlib.suppress(RuntimeError, EOFError):  # a process would end of it, and its end of the channel close
+        roll(engine, channel)
     channel.hang_up()
+    channel.close()

@@ -245,6 +245,21 @@ def test_sagemakers_predict_fn_alone_takes_and_gives_json() -> None:
     assert handler.answer([call(b'{"a": 1}')])[0].body == b'[null, {"a": 1}]'
 
 
+def test_sagemakers_transform_fn_does_it_all_and_stands_alone() -> None:
+    def transform_fn(model: int, body: bytes, content_type: str, accept: str) -> tuple[str, str]:
+        return f"{model} {body!r} {content_type}", accept
+
+    script = module(model_fn=lambda model_dir: 10, transform_fn=transform_fn)
+    handler = Handler(ModelService(script, ".").handler("handle"), {"default_accept": "text/csv"})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b"4", accept="*/*")])
+
+    assert (answer.body, answer.headers) == (b"10 b'4' application/json", {"content-type": "text/csv"})
+    script.__dict__["predict_fn"] = lambda data, model: data
+    with pytest.raises(AttributeError, match="transform_fn stands alone: remove it, or predict_fn"):
+        ModelService(script, ".").handler("handle")
+
+
 def test_a_function_of_sagemakers_with_other_arguments_is_refused() -> None:
     with pytest.raises(AttributeError, match="predict_fn must take 2 arguments: it takes 1"):
         ModelService(module(predict_fn=lambda data: data), ".").handler("handle")

@@ -118,6 +118,64 @@ def test_the_files_precede_the_environment_as_in_lmi(opt_ml: Path) -> None:
     assert len(list(made.glob("rank-*-of-004.safetensors"))) == 4
 
 
+SCRIPT = """
+from pathlib import Path
+import os
+from djl_python import Input, Output
+
+def partition(inputs: Input) -> None:
+    target = Path(inputs.get_property("save_mp_checkpoint_path"))
+    rank = os.environ.get("RANK", "0")
+    (target / f"part-{rank}").write_text(f"{inputs.get_property('tensor_parallel_degree')} {inputs.is_empty()}")
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    folder = Path(inputs.get_property("model_dir"))
+    return {file.name: file.read_text() for file in sorted(folder.glob("part-*"))}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["Python", "MPI"])
+def test_a_script_of_a_users_own_partitions_and_is_served_from_what_it_wrote(tmp_path: Path, engine: str) -> None:
+    source, made = tmp_path / "processing/input/model", tmp_path / "processing/output/model"
+    source.mkdir(parents=True)
+    (source / "model.py").write_text(SCRIPT)
+    (source / "tokenizer.json").write_text("{}")
+    (source / PROPERTIES).write_text(f"engine={engine}\noption.model_id=/none\noption.tensor_parallel_degree=2\n")
+
+    assert run(tmp_path, "partition") == 0
+
+    ranks = range(2 if engine == "MPI" else 1)
+    assert (made / PROPERTIES).read_text() == f"engine={engine}\noption.tensor_parallel_degree=2\n"
+    assert (made / "tokenizer.json").exists()
+    with serving(made) as served:
+        assert served.ask({}).json() == {f"part-{rank}": "2 True" for rank in ranks}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("def handle(inputs): pass", "model.py has no function 'partition'"),
+        ("def partition(inputs): pass", "wrote nothing to save_mp_checkpoint_path"),
+        ("def partition(inputs): raise KeyError('shards')", "the script failed its partition(inputs): KeyError"),
+        ("def partition(inputs): raise SystemExit(3)", "rank 0 of the model ended with code 3"),
+    ],
+)
+def test_a_script_that_does_not_partition_fails_its_job_with_the_reason(
+    tmp_path: Path, script: str, sentence: str
+) -> None:
+    source = tmp_path / "processing/input/model"
+    source.mkdir(parents=True)
+    (source / "model.py").write_text(script)
+
+    assert run(tmp_path, "partition") == 1
+
+    assert sentence in told(tmp_path)
+
+
 def test_a_training_job_says_why_it_failed_where_sagemaker_looks(opt_ml: Path) -> None:
     (opt_ml / "input/config/hyperparameters.json").write_text('{"tensor_parallel_degre": "2"}')
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.options import Options, devices, known_keys
+from heavylift_runtime.options import Options, devices, known_keys, model_folder
 
 
 def faults(text: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -161,6 +161,77 @@ def test_variables_of_tgi_and_sagemaker_mean_keys() -> None:
     assert (options.engine, options.tensor_parallel_degree, options.capacity) == ("native", 2, 16)
     assert (options.job_queue_size, options.predict_timeout, options.max_request_size) == (50, 120, 20 * 2**20)
     assert options.warnings == ("SERVING_OPTS means nothing here: it is not read",)
+
+
+def test_variables_of_vllm_s_own_container_mean_keys_and_name_the_engine() -> None:
+    environ = {"SM_VLLM_MODEL": "s3://b/m/", "SM_VLLM_MAX_NUM_SEQS": "8", "SM_VLLM_ENABLE_PREFIX_CACHING": "true"}
+
+    options = Options.parse("", environ | {"SM_VLLM_TENSOR_PARALLEL_SIZE": "2"})
+
+    assert (options.engine, options.model_id, options.capacity) == ("vllm", "s3://b/m/", 8)
+    assert (options.tensor_parallel_degree, options.properties["enable_prefix_caching"]) == (2, "true")
+    assert Options.parse("engine=native", {"SM_VLLM_MAX_NUM_SEQS": "8"}).engine == "native"
+
+
+@pytest.mark.parametrize(
+    ("environ", "key", "value"),
+    [
+        ({"HF_REVISION": "main"}, "revision", "main"),
+        ({"HF_TASK": "text-generation"}, "task", "text-generation"),
+        ({"HF_MODEL_TRUST_REMOTE_CODE": "true"}, "trust_remote_code", "true"),
+        ({"CUDA_MEMORY_FRACTION": "0.8"}, "gpu_memory_utilization", "0.8"),
+        ({"MAX_BATCH_PREFILL_TOKENS": "4096"}, "max_rolling_batch_prefill_tokens", "4096"),
+        ({"ENABLE_CUDA_GRAPHS": "true"}, "enforce_eager", "false"),
+        ({"ENABLE_CUDA_GRAPHS": "false"}, "enforce_eager", "true"),
+    ],
+)
+def test_a_variable_of_another_server_reaches_the_engine_that_knows_it_and_no_other(
+    environ: dict[str, str], key: str, value: str
+) -> None:
+    vllm = Options.parse("engine=Python\noption.entryPoint=djl_python.vllm", environ)
+    native = Options.parse("engine=native", environ)
+
+    assert vllm.properties[key] == value and vllm.warnings == ()
+    assert key in native.properties or next(iter(environ)) in native.warnings[0]
+
+
+def test_keys_of_lmi_s_java_server_are_read_with_a_warning() -> None:
+    options = Options.parse("load_on_devices=0;1\nmax_idle_time=60", {"SERVING_WAIT_MODEL_LOADING": "true"})
+
+    assert sorted(warning.split(" ")[0] for warning in options.warnings) == [
+        "SERVING_WAIT_MODEL_LOADING",
+        "load_on_devices",
+        "max_idle_time",
+    ]
+
+
+def test_awss_samples_may_write_true_in_any_letters_and_load_in_8bit() -> None:
+    options = Options.parse("engine=native\noption.load_in_8bit=True\noption.trust_remote_code=True", {})
+
+    assert options.quantize == "int8"
+    assert options.warnings == ("option.load_in_8bit is an old name: write option.quantize=int8",)
+    assert Options.parse("option.load_in_8bit=false", {}).quantize == "none"
+
+
+def test_the_copies_are_as_many_as_sagemakers_variable_says() -> None:
+    assert Options.parse("", {"SAGEMAKER_NUM_MODEL_WORKERS": "2"}).workers == 2
+
+
+def test_the_folder_of_an_archive_of_a_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "my-model" / "serving.properties").write_text("engine=native\n")
+
+    assert model_folder(tmp_path) == tmp_path / "my-model"
+
+    (tmp_path / "serving.properties").write_text("engine=native\n")
+
+    assert model_folder(tmp_path) == tmp_path
+
+
+def test_a_reply_may_take_the_hour_of_an_asynchronous_endpoint() -> None:
+    options = Options.parse("max_request_size=1073741824", {"SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "3600"})
+
+    assert (options.predict_timeout, options.max_request_size) == (3600, 2**30)
 
 
 def test_lmi_s_own_variable_wins_over_sagemaker_s() -> None:

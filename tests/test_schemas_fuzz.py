@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from heavylift_runtime.engines.engine import Sampling
 from heavylift_runtime.server.prompts import Prompts, compiled
-from heavylift_runtime.server.schemas import Defaults, Misread, read
+from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.schemas import Defaults, Misread, document, read
 from heavylift_runtime.server.schemas.choices import MAX_ROWS
 from heavylift_runtime.server.schemas.reading import PATHS
 from tests.schema_pieces import finished, streamed
@@ -168,6 +169,26 @@ def test_ten_thousand_mutilated_requests_are_requests_or_refusals() -> None:
     assert endings["refused"] > 5000 and min(endings.values()) > 10
 
 
+BRACKETS = b'{"a":[' + b"[]," * 300_000 + b"[]]}"
+NAMES = b"{" + b",".join(b'"k%d":1' % number for number in range(70_000)) + b"}"
+TEXTS = b'{"inputs":["' + b'a","' * 600_000 + b'a"]}'
+
+
+@pytest.mark.parametrize("body", [BRACKETS, NAMES, TEXTS], ids=["lists", "names", "texts"])
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", None)
+
+    with pytest.raises(Refused, match="the body has more than 262144 values, or 65536 members of objects"):
+        document.read_document(body, "{}")
+
+
+@pytest.mark.parametrize("text", ['a, "b": [{}]' * 200_000, '\\"' * 300_000, "\\," * 300_000])
+def test_a_large_text_may_hold_what_would_be_values_outside_of_it(text: str) -> None:
+    assert document.read_document(json.dumps({"inputs": text}).encode(), "{}") == {"inputs": text}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/invocations", "/generate", "/v1/chat/completions", "/v1/completions"])
 @pytest.mark.parametrize(
@@ -189,8 +210,8 @@ def test_ten_thousand_mutilated_requests_are_requests_or_refusals() -> None:
     ids=range(12),
 )
 def test_six_megabytes_of_malice_are_read_soon(path: str, body: bytes) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
 
     tell(path, {}, body, DEFAULTS[0])
 
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10

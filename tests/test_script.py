@@ -219,6 +219,17 @@ def test_requirements_are_installed_where_the_file_asks_for_it(tmp_path: Path) -
         assert served.ask({}).text == "green"
 
 
+def test_wheels_in_the_folders_own_requirements_are_installed_without_being_asked_for(tmp_path: Path) -> None:
+    script = "import tea_of_heavylift\ndef handle(inputs): return tea_of_heavylift.KIND"
+    folder = write_script(tmp_path / "model", script)
+    (folder / "requirements").mkdir()
+    write_wheel(folder / "requirements/tea_of_heavylift-1.0-py3-none-any.whl")
+    (folder / "requirements.txt").write_text("tea_of_heavylift==1.0\n")
+
+    with serving(folder, {"PIP_INDEX_URL": "http://127.0.0.1:9/nobody"}) as served:
+        assert served.ask({}).text == "green"
+
+
 def test_requirements_are_judged_line_by_line() -> None:
     text = (
         "# tools\nstarlette >= 1  # the server\nstarlette==0.1\nwindows-only ; sys_platform == 'win32'\n-r more.txt\n"

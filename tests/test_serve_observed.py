@@ -44,6 +44,21 @@ def test_a_request_is_one_line_of_json_without_its_payload(native: Served) -> No
     assert SECRET not in native.errors.read_text() and answer not in native.errors.read_text()
 
 
+def test_lmis_own_paths_reach_the_model(native: Served) -> None:
+    def ask(path: str) -> httpx.Response:
+        return httpx.post(f"{native.address}{path}", json={"inputs": SECRET}, timeout=30)
+
+    answers = [ask(path) for path in ("/predictions/tiny", "/predictions/model/1.0", "/models/tiny/invoke")]
+    other = ask("/predictions/large")
+    listed = httpx.get(f"{native.address}/models").json()
+    loaded = httpx.post(f"{native.address}/models", json={"model_name": "large", "url": "/opt/ml/models/large/model"})
+
+    assert [answer.json()["outputs"] for answer in answers] == [["two hundred and ninety-eight"]] * 3
+    assert other.status_code == 404 and "this server serves 'tiny'" in other.json()["error"]
+    assert [each["modelName"] for each in listed["models"]] == ["tiny"]
+    assert loaded.status_code == 400 and "SAGEMAKER_MULTI_MODEL" in loaded.json()["error"]
+
+
 def test_an_old_key_is_warned_of_at_start(native: Served) -> None:
     assert "option.s3url is an old name: write option.model_id" in native.errors.read_text()
 

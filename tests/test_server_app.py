@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from heavylift_runtime.server import app, body, patience, rolling, texts
 from heavylift_runtime.server.refused import Refused
@@ -47,7 +47,7 @@ class Serving:
         await self._texts.refuse(visit, refused)
 
     @property
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         health: dict[str, object] = {"status": "ready" if self._refused is None else self._refused.sentence}
         ask = app.Ask(lambda scope: self, body.Bodies(), self.visits.append)
         routes = [Route(path, ask, methods=["POST"]) for path in app.PATHS]
@@ -258,6 +258,18 @@ def test_bodies_that_come_in_together_are_bounded_together(monkeypatch: pytest.M
     with_server(story)
 
 
+def test_an_asynchronous_endpoints_body_may_be_larger_than_all_others_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "MAX_ALL", 16)
+    parts = [{"type": "http.request", "body": b"1234567890", "more_body": more} for more in (True, True, False)]
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    assert asyncio.run(body.Bodies(30).read({"content-length": "30"}, receive)) == b"1234567890" * 3
+
+
 def test_a_model_that_takes_too_long_is_424_and_a_request_that_never_left_the_queue_503() -> None:
     hold = threading.Event()
 
@@ -288,6 +300,8 @@ def test_a_full_queue_is_503_with_when_to_come_back_and_empties_when_clients_lea
 
         refused = await serving.ask({"inputs": "b"})
 
+        async with httpx.AsyncClient() as pinging:
+            assert (await pinging.get(f"http://127.0.0.1:{serving.port}/ping")).status_code == 200
         assert (refused.status_code, refused.json()["code"]) == (503, 503)
         assert refused.json()["error"] == "the queue is full: 2 requests wait (job_queue_size=2)"
         assert int(refused.headers["retry-after"]) >= 1

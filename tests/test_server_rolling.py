@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -23,6 +24,7 @@ class Told:
         self.given: list[tuple[int, str]] = []
         self.cancelled: list[int] = []
         self.fallen: list[str] = []
+        self.waits: Callable[[], float] = lambda: 0.0
         line.rose(self)  # type: ignore[arg-type]
 
     def tell(self, message: Message) -> None:
@@ -30,6 +32,9 @@ class Told:
             self.given += [(row["key"], row["request"]["prompt"]) for row in message.header["rows"]]
         else:
             self.cancelled += message.header["keys"]
+
+    def waited(self) -> float:
+        return self.waits()
 
     def fall(self, reason: str) -> None:
         self.fallen.append(reason)
@@ -176,6 +181,32 @@ def test_a_copy_with_work_that_says_nothing_is_stopped_and_an_idle_one_is_not() 
         assert job.refused is None  # the other copy has it now
 
     with_line(story, stall=0.05)
+
+
+def test_a_copy_that_waits_for_a_processor_is_not_silent() -> None:
+    async def story(line: Rolling) -> None:
+        starved = Told(line)
+        starved.waits = time.monotonic
+        begun = time.monotonic()
+        join(line, "a")
+        while not starved.fallen:
+            await asyncio.sleep(0.01)
+
+        assert time.monotonic() - begun >= 0.5  # a tenth of the time counts at most: one that spins waits, too
+
+    with_line(story, stall=0.05)
+
+
+def test_a_copy_whose_server_was_held_up_is_looked_at_again_before_it_is_given_up() -> None:
+    async def story(line: Rolling) -> None:
+        copy = Told(line)
+        join(line, "a")
+        time.sleep(0.6)  # the event loop stands still, twice as long as a copy may be silent
+        await asyncio.sleep(0)
+
+        assert copy.fallen == []
+
+    with_line(story, stall=0.3)
 
 
 def test_a_full_line_says_when_to_come_back_at_the_pace_of_the_last_rows() -> None:

@@ -10,11 +10,9 @@ to the server     answer {key, answers: [{code, headers, size}]} + the bodies, o
 from __future__ import annotations
 
 import contextlib
-import queue
 from collections.abc import Iterator
 from typing import Protocol
 
-from heavylift_runtime.steps import Inbox
 from heavylift_runtime.wire import Channel, Message
 
 
@@ -25,30 +23,22 @@ class Script(Protocol):
         """The messages of one call."""
 
 
-def serve_calls(script: Script, channel: Channel, inbox: Inbox, rank: int, world: int) -> None:
+def serve_calls(script: Script, channel: Channel, rank: int, world: int) -> None:
     """Until the server says stop. Every rank of a script makes each call, only rank 0's answer is sent.
 
     Ranks that compute together end a stream together: it is cancelled only where there is one.
     """
-    while (message := inbox.get()).type != "stop":
-        if message.type != "call":
-            continue  # it cancels a call that has ended meanwhile
-        key = message.header["key"]
-        with contextlib.closing(script.answer(message)) as replies:  # type: ignore[type-var]  # a generator
-            for reply in replies:
-                if rank == 0:
-                    channel.send(reply.header | {"key": key}, reply.body)
-                if world == 1 and reply.type == "chunk" and _cancelled(inbox):
-                    channel.send({"type": "end", "key": key})
-                    break
-
-
-def _cancelled(inbox: Inbox) -> bool:
-    """The server wants no more of this stream; it sends nothing else before the stream's end but stop."""
-    try:
-        message = inbox.get_nowait()
-    except queue.Empty:
-        return False
-    if message.type == "stop":
-        inbox.put(message)
-    return True
+    message = channel.receive()
+    while message.type != "stop":
+        said = None
+        if message.type == "call":  # else it cancels a call that has ended meanwhile
+            key = message.header["key"]
+            with contextlib.closing(script.answer(message)) as replies:  # type: ignore[type-var]  # a generator
+                for reply in replies:
+                    if rank == 0:
+                        channel.send(reply.header | {"key": key}, reply.body)
+                    # in the middle of a stream the server says nothing but that it wants no more of it, or stop
+                    if world == 1 and reply.type == "chunk" and (said := channel.poll()) is not None:
+                        channel.send({"type": "end", "key": key})
+                        break
+        message = channel.receive() if said is None else said

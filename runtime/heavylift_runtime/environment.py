@@ -19,6 +19,12 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "DJL_ENTRY_POINT": "option.entryPoint",
         "HF_MODEL_ID": "option.model_id",
         "HF_MODEL_QUANTIZE": "option.quantize",
+        "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
+        "HF_TRUST_REMOTE_CODE": "option.trust_remote_code",
+        "HF_REVISION": "option.revision",
+        "HF_TASK": "option.task",
+        "CUDA_MEMORY_FRACTION": "option.gpu_memory_utilization",
+        "MAX_BATCH_PREFILL_TOKENS": "option.max_rolling_batch_prefill_tokens",
         "TENSOR_PARALLEL_DEGREE": "option.tensor_parallel_degree",
         "SM_NUM_GPUS": "option.tensor_parallel_degree",
         "PIPELINE_PARALLEL_DEGREE": "option.pipeline_parallel_degree",
@@ -28,7 +34,10 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "PREDICT_TIMEOUT": "option.predict_timeout",
         "SERVING_MIN_WORKERS": "minWorkers",
         "SERVING_MAX_WORKERS": "maxWorkers",
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "option.default_accept",
         "SAGEMAKER_MAX_REQUEST_SIZE": "max_request_size",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "maxWorkers",
+        "SAGEMAKER_NUM_MODEL_WORKERS": "maxWorkers",
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "option.predict_timeout",
         "SAGEMAKER_STARTUP_TIMEOUT": "option.model_loading_timeout",
         "SAGEMAKER_ENABLE_STATEFUL_SESSIONS": "option.enable_stateful_sessions",
@@ -36,6 +45,17 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "SAGEMAKER_SESSIONS_EXPIRATION": "option.sessions_expiration",
     }
 )
+
+OF_JAVA = frozenset(
+    {
+        *("allow_multi_status", "chunked_read_timeout", "cluster_address", "cors_allowed_headers"),
+        *("cors_allowed_methods", "cors_allowed_origin", "inference_address", "io_ratio"),
+        *("load_on_devices", "log_model_metric", "log_request_metric", "management_address", "max_idle_time"),
+        *("metrics_aggregation", "model_store", "model_url_pattern", "number_of_netty_threads", "plugin_folder"),
+        *("use_native_io", "wait_model_loading"),
+    }
+)
+"""Keys of serving.properties that are about LMI's Java server. They are read, with a warning."""
 
 # Those of LMI's images that have no meaning here: its Java server's, its downloads', its own switches.
 MEANINGLESS = frozenset(
@@ -47,8 +67,19 @@ MEANINGLESS = frozenset(
         "SERVING_WAIT_MODEL_LOADING",
         "SERVING_HEALTH_CHECK_OVERRIDE",
         "SERVING_MODEL_STORE",
+        *(f"SERVING_{name.upper()}" for name in OF_JAVA),
     }
 )
+
+# Variables of vLLM's own container (SM_VLLM_FOO_BAR is --foo-bar) that mean a key by another name.
+_OF_VLLM = {
+    "MODEL": "option.model_id",
+    "TENSOR_PARALLEL_SIZE": "option.tensor_parallel_degree",
+    "PIPELINE_PARALLEL_SIZE": "option.pipeline_parallel_degree",
+    "MAX_NUM_SEQS": "option.max_rolling_batch_size",
+    "QUANTIZATION": "option.quantize",
+}
+_VLLM = "SM_VLLM_"
 
 _LOADED = re.compile(r"[^:=,]*:[^:=,]*:(?P<engine>[A-Za-z]+)(:[^=,]*)?=[^,]+")  # name:version:engine:devices=url
 
@@ -65,13 +96,35 @@ def merged(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
                 values.setdefault("engine", named["engine"])
         elif name == "SAGEMAKER_MAX_PAYLOAD_IN_MB" and environ[name].isdecimal():
             values.setdefault("max_request_size", str(int(environ[name]) * 2**20))
+        elif name == "ENABLE_CUDA_GRAPHS":
+            values.setdefault("option.enforce_eager", "false" if environ[name].lower() in ("true", "1") else "true")
+        elif name.startswith(_VLLM):
+            values.setdefault(_of_vllm(name), environ[name])
         elif name.startswith("SERVING_"):
             values[key or name.removeprefix("SERVING_").lower()] = environ[name]
         elif key is not None:
             values.setdefault(key, environ[name])
         elif name.startswith("OPTION_"):
             values.setdefault(f"option.{name.removeprefix('OPTION_').lower()}", environ[name])
+    if any(name.startswith(_VLLM) for name in environ) and not {"engine", "option.entryPoint"} & values.keys():
+        values.setdefault("option.rolling_batch", "vllm")  # which names the engine, as in LMI
     return values
+
+
+def foreign(environ: Mapping[str, str]) -> dict[str, str]:
+    """The keys that only a name of TGI's, SageMaker's or vLLM's asks for, each with that name: they were written for
+    another server, and an engine need not know them."""
+    own = {f"option.{name.removeprefix('OPTION_').lower()}" for name in environ if name.startswith("OPTION_")}
+    named = {ENVIRONMENT[name]: name for name in environ if name in ENVIRONMENT and not name.startswith("OPTION_")}
+    named |= {_of_vllm(name): name for name in environ if name.startswith(_VLLM)}
+    if "ENABLE_CUDA_GRAPHS" in environ:
+        named["option.enforce_eager"] = "ENABLE_CUDA_GRAPHS"
+    return {key: name for key, name in named.items() if key not in own}
+
+
+def _of_vllm(name: str) -> str:
+    rest = name.removeprefix(_VLLM)
+    return _OF_VLLM.get(rest, f"option.{rest.lower()}")
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from heavylift_runtime.errors import MemoryFault, OptionsError
 from heavylift_runtime.hosted import Hosted
 from heavylift_runtime.memory import MEGABYTE, free_bytes, weight_bytes
-from heavylift_runtime.options import PROPERTIES, Options
+from heavylift_runtime.options import Options, model_folder
 from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.refused import Refused
 
@@ -103,8 +103,7 @@ def _root(url: str) -> Path:
     folder = Path(url)
     if not folder.is_absolute() or not folder.is_dir():
         raise Refused(404, f"'url' must be a folder of this container, as /opt/ml/models/…/model: got {url[:200]!r}")
-    nested = sorted(path.parent for path in folder.glob(f"*/{PROPERTIES}"))
-    return nested[0] if len(nested) == 1 and not (folder / PROPERTIES).exists() else folder
+    return model_folder(folder)
 
 
 def _check_memory(name: str, folder: Path, options: Options) -> None:

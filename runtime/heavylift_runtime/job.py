@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -19,9 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
+from heavylift_runtime.engines.children import Children
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.environment import merged
-from heavylift_runtime.errors import OptionsError, RuntimeFault
+from heavylift_runtime.errors import LoadError, OptionsError, RuntimeFault
 from heavylift_runtime.options import PROPERTIES, Options
 from heavylift_runtime.properties import read_properties
 
@@ -30,7 +32,9 @@ COMMANDS = ("train", "partition", "compile")
 MOST_TOLD = 1024  # characters
 _PARTITIONED = ("native", "fastertransformer")  # those whose ranks read what native/partition.py writes
 _COMPILERS = {"neuronx": "heavylift_runtime.engines.neuronx"}
-_PLACES = ("option.model_id", "option.s3url", "option.model_dir")  # where the weights were; now they lie in the folder
+_PLACES = ("option.model_id", "option.s3url", "option.model_dir", "option.save_mp_checkpoint_path")
+"""Where the weights were, and were to go; now they lie in the folder."""
+_BESIDE = ("*.py", "*.json", "*.txt", "*.model", "*.jinja")
 _DECIDED = ("engine", "option.entryPoint", "option.dtype", "option.quantize", "option.pipeline_parallel_degree")
 
 
@@ -92,7 +96,7 @@ def _work(command: str, place: Place, environ: Mapping[str, str]) -> None:
     if (compiler := _compiler(command, options)) is not None:
         compiler(options, place.source, place.target)
         return
-    _partition(options, place.source, place.target)
+    (_scripted if options.engine == "script" else _partition)(options, place.source, place.target)
     (place.target / PROPERTIES).write_text(_properties(written, asked, options), "utf-8")
 
 
@@ -111,7 +115,7 @@ def _compiler(command: str, options: Options) -> Callable[[Options, Path, Path],
         return compiler
     if command == "compile":
         raise OptionsError(f"engine {name} has no compiler: {' and '.join(_COMPILERS)} compile ahead of time")
-    if name not in _PARTITIONED:
+    if name not in (*_PARTITIONED, "script"):
         raise OptionsError(
             f"engine {name} reads no partitioned weights: use engine={' or '.join(_PARTITIONED)}, or no job: "
             f"it takes the checkpoint as it is"
@@ -125,6 +129,18 @@ def _partition(options: Options, source: Path, target: Path) -> None:
 
     checkpoint = source_of(options.model_id, source)
     partition(checkpoint, target, options.tensor_parallel_degree, options.dtype, _report, options.quantize)
+
+
+def _scripted(options: Options, source: Path, target: Path) -> None:
+    """By the script's own `partition(inputs)`; beside what it writes, all that it needs to be served from there."""
+    before = set(target.iterdir())
+    Children(options, source, target=target).close()
+    if set(target.iterdir()) == before:
+        raise LoadError(f"the script's partition(inputs) wrote nothing to save_mp_checkpoint_path: {target}")
+    for pattern in _BESIDE:
+        for file in source.glob(pattern):
+            if not (target / file.name).exists():
+                shutil.copy(file, target)
 
 
 def _written(source: Path) -> dict[str, str]:

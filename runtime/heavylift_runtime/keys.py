@@ -59,8 +59,8 @@ def word(text: str) -> str:
 
 
 def flag(text: str) -> bool:
-    """true or false."""
-    return one_of("true", "false")(text) == "true"
+    """true or false, in any letters: AWS's samples write True."""
+    return one_of("true", "false")(text.lower()) == "true"
 
 
 def degree(text: str) -> int:
@@ -113,6 +113,15 @@ _ROWS = (
     Key("option.enable_stateful_sessions", "sessions", flag, "NEW_SESSION and CLOSE open and close a session"),
     Key("option.sessions_path", "sessions_path", word, "the folder of the sessions"),
     Key("option.sessions_expiration", "sessions_expiration", whole(1, 1_000_000), "seconds that a session lives"),
+    Key("option.trust_remote_code", "", flag, "code of the checkpoint may run, where an engine runs any"),
+    Key("option.parallel_loading", "", flag, "copies are loaded at the same time in any case"),
+    Key(
+        "option.default_accept",
+        "",
+        word,
+        "what a script is told that the client accepts where it does not say",
+        _SCRIPT,
+    ),
     Key("option.enable_streaming", "", one_of("true", "false", "huggingface"), "a client's `stream` decides instead"),
     Key("option.model_loading_timeout", "model_loading_timeout", whole(1, 36_000), "seconds until loading has failed"),
     Key("option.predict_timeout", "predict_timeout", whole(1, 3600), "seconds until a request has failed"),
@@ -138,4 +147,5 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 def known_keys(engine: str) -> tuple[str, ...]:
     """The keys that an engine reads, in the table's order; an engine may be handed every other `option.*`, too."""
     own = tuple(f"option.{key}" for key in ENGINES[engine].keys)
-    return tuple(row.name for row in _ROWS if row.engines == _EVERY or engine in row.engines) + own
+    rows = tuple(row.name for row in _ROWS if row.engines == _EVERY or engine in row.engines)
+    return tuple(dict.fromkeys(rows + own))

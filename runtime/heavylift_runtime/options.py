@@ -14,7 +14,7 @@ from typing import Any
 
 from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_of
 from heavylift_runtime.engines.tasks import GENERATING, TASKS
-from heavylift_runtime.environment import MEANINGLESS, merged
+from heavylift_runtime.environment import MEANINGLESS, OF_JAVA, foreign, merged
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import ALIASES, KEYS, BadValue, Value, known_keys
 from heavylift_runtime.properties import read_properties
@@ -81,6 +81,7 @@ class Options:
         except OptionsError as error:
             faults.extend(error.faults)
             engine = "script" if values.get("engine", "").lower() == "python" else "native"
+        _leave_out(values, written, environ, engine, warnings)
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
         if engine == "script" and values.get("engine", "").lower() in _MPI:
@@ -155,10 +156,40 @@ def devices() -> int:
     return len(list(dev.glob("nvidia[0-9]*"))) or len(list(dev.glob("neuron[0-9]*"))) or 1
 
 
+def model_folder(given: Path) -> Path:
+    """The folder with serving.properties: the one that is given, or the only one in it that has one (what comes of an
+    archive of a folder)."""
+    nested = sorted(path.parent for path in given.glob(f"*/{PROPERTIES}"))
+    return nested[0] if len(nested) == 1 and not (given / PROPERTIES).exists() else given
+
+
+def _leave_out(
+    values: dict[str, str],
+    written: Mapping[str, str],
+    environ: Mapping[str, str],
+    engine: str,
+    warnings: list[str],
+) -> None:
+    """Take out what is about another server: LMI's Java one, or one whose variables this engine has no use for."""
+    for name in sorted(OF_JAVA & values.keys()):
+        del values[name]
+        warnings.append(f"{name} means nothing here: it is not read")
+    known = known_keys(engine)
+    for key, variable in foreign(environ).items():
+        if key in values and key not in written and key not in known and not ENGINES[engine].passes_through:
+            del values[key]
+            warnings.append(f"{variable} means {key}, which engine {engine} does not have: it is not read")
+
+
 def _renamed(values: Mapping[str, str], faults: list[str], warnings: list[str]) -> dict[str, str]:
     """The values under the names of today."""
     renamed: dict[str, str] = {}
     for name, text in values.items():
+        if name == "option.load_in_8bit":
+            warnings.append(f"{name} is an old name: write option.quantize=int8")
+            if text.lower() != "true":
+                continue
+            name, text = "option.quantize", "int8"
         today = ALIASES.get(name, name)
         if today is not name:
             warnings.append(f"{name} is an old name: write {today}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from heavylift_runtime.engines.interpreter import environment_of, interpreter_of
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
-from heavylift_runtime.wire import Message
+from heavylift_runtime.wire import Frames, Message
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,21 @@ class Rank:
 
     number: int
     process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    frames: Frames
+    channel: asyncio.Transport
+
+    def say(self, message: Message) -> None:
+        """Send it a message, unless its end of the channel has closed: its death is on the way to us then."""
+        if not self.channel.is_closing():
+            self.channel.write(message.encode())
+
+    def waited(self) -> float:
+        """Seconds that its threads have waited for a processor; 0 where the kernel does not count them."""
+        nanoseconds = 0
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it, or a thread of it, has just ended
+            for task in os.listdir(f"/proc/{self.process.pid}/task"):
+                nanoseconds += int(Path(f"/proc/{self.process.pid}/task/{task}/schedstat").read_text().split()[1])
+        return nanoseconds / 1e9
 
     def kill(self) -> None:
         """Kill the whole group: also what a script has started."""
@@ -33,7 +46,13 @@ class Rank:
 
 
 async def spawn(
-    number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, environment: Mapping[str, str]
+    number: int,
+    options: Options,
+    folder: Path,
+    scratch: Path,
+    rendezvous: str,
+    environment: Mapping[str, str],
+    frames: Frames,
 ) -> Rank:
     """Start a rank and tell it what it is; LoadError where its interpreter cannot be started."""
     ours, theirs = socket.socketpair()
@@ -52,7 +71,7 @@ async def spawn(
         except OSError as error:
             ours.close()
             raise LoadError(f"option.pythonExecutable must be a Python: {error}") from error
-    reader, writer = await asyncio.open_connection(sock=ours)
+    channel, _ = await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=ours)
     start = {
         "type": "start",
         "options": options.to_json(),
@@ -62,5 +81,5 @@ async def spawn(
         "world": options.ranks,
         "rendezvous": rendezvous,
     }
-    writer.write(Message(start).encode())
-    return Rank(number, process, reader, writer)
+    channel.write(Message(start).encode())
+    return Rank(number, process, frames, channel)

@@ -11,13 +11,14 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from heavylift_runtime.errors import LoadError, MemoryFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.rank import Rank, spawn
-from heavylift_runtime.wire import Message, receive
+from heavylift_runtime.wire import Frames, Message
 
 _LAST_WORDS_S = 1.0
 
@@ -78,7 +79,9 @@ class Copy:
         for number in range(self._options.ranks):
             own = {"RANK": str(number), "LOCAL_RANK": str(number)} if meeting else {}
             environment = {**self._environment, **meeting, **own}
-            self._ranks.append(await spawn(number, self._options, self._folder, self._scratch, rendezvous, environment))
+            frames = Frames(partial(self._hear, number), partial(self._broken, number))
+            place = self._folder, self._scratch, rendezvous, environment, frames
+            self._ranks.append(await spawn(number, self._options, *place))
         self._watchers = [asyncio.create_task(self._watch(rank)) for rank in self._ranks]
         loading = asyncio.create_task(self.ready.wait())
         limit = self._options.model_loading_timeout
@@ -101,8 +104,11 @@ class Copy:
     def tell(self, message: Message) -> None:
         """Send work: to rank 0, or to all ranks where each one runs the script."""
         for rank in self._ranks if self._options.engine == "script" else self._ranks[:1]:
-            with contextlib.suppress(ConnectionError):  # it has just died: its end is on the way to us
-                rank.writer.write(message.encode())
+            rank.say(message)
+
+    def waited(self) -> float:
+        """Seconds for which every rank has waited for a processor: one that is stopped for ever waits for none."""
+        return min((rank.waited() for rank in self._ranks), default=0.0)
 
     def fall(self, reason: str) -> None:
         """It is dead, or as good as dead: the supervisor kills what is left."""
@@ -116,8 +122,7 @@ class Copy:
     async def stop(self, seconds: float) -> None:
         """Ask the ranks to leave, wait, then kill what is left."""
         for rank in self._ranks:
-            with contextlib.suppress(ConnectionError):
-                rank.writer.write(Message({"type": "stop"}).encode())
+            rank.say(Message({"type": "stop"}))
         if self._ranks:
             await asyncio.wait([asyncio.create_task(rank.process.wait()) for rank in self._ranks], timeout=seconds)
         await self.kill()
@@ -135,26 +140,17 @@ class Copy:
         for rank in ranks:
             await rank.process.wait()
             rank.kill()  # what the rank has started between the first signal and its end
-            rank.writer.close()
+            rank.channel.close()
 
     async def _watch(self, rank: Rank) -> None:
-        """Hear a rank until its process ends: the end of its channel does not tell, a forked child may hold it open."""
-        listener = asyncio.create_task(self._listen(rank))
-        try:
-            code = await rank.process.wait()
-            await asyncio.wait({listener}, timeout=_LAST_WORDS_S)
-            self.fall(self._obituary(rank.number, code))  # unless it has said why itself
-        finally:
-            listener.cancel()
+        """Until its process ends: the end of its channel does not tell, a forked child may hold it open."""
+        code = await rank.process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(rank.frames.over.wait(), _LAST_WORDS_S)
+        self.fall(self._obituary(rank.number, code))  # unless it has said why itself
 
-    async def _listen(self, rank: Rank) -> None:
-        try:
-            while True:
-                self._hear(rank.number, await receive(rank.reader))
-        except EOFError:
-            return  # the process is ending: _watch tells how
-        except (ValueError, KeyError, TypeError) as error:
-            self.fall(f"rank {rank.number} of copy {self.number} sent a broken message: {error}")
+    def _broken(self, rank: int, error: Exception) -> None:
+        self.fall(f"rank {rank} of copy {self.number} sent a broken message: {error}")
 
     def _hear(self, rank: int, message: Message) -> None:
         if message.type == "stage":

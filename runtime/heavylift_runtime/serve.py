@@ -16,25 +16,26 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+import uvloop
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from heavylift_runtime.errors import AddressError, OptionsError, RuntimeFault
 from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
-from heavylift_runtime.options import Options
+from heavylift_runtime.options import Options, model_folder
 from heavylift_runtime.secret_values import secret_values
 from heavylift_runtime.server.adapter_routes import adapter_routes
 from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, batches, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.metrics import Metrics
-from heavylift_runtime.server.models import model_routes
+from heavylift_runtime.server.models import Alone, model_routes
 from heavylift_runtime.server.patience import ImpatientProtocol
 from heavylift_runtime.server.visit import Visit
 
@@ -49,7 +50,7 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
     many = environ.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true"
     if not many and not folder.is_dir():
         raise OptionsError(f"no folder {str(folder)!r}: give one with serving.properties and weights or a model.py")
-    folder = folder.resolve()
+    folder = model_folder(folder.resolve())
     os.environ.update(secret_values(environ))  # the ranks inherit it
     options = None if many else Options.load(folder, environ)
     for warning in () if options is None else options.warnings:
@@ -60,13 +61,18 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
             address = f"http://{_show(listener)}"
             if options is None:
                 print(f"heavylift_runtime: {address} serves the models that POST /models loads", flush=True)
-                asyncio.run(_serve_many(environ, scratch, listener))
+                _run(_serve_many(environ, scratch, listener))
             else:
                 print(f"heavylift_runtime: {address} serves {folder}: {options.describe()}", flush=True)
-                asyncio.run(_serve_one(options, folder, scratch, listener))
+                _run(_serve_one(options, folder, scratch, listener))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return 0
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving)
 
 
 async def _serve_one(options: Options, folder: Path, scratch: Path, listener: socket.socket) -> None:
@@ -77,11 +83,16 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
 
     hosted = Hosted.begin(model_name(folder, options), folder, options, scratch, report)
     supervisor, metrics = hosted.supervisor, Metrics(lambda: [hosted])
-    ask = Ask(lambda scope: hosted, Bodies(options.max_request_size), _teller(journal, metrics))
+    alone = Alone(hosted)
+
+    def asked(scope: Scope) -> Hosted:
+        named = scope.get("path_params", {}).get("model")
+        return hosted if named is None else alone.find(str(named))
+
+    ask = Ask(asked, Bodies(options.max_request_size), _teller(journal, metrics))
     paths = [INVOCATIONS] if options.engine == "script" else PATHS  # a script reads no schema by its path
     routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: hosted.adapters)]
-
-    routes.append(Route("/execution-parameters", batches(options)))
+    routes += [Route("/execution-parameters", batches(options)), *model_routes(alone, ask)]
 
     def health() -> tuple[bool, dict[str, object]]:
         return supervisor.health().ready, hosted.state
@@ -124,7 +135,7 @@ def _teller(journal: Journal, metrics: Metrics) -> Callable[[Visit], None]:
     return over
 
 
-async def _until(app: Starlette, listener: socket.socket, failed: asyncio.Event) -> None:
+async def _until(app: ASGIApp, listener: socket.socket, failed: asyncio.Event) -> None:
     """Serve until a signal, or until the supervisor has given up."""
     server = _Server(
         uvicorn.Config(

@@ -1,7 +1,8 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
     from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · adapter {turn, name, src or null} · stop
-    to the server     pieces {pieces, load?} (all of one step; pieces.py) · refused {key, code, error}
+    to the server     pieces {pieces, load?} (all of one step, or none, while only such come as are kept; pieces.py)
+                      refused {key, code, error}
                       adapter {turn, code?, error?}
 
 A row that does not stream costs the server two pieces, whatever its length: its first token, so that the time to it is
@@ -10,7 +11,6 @@ known, and all others with its end.
 
 from __future__ import annotations
 
-import queue
 import time
 import traceback
 from collections.abc import Mapping
@@ -20,18 +20,17 @@ from typing import Any
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
 from heavylift_runtime.errors import PromptError, RuntimeFault, ran_out
 from heavylift_runtime.pieces import pack
-from heavylift_runtime.wire import Channel, Message
+from heavylift_runtime.wire import Channel
 
-Inbox = queue.SimpleQueue[Message]
 _LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where it has nothing left to do
 
 
-def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
+def roll(engine: Engine, channel: Channel) -> None:
     """Until the server says stop. What `step` raises is not caught: the engine's state is unknown, the copy ends."""
     folds: dict[int, _Fold] = {}
     told = 0.0
     while True:
-        while (message := _next(inbox, wait=not engine.busy)) is not None:
+        while (message := channel.poll() if engine.busy else channel.receive()) is not None:
             if message.type == "stop":
                 return
             if message.type == "submit":
@@ -53,11 +52,12 @@ def roll(engine: Engine, channel: Channel, inbox: Inbox) -> None:
                     continue
                 piece = fold.whole(piece)
             pieces.append(pack(piece))
-        if not pieces:
+        now = time.monotonic()
+        due = now - told >= _LOAD_SECONDS
+        if not pieces and not due:
             continue
         news: dict[str, Any] = {"type": "pieces", "pieces": pieces}
-        now = time.monotonic()
-        if now - told >= _LOAD_SECONDS or not engine.busy:
+        if due or not engine.busy:
             news["load"], told = _load(engine), now
         channel.send(news)
 
@@ -81,13 +81,6 @@ class _Fold:
         """The piece with what was kept before it."""
         kept, self._tokens = self._tokens, []
         return replace(piece, tokens=(*kept, *piece.tokens)) if kept else piece
-
-
-def _next(inbox: Inbox, *, wait: bool) -> Message | None:
-    try:
-        return inbox.get(block=wait)
-    except queue.Empty:
-        return None
 
 
 def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], folds: dict[int, _Fold]) -> None:

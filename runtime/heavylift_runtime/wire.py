@@ -9,14 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 _SIZES = struct.Struct(">II")
+_CHUNK = 2**18  # bytes at a time
 _LIMIT = 2**31  # bytes; far more than a batch of SageMaker's largest payloads, so only a broken peer gets here
+
+
+class HungUp(EOFError):
+    """The other end of the channel is closed."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,8 @@ class Message:
         return _SIZES.pack(len(header), len(self.body)) + header + self.body
 
 
-def _sizes(head: bytes) -> tuple[int, int]:
-    header, body = _SIZES.unpack(head)
+def _sizes(held: bytearray, at: int) -> tuple[int, int]:
+    header, body = _SIZES.unpack_from(held, at)
     if header > _LIMIT or body > _LIMIT:
         raise EOFError(
             f"a message of {header} + {body} bytes on the channel, at most {_LIMIT} each: the peer is broken"
@@ -46,32 +53,82 @@ def _sizes(head: bytes) -> tuple[int, int]:
     return header, body
 
 
-async def receive(reader: asyncio.StreamReader) -> Message:
-    """The next message, in the server; raises EOFError where the rank has closed its end."""
-    try:
-        header, body = _sizes(await reader.readexactly(_SIZES.size))
-        return Message(json.loads(await reader.readexactly(header)), await reader.readexactly(body))
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise EOFError("the channel is closed") from error
+class Frames(asyncio.Protocol):
+    """The server's end: gives each message to `hear` as soon as it is whole, without a task of its own."""
+
+    def __init__(self, hear: Callable[[Message], None], broken: Callable[[Exception], None]) -> None:
+        """`broken` is told, once, of a message that cannot be read or that `hear` cannot take; nothing follows it."""
+        self.over = asyncio.Event()  # the rank's end is closed
+        self._hear = hear
+        self._broken = broken
+        self._transport: asyncio.BaseTransport | None = None
+        self._held = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        held = self._held
+        held += data
+        at = 0
+        try:
+            while len(held) - at >= _SIZES.size:
+                header, body = _sizes(held, at)
+                end = at + _SIZES.size + header + body
+                if end > len(held):
+                    break
+                middle = end - body
+                message = Message(json.loads(held[at + _SIZES.size : middle]), bytes(held[middle:end]))
+                at = end
+                self._hear(message)
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            at = len(held)
+            if self._transport is not None:
+                self._transport.close()
+            self._broken(error)
+        del held[:at]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.over.set()
 
 
 class Channel:
-    """The rank's end, blocking; any thread may send."""
+    """The rank's end, blocking; one thread receives, any thread may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._file = connection.makefile("rb")
+        self._held = bytearray()
         self._sending = threading.Lock()
 
     def receive(self) -> Message:
-        """The next message; raises EOFError where the server has gone."""
-        header, body = _sizes(self._exactly(_SIZES.size))
-        return Message(json.loads(self._exactly(header)), self._exactly(body))
+        """The next message; raises HungUp where the server has gone."""
+        while (message := self._take()) is None:
+            self._fill(0)
+        return message
+
+    def poll(self) -> Message | None:
+        """The next message if it is there; raises HungUp where the server has gone."""
+        if (message := self._take()) is not None:
+            return message
+        try:
+            self._fill(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        return self._take()
 
     def send(self, header: dict[str, Any], body: bytes = b"") -> None:
-        """Send one message whole."""
-        with self._sending:
-            self._connection.sendall(Message(header, body).encode())
+        """Send one message whole; raises HungUp where the server has gone."""
+        try:
+            with self._sending:
+                self._connection.sendall(Message(header, body).encode())
+        except OSError as error:
+            raise HungUp("the channel is closed") from error
+
+    def wait_for_end(self) -> None:
+        """Until the server has closed its end, whatever it has sent; wakes for nothing else."""
+        hung_up = select.poll()
+        hung_up.register(self._connection, select.POLLRDHUP)
+        hung_up.poll()
 
     def hang_up(self) -> None:
         """No more messages, either way; a thread that waits for one gets EOFError."""
@@ -80,11 +137,22 @@ class Channel:
 
     def close(self) -> None:
         """Give the socket back."""
-        self._file.close()
         self._connection.close()
 
-    def _exactly(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if len(data) != size:
-            raise EOFError("the channel is closed")
-        return data
+    def _take(self) -> Message | None:
+        held = self._held
+        if len(held) < _SIZES.size:
+            return None
+        header, body = _sizes(held, 0)
+        middle = _SIZES.size + header
+        if len(held) < middle + body:
+            return None
+        message = Message(json.loads(held[_SIZES.size : middle]), bytes(held[middle : middle + body]))
+        del held[: middle + body]
+        return message
+
+    def _fill(self, flags: int) -> None:
+        data = self._connection.recv(_CHUNK, flags)
+        if not data:
+            raise HungUp("the channel is closed")
+        self._held += data

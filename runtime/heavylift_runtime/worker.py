@@ -1,17 +1,19 @@
 """One rank process: load the engine, then do what the server sends on the channel. Not HTTP, not batching.
 
-Every rank reads its channel in a thread, so that it notices at any moment that the server is gone, and then ends its
-whole process group: no rank outlives the server, even after `kill -9`. Rank 0 gets the work; the others follow it.
+A thread of every rank waits for the end of its channel, so that it notices at any moment that the server is gone, and
+then ends its whole process group: no rank outlives the server, even after `kill -9`. It reads nothing: messages are
+read between two steps, by the thread that makes them. Rank 0 gets the work; the others follow it.
 
-    to the rank     start {options, folder, scratch, rank, world, rendezvous} · stop · work, see steps.py and calls.py
+    to the rank     start {options, folder, scratch, rank, world, rendezvous, target?} · stop · work: steps.py, calls.py
     from the rank   stage {stage} · ready {capacity, files} · failed {error, memory} · results: steps.py, calls.py
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import os
-import queue
 import shutil
 import signal
 import socket
@@ -27,8 +29,8 @@ from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import LoadError, RuntimeFault, ran_out
 from heavylift_runtime.options import Options
-from heavylift_runtime.steps import Inbox, roll
-from heavylift_runtime.wire import Channel
+from heavylift_runtime.steps import roll
+from heavylift_runtime.wire import Channel, HungUp
 
 
 def run(descriptor: int) -> int:
@@ -39,19 +41,21 @@ def run(descriptor: int) -> int:
         start = channel.receive().header
     except EOFError:
         return 0  # the server was stopped before it said anything
-    inbox: Inbox = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, inbox, start["scratch"]), name="channel", daemon=True).start()
+    threading.Thread(target=_outlive_nobody, args=(channel, start["scratch"]), name="channel", daemon=True).start()
     try:
-        _serve(start, channel, inbox)
+        _serve(start, channel)
+    except HungUp:
+        _outlive_nobody(channel, start["scratch"])
     except Exception as error:  # the last line of defence of this process: the server gets a sentence
         if not isinstance(error, RuntimeFault):
             traceback.print_exc()
-        channel.send({"type": "failed", "error": _sentence(error), "memory": ran_out(error)})
+        with contextlib.suppress(HungUp):
+            channel.send({"type": "failed", "error": _sentence(error), "memory": ran_out(error)})
         return 1
     return 0
 
 
-def _serve(start: dict[str, Any], channel: Channel, inbox: Inbox) -> None:
+def _serve(start: dict[str, Any], channel: Channel) -> None:
     options, folder, rank = Options.from_json(start["options"]), Path(start["folder"]), int(start["rank"])
 
     def report(stage: str) -> None:
@@ -61,24 +65,37 @@ def _serve(start: dict[str, Any], channel: Channel, inbox: Inbox) -> None:
         from heavylift_runtime.calls import serve_calls
         from heavylift_runtime.engines import script  # imports the user's code's world
 
-        place = rank, int(start["world"]), start["rendezvous"]
-        loaded = script.load(options, folder, Path(start["scratch"]), report, *place)
+        scratch, place = Path(start["scratch"]), (rank, int(start["world"]), start["rendezvous"])
+        if (target := start.get("target")) is not None:
+            script.partition(options, folder, Path(target), scratch, report, *place)
+            channel.send({"type": "ready"})
+            channel.receive()  # stop, once every rank has written
+            return
+        loaded = script.load(options, folder, scratch, report, *place)
+        _settle()
         channel.send({"type": "ready", "capacity": 1})
-        serve_calls(loaded, channel, inbox, rank, int(start["world"]))
+        serve_calls(loaded, channel, rank, int(start["world"]))
         return
     row = ENGINES[options.engine]
     if (missing := row.missing()) is not None:
         raise LoadError(missing)
     load: Callable[..., Engine] = importlib.import_module(row.module).load  # torch: only here, and only in a rank
     engine = load(options, folder, rank, int(start["world"]), start["rendezvous"], report)
+    _settle()
     if rank > 0:
         channel.send({"type": "ready"})
         engine.follow()
         return
     files = prompt_files(options, folder)
     channel.send({"type": "ready", "capacity": engine.capacity, "files": files})
-    roll(engine, channel, inbox)
+    roll(engine, channel)
     engine.close()  # not after a failure: the others may never listen again, and the server ends them
+
+
+def _settle() -> None:
+    """What a load has made stays: the garbage collector need not look at it again and again, in the middle of steps."""
+    gc.collect()
+    gc.freeze()
 
 
 def _sentence(error: BaseException) -> str:
@@ -87,11 +104,8 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _listen(channel: Channel, inbox: Inbox, scratch: str) -> None:
-    try:
-        while True:
-            inbox.put(channel.receive())
-    except (EOFError, OSError):
-        sys.stderr.flush()
-        shutil.rmtree(scratch, ignore_errors=True)  # the server, which would have done it, is gone
-        os.killpg(0, signal.SIGKILL)  # the rank leads its own group (ranks.py), with all that a script has started
+def _outlive_nobody(channel: Channel, scratch: str) -> None:
+    channel.wait_for_end()
+    sys.stderr.flush()
+    shutil.rmtree(scratch, ignore_errors=True)  # the server, which would have done it, is gone
+    os.killpg(0, signal.SIGKILL)  # the rank leads its own group (ranks.py), with all that a script has started

@@ -1,7 +1,8 @@
 """A script's file as a service: its module, and the one function that answers a request. Not the process it runs in.
 
 A script answers in one of three ways: `handle(inputs)`; functions marked by the decorators of input_parser.py and
-output_formatter.py; or SageMaker's `model_fn`, `input_fn`, `predict_fn`, `output_fn` (sagemaker-inference-toolkit).
+output_formatter.py; or SageMaker's `model_fn`, and `input_fn`, `predict_fn`, `output_fn` or one `transform_fn`
+(sagemaker-inference-toolkit).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from djl_python.inputs import Input
 from djl_python.outputs import Output
 
 Handler = Callable[[Input], Any]
-_PARAMETERS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2}
+_PARAMETERS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 
 
 class ModelService:
@@ -39,7 +40,7 @@ class ModelService:
         if "prediction" in parts:
             return _decorated(parts)
         functions = {name: getattr(self.module, name) for name in _PARAMETERS if hasattr(self.module, name)}
-        if "predict_fn" in functions:
+        if "predict_fn" in functions or "transform_fn" in functions:
             return _sagemaker(functions, self.model_dir)
         file = Path(self.module.__file__ or self.module.__name__).name
         raise AttributeError(f"{file} has no function {name!r}: define it, or set option.handler")
@@ -84,6 +85,8 @@ def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Hand
     for name, function in functions.items():
         if (count := len(inspect.signature(function).parameters)) != _PARAMETERS[name]:
             raise AttributeError(f"{name} must take {_PARAMETERS[name]} arguments: it takes {count}")
+    if "transform_fn" in functions and (others := functions.keys() - {"model_fn", "transform_fn"}):
+        raise AttributeError(f"transform_fn stands alone: remove it, or {' and '.join(sorted(others))}")
     model: list[Any] = []
 
     def handle(inputs: Input) -> Any:
@@ -91,14 +94,22 @@ def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Hand
             model[:] = [functions["model_fn"](model_dir) if "model_fn" in functions else None]
             return None
         kind = inputs.get_property("content-type") or "application/json"
-        accept = inputs.get_property("accept") or "application/json"
+        accept = inputs.get_property("accept") or "*/*"
+        if accept == "*/*":
+            accept = inputs.get_property("default_accept") or "application/json"
+        if "transform_fn" in functions:
+            return _answered(functions["transform_fn"](*model, inputs.get_as_bytes(), kind, accept), accept)
         own = "input_fn" in functions
         given = functions["input_fn"](inputs.get_as_bytes(), kind) if own else decode(inputs, kind)
         made = functions["predict_fn"](given, *model)
         if "output_fn" not in functions:
             return encode(Output(), made, accept)
-        made = functions["output_fn"](made, accept)
-        body, kind = made if isinstance(made, tuple) else (made, accept.partition(",")[0])
-        return Output().add_property("content-type", kind).add(body)
+        return _answered(functions["output_fn"](made, accept), accept)
 
     return handle
+
+
+def _answered(made: Any, accept: str) -> Output:
+    """A body, or a body and its type."""
+    body, kind = made if isinstance(made, tuple) else (made, accept.partition(",")[0])
+    return Output().add_property("content-type", kind).add(body)

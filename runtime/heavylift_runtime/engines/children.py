@@ -25,7 +25,7 @@ from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.errors import PromptError, RuntimeFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.pieces import unpack
-from heavylift_runtime.wire import Channel, Message
+from heavylift_runtime.wire import Channel, HungUp, Message
 
 _LEAVE_S = 5.0
 
@@ -44,8 +44,16 @@ class _Child:
 class Children:
     """The ranks of one model, loaded. They end with `close`, with this object, or with this process."""
 
-    def __init__(self, options: Options, folder: Path, rendezvous: str | None = None, only: int | None = None) -> None:
-        """`only`: this rank alone, because other processes start the others and share `rendezvous`. Raises Ended."""
+    def __init__(
+        self,
+        options: Options,
+        folder: Path,
+        rendezvous: str | None = None,
+        only: int | None = None,
+        target: Path | None = None,
+    ) -> None:
+        """`only`: this rank alone, because other processes start the others and share `rendezvous`. `target`: the ranks
+        are a script's, and write partitioned weights there instead of loading. Raises Ended."""
         scratch = Path(tempfile.mkdtemp(prefix="heavylift-"))
         meeting = f"file://{scratch}/rendezvous" if rendezvous is None else rendezvous
         numbers = range(options.ranks) if only is None else (only,)
@@ -54,7 +62,7 @@ class Children:
         self._end = weakref.finalize(self, _end, self._children, scratch)
         self._next = 0
         for number in numbers:
-            child = _start(number, options, folder, scratch, meeting)
+            child = _start(number, options, folder, scratch, meeting, target)
             self._children.append(child)
             threading.Thread(target=_listen, args=(child, self._inbox), name=f"rank {number}", daemon=True).start()
         waiting = set(numbers)
@@ -104,7 +112,7 @@ class Children:
         self._end()
 
     def _send(self, channel: Channel, header: dict[str, object]) -> None:
-        with suppress(OSError):  # a rank that is gone is heard of by its socket's end
+        with suppress(HungUp):  # a rank that is gone is heard of by its socket's end
             channel.send(header)
 
     def _hear(self) -> tuple[int, Message]:
@@ -121,7 +129,7 @@ class Children:
         return number, message
 
 
-def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str) -> _Child:
+def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, target: Path | None) -> _Child:
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
     command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
@@ -137,6 +145,7 @@ def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvou
             "rank": number,
             "world": options.ranks,
             "rendezvous": rendezvous,
+            "target": None if target is None else str(target),
         }
     )
     return _Child(number, process, channel)
@@ -154,7 +163,7 @@ def _listen(child: _Child, inbox: queue.SimpleQueue[tuple[int, Message | None]])
 
 def _end(children: Sequence[_Child], scratch: Path) -> None:
     for child in children:
-        with suppress(OSError):
+        with suppress(HungUp):
             child.channel.send({"type": "stop"})
     for child in children:
         with suppress(subprocess.TimeoutExpired):

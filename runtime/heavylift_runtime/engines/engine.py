@@ -6,8 +6,17 @@ Not an implementation, and no torch: native.py has one; script.py answers raw HT
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a whole answer must be, whatever the model would rather say."""
+
+    kind: Literal["json_schema", "json_object", "regex", "grammar", "choice"]
+    rule: str = ""
+    """A JSON schema, nothing, a regular expression, a grammar in EBNF, a JSON list of texts."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,23 @@ class Sampling:
     """None: none; 0: the chosen token's; k: and those of the k likeliest."""
     num_beams: int = 1
     length_penalty: float = 1.0
+    form: Form | None = None
+    """None: free. Only engines with `structured` (registry.py) are asked for one."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON, for another process."""
-        return {**asdict(self), "stop": list(self.stop)}
+        """As JSON, for another process: what is not as usual."""
+        told = {name: value for name, value in vars(self).items() if name not in _USUAL or value != _USUAL[name]}
+        return told if self.form is None else told | {"form": asdict(self.form)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Sampling:
         """The inverse of to_json."""
-        return cls(**{**document, "stop": tuple(document.get("stop", ()))})
+        form = document.get("form")
+        read = {"stop": tuple(document.get("stop", ())), "form": None if form is None else Form(**form)}
+        return cls(**{**document, **read})
+
+
+_USUAL = {each.name: each.default for each in fields(Sampling) if each.default is not MISSING}
 
 
 @dataclass(frozen=True)

@@ -61,16 +61,16 @@ class Handler:
     def __init__(self, handle: Callable[[Input], Any], properties: Mapping[str, Any]) -> None:
         self._handle, self._properties, self._loop = handle, dict(properties), _Loop()
 
-    def warm_up(self) -> None:
+    def warm_up(self, what: str = "its empty first call") -> None:
         """The call without content; raises LoadError where the script fails it."""
         try:
             output = self._call(Input(self._properties))
         except Exception as error:
             traceback.print_exc()
-            raise LoadError(f"the script failed its empty first call: {words(error)}") from error
+            raise LoadError(f"the script failed {what}: {words(error)}") from error
         if isinstance(output, Output) and output.code >= 300:
             texts = b" ".join(output.content.get_values()).decode("utf-8", "replace")
-            raise LoadError(f"the script answered its empty first call with code {output.code}: {texts}")
+            raise LoadError(f"the script answered {what} with code {output.code}: {texts}")
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """One answer for each call, in order; raises HandlerFault, which is then the answer of all of them."""

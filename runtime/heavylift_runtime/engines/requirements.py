@@ -2,6 +2,7 @@
 
 LMI installs at every start. Here that is asked for by `option.install_requirements=true`, because it needs a network,
 takes time that counts against the health check, and runs what a package index gives; else a missing package is named.
+Wheels that lie in the folder's own requirements/ are installed without being asked for, and without a network.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def satisfy(file: Path, install: bool, scratch: Path, report: Callable[[str], No
     missing = missing_of(file.read_text("utf-8"))
     if not missing:
         return None
-    if not install:
+    wheels = file.parent / "requirements"
+    if not install and not wheels.is_dir():
         raise LoadError(
             f"requirements.txt is not satisfied: {'; '.join(missing)}; build the packages into the image, "
             f"or set option.install_requirements=true"
@@ -35,7 +37,7 @@ def satisfy(file: Path, install: bool, scratch: Path, report: Callable[[str], No
         fcntl.flock(lock, fcntl.LOCK_EX)  # the copies of the model share the folder
         if not target.is_dir():
             report(f"installing requirements.txt: {'; '.join(missing)}")
-            _install(file, scratch / "packages.partial")
+            _install(file, scratch / "packages.partial", wheels if wheels.is_dir() else None)
             (scratch / "packages.partial").rename(target)
     return target
 
@@ -64,9 +66,11 @@ def missing_of(text: str) -> list[str]:
     return missing
 
 
-def _install(file: Path, target: Path) -> None:
+def _install(file: Path, target: Path, wheels: Path | None) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--target", str(target), "--requirement", str(file)]
+    if wheels is not None:
+        command += ["--no-index", "--find-links", str(wheels)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=file.parent, check=False)
     if done.returncode != 0 or not target.is_dir():
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

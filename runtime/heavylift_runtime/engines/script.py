@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +78,49 @@ def load(
     """Import the script, fetch its weights and make the empty first call; raises LoadError."""
     if options.mpi_mode:
         join(rank, world, rendezvous, options.model_loading_timeout)
+    handler = _imported(options, folder, scratch, report, options.handler, {})
+    report("the script's empty first call")
+    handler.warm_up()
+    return Script(handler)
+
+
+def partition(
+    options: Options,
+    folder: Path,
+    target: Path,
+    scratch: Path,
+    report: Callable[[str], None],
+    rank: int = 0,
+    world: int = 1,
+    rendezvous: str = "",
+) -> None:
+    """Let the script's `partition(inputs)` write to `target`, its property `save_mp_checkpoint_path`, as LMI's job does
+    (djl-serving, serving/docker/partition/run_partition.py); on every rank, where it has ranks. Raises LoadError."""
+    if options.mpi_mode:
+        join(rank, world, rendezvous, options.model_loading_timeout)
+    name = options.properties.get("partition_handler", "partition")
+    handler = _imported(options, folder, scratch, report, name, {"save_mp_checkpoint_path": str(target)})
+    report(f"the script's {name}(inputs)")
+    handler.warm_up(f"its {name}(inputs)")
+
+
+def _imported(
+    options: Options,
+    folder: Path,
+    scratch: Path,
+    report: Callable[[str], None],
+    function: str,
+    more: Mapping[str, str],
+) -> Handler:
     entry = _entry(options.entry_point or "model.py", folder)
     packages = satisfy(folder / "requirements.txt", options.install_requirements, scratch, report)
-    properties = _properties(options, folder)
+    properties = {**_properties(options, folder), **more}
     if options.model_id is not None and options.model_id.startswith("s3://"):
         properties["model_id"] = str(fetch(options.model_id, scratch, report))
     report(f"importing {entry.name}")
     sys.path[:0] = [str(path) for path in (folder, packages, COMPAT) if path is not None]
     os.chdir(folder)  # as in LMI: scripts open files beside them
-    handler = _handler(entry, options.handler, properties)
-    report("the script's empty first call")
-    handler.warm_up()
-    return Script(handler)
+    return _handler(entry, function, properties)
 
 
 def _entry(name: str, folder: Path) -> Path:

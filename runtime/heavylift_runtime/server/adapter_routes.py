@@ -44,7 +44,7 @@ def adapter_routes(of: Of) -> list[Route]:
             return JSONResponse({"adapters": [] if isinstance(adapters, str) else adapters.listed()})
         if isinstance(adapters, str):
             raise Refused(400, f"{adapters}: merge the adapter into the weights")
-        given = _given(request, await bodies.read(request))
+        given = _given(request, await bodies.read(request.headers, request.receive))
         name, source = _text(given, "name"), _text(given, "src")
         await adapters.add(name, source)
         return JSONResponse({"status": f"Adapter {name} registered"})
@@ -58,7 +58,7 @@ def adapter_routes(of: Of) -> list[Route]:
         if request.method == "DELETE":
             await adapters.remove(name)
             return JSONResponse({"status": f"Adapter {name} unregistered"})
-        given = _given(request, await bodies.read(request))
+        given = _given(request, await bodies.read(request.headers, request.receive))
         await adapters.replace(name, _text(given, "src") if "src" in given else None)
         return JSONResponse({"status": f"Adapter {name} updated"})
 

@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-
-from starlette.types import Receive
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from heavylift_runtime.server.refused import Refused
 
 GONE = Refused(499, "the client went away")
+_EXTENSION = "heavylift.departure"
+
+
+class Departure:
+    """Of the client of one request; the connection tells it (patience.py). `reads`: the client takes what it is sent,
+    so that nothing would wait to be written."""
+
+    def __init__(self, reads: Callable[[], bool] = lambda: False) -> None:
+        self.reads = reads
+        self._gone = False
+        self._end: Callable[[Refused], None] | None = None
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> Departure:
+        """The scope's; a new one, which nobody tells, under another server's protocol."""
+        found = scope.get("extensions", {}).get(_EXTENSION)
+        return found if isinstance(found, cls) else cls()
+
+    def extension(self) -> dict[str, Any]:
+        """For ASGI's scope."""
+        return {_EXTENSION: self}
+
+    def tell(self) -> None:
+        """The client has gone."""
+        self._gone = True
+        if self._end is not None:
+            self._end(GONE)
+
+    def watch(self, end: Callable[[Refused], None] | None) -> None:
+        """Whom to tell from now on; at once where it has gone already."""
+        self._end = end
+        if end is not None and self._gone:
+            end(GONE)
 
 
 @contextlib.contextmanager
 def attending(
-    receive: Receive, end: Callable[[Refused], None], seconds: float, late: Callable[[], Refused]
+    departure: Departure, end: Callable[[Refused], None], seconds: float, late: Callable[[], Refused]
 ) -> Iterator[None]:
     """Call `end` where the client disconnects, or `seconds` pass; with 499, or what `late` says."""
     timer = asyncio.get_running_loop().call_later(seconds, lambda: end(late()))
-    watcher = asyncio.create_task(_watch(receive, end))
+    departure.watch(end)
     try:
         yield
     finally:
         timer.cancel()
-        watcher.cancel()
-
-
-async def _watch(receive: Receive, end: Callable[[Refused], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    end(GONE)
+        departure.watch(None)

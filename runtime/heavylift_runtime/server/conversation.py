@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heavylift_runtime.ranks import Copy
 from heavylift_runtime.server.flow import Flow, Whole
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.silence import Silence
 from heavylift_runtime.wire import Message
 
 
@@ -28,7 +30,7 @@ class Call:
 class _Turn:
     key: int
     begun: asyncio.Future[Sequence[Whole | Flow]]
-    timer: asyncio.TimerHandle
+    silence: Silence
     flow: Flow | None = None
 
 
@@ -51,7 +53,8 @@ class Conversation:
             raise Refused(424, f"the model stopped before it saw this request: {copy.stage}")
         key = next(self._keys)
         begun: asyncio.Future[Sequence[Whole | Flow]] = asyncio.get_running_loop().create_future()
-        self._turns[copy] = _Turn(key, begun, self._timer(copy))
+        self._turns[copy] = turn = _Turn(key, begun, self._silence(copy))
+        turn.silence.watch()
         header = [{"properties": dict(call.properties), "size": len(call.body)} for call in calls]
         copy.tell(Message({"type": "call", "key": key, "calls": header}, b"".join(call.body for call in calls)))
         return await begun
@@ -63,22 +66,21 @@ class Conversation:
         turn = self._turns.get(copy)
         if turn is None or message.header["key"] != turn.key:
             return
-        turn.timer.cancel()
+        turn.silence.heard()
         if message.type == "chunk" and turn.flow is not None:
             turn.flow.put(message.body)
         elif message.type == "begin":
             turn.flow = Flow(message.header["code"], message.header["headers"], lambda: self._cancel(copy, turn))
             self._begin(turn, [turn.flow])
         else:
+            turn.silence.end()
             del self._turns[copy]
             self._end(turn, message)
-            return
-        turn.timer = self._timer(copy)
 
     def fell(self, copy: Copy, reason: str) -> None:
         turn = self._turns.pop(copy, None)
         if turn is not None:
-            turn.timer.cancel()
+            turn.silence.end()
             self._refuse(turn, Refused(424, f"the model stopped while it computed this request: {reason}"))
 
     def _end(self, turn: _Turn, message: Message) -> None:
@@ -107,9 +109,9 @@ class Conversation:
         if self._turns.get(copy) is turn:
             copy.tell(Message({"type": "cancel", "key": turn.key}))
 
-    def _timer(self, copy: Copy) -> asyncio.TimerHandle:
-        reason = f"copy {copy.number} did not answer within option.predict_timeout={self._seconds:g} s: stopped"
-        return asyncio.get_running_loop().call_later(self._seconds, copy.fall, reason)
+    def _silence(self, copy: Copy) -> Silence:
+        sentence = f"copy {copy.number} did not answer within option.predict_timeout={self._seconds:g} s: stopped"
+        return Silence(copy, self._seconds, time.monotonic, lambda: copy in self._turns, sentence)
 
 
 def _split(message: Message) -> list[Whole]:

@@ -6,7 +6,7 @@ SageMaker scrapes a container's /metrics. Every series has the model's name; tim
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from heavylift_runtime.server.visit import Visit
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+M = TypeVar("M", Counter, Histogram)
 _LONG = (*_SHORT, 120.0, 240.0, 480.0)
 
 
@@ -43,6 +44,7 @@ class Metrics(Collector):
     def __init__(self, models: Callable[[], Iterable[Now]]) -> None:
         self._models = models
         self._registry = CollectorRegistry(auto_describe=False)
+        self._series: dict[tuple[Any, ...], Any] = {}
         self._requests = self._counter("requests", "requests that were answered", ("model", "code"))
         self._errors = self._counter("errors", "requests that were not answered with 2xx", ("model", "code"))
         self._prompt = self._counter("prompt_tokens", "tokens of prompts")
@@ -62,19 +64,26 @@ class Metrics(Collector):
     def over(self, visit: Visit, now: float) -> None:
         """A visit has ended."""
         model, code = visit.model, str(visit.code)
-        self._requests.labels(model, code).inc()
+        self._of(self._requests, model, code).inc()
         if visit.code is None or visit.code >= 300 or visit.error is not None:
-            self._errors.labels(model, code).inc()
-        self._prompt.labels(model).inc(visit.prompt_tokens)
-        self._generated.labels(model).inc(visit.generated_tokens)
-        self._time.labels(model).observe(now - visit.began)
+            self._of(self._errors, model, code).inc()
+        self._of(self._prompt, model).inc(visit.prompt_tokens)
+        self._of(self._generated, model).inc(visit.generated_tokens)
+        self._of(self._time, model).observe(now - visit.began)
         if visit.seated is not None:
-            self._queue.labels(model).observe(visit.seated - visit.began)
+            self._of(self._queue, model).observe(visit.seated - visit.began)
         if visit.opened is not None:
-            self._first.labels(model).observe(visit.opened - visit.began)
-        gaps = self._gaps.labels(model)
+            self._of(self._first, model).observe(visit.opened - visit.began)
+        gaps = self._of(self._gaps, model)
         for gap in visit.gaps:
             gaps.observe(gap)
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """A series of a metric; finding one takes longer than adding to it."""
+        found = self._series.get((metric, *labels))
+        if found is None:
+            found = self._series[metric, *labels] = metric.labels(*labels)
+        return cast(M, found)
 
     def collect(self) -> Iterator[Metric]:
         """What the models are doing at this moment."""

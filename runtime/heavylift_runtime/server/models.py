@@ -1,4 +1,4 @@
-"""The multi-model endpoint API: load, list, describe, unload and invoke models. Not the loading: hall.py.
+"""The API of models: load, list, describe, unload and invoke them, and LMI's /predictions. Not the loading: hall.py.
 
 SageMaker's contract for containers (developer guide, "Build your own container for multi-model endpoints"): 409 for a
 model that is loaded already, 404 for one that is not, 507 where memory does not suffice, so that SageMaker unloads
@@ -19,6 +19,7 @@ from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.refused import Refused
 
 _PAGE = 100  # models
+_ONE = "this server serves one model: start it with SAGEMAKER_MULTI_MODEL=true, and models come and go"
 _LARGEST = 64 * 1024  # bytes of a request to load
 
 
@@ -48,13 +49,37 @@ class Models(Protocol):
         """Unload one; raises Refused (404)."""
 
 
+class Alone:
+    """The model of a server that has one: it answers under its name, and none comes or goes."""
+
+    def __init__(self, model: Any) -> None:
+        """`model` has `names` and what Listed has."""
+        self._model = model
+
+    def listed(self) -> list[Any]:
+        return [self._model]
+
+    def find(self, name: str) -> Any:
+        """Also as `model`, which is LMI's name for one that has none; raises Refused (404)."""
+        if name not in ("model", *self._model.names):
+            raise Refused(404, f"no model {name[:80]!r}: this server serves {self._model.name!r}")
+        return self._model
+
+    async def load(self, name: str, url: str) -> None:
+        raise Refused(409 if name == self._model.name else 400, _ONE)
+
+    async def unload(self, name: str) -> None:
+        self.find(name)
+        raise Refused(400, _ONE)
+
+
 def model_routes(models: Models, ask: Ask) -> list[Route]:
     """/models and what is under it."""
     bodies = Bodies(_LARGEST)
 
     async def many(request: Request) -> Response:
         if request.method == "POST":
-            name, url = _wanted(await bodies.read(request))
+            name, url = _wanted(await bodies.read(request.headers, request.receive))
             await models.load(name, url)
             return JSONResponse({"status": f"model {name!r} is loaded", "modelName": name, "modelUrl": url})
         token = request.query_params.get("next_page_token", "0")
@@ -77,6 +102,8 @@ def model_routes(models: Models, ask: Ask) -> list[Route]:
         Route("/models", many, methods=["GET", "POST"]),
         Route("/models/{model}", one, methods=["GET", "DELETE"]),
         Route("/models/{model}/invoke", ask, methods=["POST"]),
+        Route("/predictions/{model}", ask, methods=["POST"]),
+        Route("/predictions/{model}/{version}", ask, methods=["POST"]),
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from heavylift_runtime.server.attending import Departure
 from heavylift_runtime.server.gathered import Gathered
 
 HEADER_SECONDS = 10.0
@@ -59,6 +60,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._in_head = self._begun = True
         self._head = 0
         super().on_message_begin()
+        self.scope["extensions"] = Departure(self._reads).extension()
 
     def on_url(self, url: bytes) -> None:
         self._grow(len(url))
@@ -83,6 +85,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            self.flow.resume_reading()  # a large body may have paused it, and so hidden that the client goes
 
     def send_400_response(self, msg: str) -> None:
         """Say so, where no answer is on its way; hang up in any case."""
@@ -96,6 +99,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:  # uvicorn tells the last one only
             self._running.disconnected = True
             self._running.message_event.set()
+            Departure.of({**self._running.scope}).tell()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -110,6 +114,9 @@ class ImpatientProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _reads(self) -> bool:
+        return not (self.flow.write_paused or self.transport.is_closing())
 
     def _declined(self) -> bytes:
         """The head once more, without its offer to speak another protocol, which RFC 9110 (7.8) lets a server ignore:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.pieces import unpack
@@ -24,6 +25,7 @@ from heavylift_runtime.server.adapters import Adapters
 from heavylift_runtime.server.pace import Pace
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.schemas import Finished
+from heavylift_runtime.server.silence import Silence
 from heavylift_runtime.wire import Message
 
 _AHEAD = 0.25  # of a copy's capacity, at least one row: what it holds beside what it runs
@@ -47,7 +49,8 @@ class Job:
     """One HTTP request's rows.
 
     `news` is set when there is something to tell: for a stream whenever tokens have come, else once all have; and when
-    `refused` says that no more will come. `unread` is what a stream's client has not got yet.
+    `refused` says that no more will come. `unread` is what a stream's client has not got yet. `pour` may take that at
+    once, instead of the task that waits for news, whose turn costs more than the token; it says whether it did.
     """
 
     def __init__(self, requests: Sequence[Request], stream: bool, now: float) -> None:
@@ -57,6 +60,7 @@ class Job:
         self.seated: float | None = None  # when its first row got a place
         self.opened: float | None = None  # when its first token came
         self.news = asyncio.Event()
+        self.pour: Callable[[], bool] = lambda: False
         self.refused: Refused | None = None
         self.waiting = deque(self.rows)
         self.unread: list[tuple[Row, Piece]] = []
@@ -88,10 +92,15 @@ class Job:
             self._open -= 1
         if self.stream:
             self.unread.append((row, piece))
+            return len(self.unread) <= MOST_UNREAD
+        if self._open == 0:
             self.news.set()
-        elif self._open == 0:
+        return True
+
+    def told(self) -> None:
+        """All pieces of a stream that came together have been put."""
+        if self.unread and not (self._open and self.refused is None and self.pour()):
             self.news.set()
-        return len(self.unread) <= MOST_UNREAD
 
     def again(self, row: Row) -> None:
         """The row begins anew, and is the job's next one."""
@@ -127,8 +136,7 @@ class Rolling:
         self._keys = itertools.count(1)
         self._jobs: deque[Job] = deque()  # those with rows that wait
         self._under_way: dict[Copy, dict[int, Row]] = {}
-        self._heard: dict[Copy, float] = {}
-        self._watching: dict[Copy, asyncio.TimerHandle] = {}
+        self._silences: dict[Copy, Silence] = {}
         self.loads: dict[Copy, dict[str, float]] = {}  # what the engines say of themselves
         self.pace = Pace(self._clock)
 
@@ -177,17 +185,21 @@ class Rolling:
         if self.adapters is not None:
             self.adapters.rose(copy)
         self._under_way[copy] = {}
+        sentence = f"copy {copy.number} said nothing for option.predict_timeout={self._stall:g} s: stopped"
+        busy = partial(self._has_work, copy)
+        self._silences[copy] = Silence(copy, self._stall, self._clock, busy, sentence)
         self._seat()
 
     def heard(self, copy: Copy, message: Message) -> None:
         rows, now = self._under_way[copy], self._clock()
-        self._heard[copy] = now
+        self._silences[copy].heard()
         if message.type == "refused":
             row = rows.pop(message.header["key"], None)
             if row is not None:
                 self._end(row.job, Refused(message.header["code"], str(message.header["error"])))
         elif message.type == "pieces":
             self.loads[copy] = message.header.get("load", self.loads.get(copy, {}))
+            streams = dict[Job, None]()
             for piece in map(unpack, message.header["pieces"]):
                 row = rows.get(piece.key)
                 if row is None:
@@ -199,6 +211,10 @@ class Rolling:
                     self._end(row.job, Refused(*piece.error))
                 elif not row.job.put(row, piece, now):
                     self._end(row.job, Refused(408, f"the client left {MOST_UNREAD} tokens of its stream unread"))
+                elif row.job.stream:
+                    streams[row.job] = None
+            for job in streams:
+                job.told()
         elif message.type == "adapter" and self.adapters is not None:
             self.adapters.heard(message)
         self._seat()
@@ -207,6 +223,7 @@ class Rolling:
         if self.adapters is not None:
             self.adapters.fell(copy)
         self.loads.pop(copy, None)
+        self._silences.pop(copy).end()
         for row in self._under_way.pop(copy).values():
             job = row.job
             if row.seen or row.tried:
@@ -231,12 +248,14 @@ class Rolling:
                 self._jobs.append(job)
             if job.seated is None:
                 job.seated = self._clock()
+            if not self._under_way[copy]:
+                self._silences[copy].heard()  # it had nothing to speak of
             key = next(self._keys)
             self._under_way[copy][key] = row
             given.setdefault(copy, []).append((key, row))
         for copy, rows in given.items():
             copy.tell(_submit(rows))
-            self._watch(copy)
+            self._silences[copy].watch()
 
     def _roomiest(self) -> Copy | None:
         rooms = {
@@ -246,24 +265,8 @@ class Rolling:
         copy = max(rooms, key=rooms.__getitem__, default=None)
         return copy if copy is not None and rooms[copy] > 0 else None
 
-    def _watch(self, copy: Copy) -> None:
-        """See to it that a copy with work says something at least every `stall` seconds."""
-        if copy not in self._watching:
-            self._heard[copy] = self._clock()
-            self._look_later(copy, self._stall)
-
-    def _look_later(self, copy: Copy, seconds: float) -> None:
-        self._watching[copy] = asyncio.get_running_loop().call_later(seconds, self._look, copy)
-
-    def _look(self, copy: Copy) -> None:
-        del self._watching[copy]
-        if not self._under_way.get(copy):
-            return
-        silent = self._clock() - self._heard[copy]
-        if silent < self._stall:
-            self._look_later(copy, self._stall - silent)
-        else:
-            copy.fall(f"copy {copy.number} said nothing for option.predict_timeout={self._stall:g} s: stopped")
+    def _has_work(self, copy: Copy) -> bool:
+        return bool(self._under_way.get(copy))
 
 
 def _submit(rows: Iterable[tuple[int, Row]]) -> Message:

@@ -44,7 +44,7 @@ class Scripts:
             await visit.reply(result.code, media_type, result.body, headers)
             return
         visit.stream = True
-        with attending(visit.receive, result.stop, max(self.budget, STREAM_SECONDS), self._late):
+        with attending(visit.departure, result.stop, max(self.budget, STREAM_SECONDS), self._late):
             await _stream(visit, result)
 
     def end(self, refused: Refused) -> None:
@@ -58,7 +58,7 @@ class Scripts:
     async def _result(self, visit: Visit, call: Call) -> Whole | Flow:
         job = self.line.join([call])
         try:
-            with attending(visit.receive, job.refuse, self.budget, lambda: self._late(job)):
+            with attending(visit.departure, job.refuse, self.budget, lambda: self._late(job)):
                 (result,) = await job.done
         except asyncio.CancelledError:  # uvicorn, once the time to drain is over
             raise STOPPING from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from heavylift_runtime.server.rolling import Job, Rolling
 from heavylift_runtime.server.schemas import Answer, Defaults, Exchange, Misread
 from heavylift_runtime.server.visit import Visit
 
+_log = logging.getLogger("heavylift_runtime.server")
 STREAM_SECONDS = 480.0
 """A stream's time: SageMaker's newest documents give a streamed reply eight minutes, and 60 s to any other."""
 LARGE = 2**18  # bytes of a body that takes milliseconds to read
+FAILED = Refused(500, "the server failed; its log tells more")
 STOPPING = Refused(503, "the server stops and could not wait for the model any longer")
 
 Read = Callable[[str, Mapping[str, str], bytes, Defaults], Exchange]
@@ -57,7 +60,7 @@ class Texts:
         visit.rows, visit.stream = len(job.rows), exchange.stream
         budget = max(self.budget, STREAM_SECONDS) if exchange.stream else self.budget
         try:
-            with attending(visit.receive, job.refuse, budget, lambda: _late(job, budget)):
+            with attending(visit.departure, job.refuse, budget, lambda: _late(job, budget)):
                 await _news(job)
                 visit.seated, visit.opened = job.seated, job.opened  # the reply's head may tell them
                 if job.refused is not None and not job.unread:
@@ -98,10 +101,27 @@ def _adapted(requests: Sequence[Request], wanted: str | None, adapters: Adapters
 
 
 async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
-    """Send frames as they come; a client that is behind gets several at once."""
+    """Send frames as they come; a client that is behind gets several at once, and its end comes from here."""
     await visit.open(exchange.media_type)
     last = time.monotonic()
+
+    def pour() -> bool:
+        nonlocal last
+        if not visit.departure.reads():
+            return False
+        try:
+            visit.pour(b"".join([exchange.event(index, piece) for index, piece in job.take()]))
+        except Exception:  # a fault of ours, in the middle of what a copy says: it is not the copy's
+            _log.exception("request %s failed in the server", visit.identity)
+            job.refuse(FAILED)
+            return False
+        now = time.monotonic()
+        visit.gaps.append(now - last)
+        last = now
+        return True
+
     while True:
+        job.pour = _nothing
         frames = [exchange.event(index, piece) for index, piece in job.take()]
         refused, done = job.refused, job.done  # as they are before the client holds us up
         if refused is not None:
@@ -112,11 +132,16 @@ async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
         await visit.chunk(b"".join(frames))
         if refused is not None or done:
             break
+        job.pour = pour
         await _news(job)
         now = time.monotonic()
         visit.gaps.append(now - last)
         last = now
     await visit.close()
+
+
+def _nothing() -> bool:
+    return False
 
 
 async def _news(job: Job) -> None:

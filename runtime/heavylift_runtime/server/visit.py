@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope, Send
 
+from heavylift_runtime.server.attending import Departure
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.schemas import Answer
 from heavylift_runtime.server.times import with_times
@@ -28,8 +28,8 @@ class Visit:
     """Times in seconds of the monotonic clock; what is None was not reached."""
 
     path: str
-    headers: Headers
-    receive: Receive
+    headers: Mapping[str, str]
+    departure: Departure
     send: Send
     identity: str
     began: float = field(default_factory=time.monotonic)
@@ -46,12 +46,13 @@ class Visit:
     gaps: list[float] = field(default_factory=list)  # between the tokens of a stream
 
     @classmethod
-    def of(cls, scope: Scope, receive: Receive, send: Send) -> Visit:
-        """A request that has just arrived. Its id is SageMaker's, or its own, or a new one."""
-        headers = Headers(scope=scope)
+    def of(cls, scope: Scope, send: Send) -> Visit:
+        """A request that has just arrived. Its id is SageMaker's, or its own, or a new one. Of a header that is there
+        several times, the first counts."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         given = next((headers[name] for name in _ID_HEADERS if name in headers), "")
         sound = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
-        return cls(scope["path"], headers, receive, send, given if sound else uuid.uuid4().hex)
+        return cls(scope["path"], headers, Departure.of(scope), send, given if sound else uuid.uuid4().hex)
 
     @property
     def answered(self) -> bool:
@@ -84,6 +85,16 @@ class Visit:
         """Send a part of it; waits while the client is behind."""
         if data and self.code not in _BODILESS:
             await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def pour(self, data: bytes) -> None:
+        """As chunk, at once; where the client takes what it is sent (`departure.reads`)."""
+        sending = self.chunk(data)
+        try:
+            sending.send(None)
+        except StopIteration:
+            return
+        sending.close()
+        raise AssertionError("a client that takes what it is sent makes nobody wait")
 
     async def close(self) -> None:
         """End it."""

@@ -30,7 +30,8 @@ class Choices:
         """The requests; `adapters` has one for each prompt, one for all, or none. To choose takes log-probabilities."""
         if self.best_of > self.n and sampling.logprobs is None:
             sampling = replace(sampling, logprobs=0)
-        tries = [replace(sampling, seed=derived(sampling.seed, index)) for index in range(self.best_of)]
+        more = (replace(sampling, seed=derived(sampling.seed, index)) for index in range(1, self.best_of))
+        tries = [sampling, *more]
         own = adapters if len(adapters) == len(prompts) else [adapters[0] if adapters else None] * len(prompts)
         return tuple(
             Request(prompt, one, adapter) for prompt, adapter in zip(prompts, own, strict=True) for one in tries

@@ -24,6 +24,7 @@ class Fields:
 
     def __init__(self, values: Mapping[str, Any], what: str, faults: list[str]) -> None:
         self._values = values
+        self._given = frozenset(name for name, value in values.items() if value is not None)
         self._what = what
         self._known: list[str] = []
         self.faults = faults
@@ -31,9 +32,9 @@ class Fields:
     def take(self, *names: str) -> tuple[str, Any]:
         """The spelling that was given, and its value; the first spelling and None where none was."""
         self._known += names
-        given = [(name, self._values[name]) for name in names if self._values.get(name) is not None]
-        if not given:
+        if self._given.isdisjoint(names):
             return names[0], None
+        given = [(name, self._values[name]) for name in names if name in self._given]
         for name, value in given[1:]:
             if value != given[0][1]:
                 self.faults.append(f"{given[0][0]!r} and {name!r} are the same thing and must be equal")
@@ -45,7 +46,7 @@ class Fields:
 
     def given(self, *names: str) -> bool:
         """Whether one of the names has a value."""
-        return any(self._values.get(name) is not None for name in names)
+        return not self._given.isdisjoint(names)
 
     @overload
     def whole(self, *names: str, low: int, high: int) -> int | None: ...
