@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 import torch
 
+from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.distributed import Alone
+from heavylift_runtime.native.memory import SHARE, Caches
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.nccl import Beside, beside
 from heavylift_runtime.native.place import check_float8, device_of
+from heavylift_runtime.native.wish import Wish
+from heavylift_runtime.options import Options
 from tests import fake_gpu
+from tests.native_cores import core_of
 from tests.published import PUBLISHED
 from tests.rank_pool import Pool
 
@@ -147,3 +152,43 @@ def test_newer_gpus_have_8_bit_floats(monkeypatch: pytest.MonkeyPatch, capabilit
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
 
     check_float8(torch.device("cuda"))
+
+
+def test_an_options_wishes_for_a_gpu_are_read_and_all_faults_are_named_at_once() -> None:
+    assert Wish.of({}) == Wish(SHARE, eager=False, compiles=False)
+    given = {"gpu_memory_utilization": "0.5", "enforce_eager": "true", "torch_compile": "true"}
+    assert Wish.of(given) == Wish(0.5, eager=True, compiles=True)
+
+    with pytest.raises(LoadError) as error:
+        Wish.of({"gpu_memory_utilization": "1.5", "enforce_eager": "yes"})
+
+    assert str(error.value).splitlines() == [
+        "option.enforce_eager must be 'true' or 'false': got 'yes'",
+        "option.gpu_memory_utilization must be above 0 and at most 1: got '1.5'",
+    ]
+
+
+@pytest.mark.parametrize(("key", "sentence"), [("torch_compile=true", "is for GPUs"), ("quantize=fp8", "8.9 or more")])
+def test_on_a_processor_what_is_a_gpus_is_refused_before_anything_is_loaded(
+    tiny_t5: Path, key: str, sentence: str
+) -> None:
+    options = Options.parse(f"engine=native\noption.{key}\n", {})
+
+    with pytest.raises(LoadError, match=sentence):
+        load(options, tiny_t5, 0, 1, "")
+
+
+def test_a_cache_that_a_device_has_no_room_for_is_refused_with_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Caches, "taken", property(lambda caches: 4000))
+
+    with pytest.raises(LoadError, match=r"takes 4000 bytes of cpu, of which it may have 1000: .* to 25%"):
+        core_of(_Empty(), budget=1000)  # type: ignore[arg-type]
+
+
+class _Empty:
+    """A model of which nothing is asked but its caches."""
+
+    encodes, positions, device = False, 64, torch.device("cpu")
+
+    def stores(self, slots: int, source: int, text: int) -> list[Any]:
+        return []

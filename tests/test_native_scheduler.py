@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -39,6 +40,8 @@ def step(scheduler: Scheduler, shelves: Shelves, plan: Plan) -> list[Sequence]:
     """What the engine does with a plan; the sequences that have ended."""
     for place, row in enumerate(plan.rows):
         assert row.slot == place and row.pending == 1
+    for portion in plan.sources:
+        assert shelves.held.setdefault(portion.sequence.slot, portion.sequence.key) == portion.sequence.key
     for row, count in [*((row, 1) for row in plan.rows), *plan.chunks]:
         assert shelves.held.setdefault(row.slot, row.key) == row.key
         assert 1 <= count <= row.pending
@@ -60,12 +63,14 @@ def step(scheduler: Scheduler, shelves: Shelves, plan: Plan) -> list[Sequence]:
     tokens=st.integers(1, 30),
     budget=st.integers(52, 200),
     encoder=st.booleans(),
+    depth=st.integers(0, 6),
 )
 def test_everybody_is_served_in_order_within_slots_and_memory(
-    sizes: list[tuple[int, int, int]], slots: int, tokens: int, budget: int, encoder: bool
+    sizes: list[tuple[int, int, int]], slots: int, tokens: int, budget: int, encoder: bool, depth: int
 ) -> None:
     shelves = Shelves()
-    scheduler = Scheduler(shelves, slots, tokens, budget)
+    scheduler = Scheduler(shelves, slots, tokens, budget, depth=depth)
+    portions: list[tuple[int, int, int]] = []
     coming = [(when, sequence(key, prompt, limit, encoder=encoder)) for key, (prompt, limit, when) in enumerate(sizes)]
     begun: list[int] = []
     ended: set[int] = set()
@@ -84,16 +89,43 @@ def test_everybody_is_served_in_order_within_slots_and_memory(
         assert [each.slot for each in running] == list(range(len(running)))
         assert len(running) == 1 or sum(shelves.of(len(each.source), len(each.text)) for each in running) <= budget
         begun += [each.number for each in running if each.number not in begun]
-        read = sum(count for _, count in plan.chunks) + sum(len(each.source) for each in plan.sources)
-        most = max(tokens, tokens // 4 + len(plan.rows), max((len(each.source) for each in plan.sources), default=0))
+        read = sum(count for _, count in plan.chunks) + sum(each.tokens for each in plan.sources)
+        most = max(tokens, tokens // 4 + len(plan.rows), max((each.tokens for each in plan.sources), default=0))
         assert read <= most + len(plan.chunks)
-        assert not scheduler.busy or plan.rows or plan.chunks, "nothing moves"
+        assert not scheduler.busy or plan.rows or plan.chunks or plan.sources, "nothing moves"
+        assert not {each.sequence.key for each in plan.sources if not each.last} & {each.key for each, _ in plan.chunks}
+        portions += [(each.sequence.key, each.part, each.parts) for each in plan.sources]
         ended |= {each.key for each in step(scheduler, shelves, plan)}
         now += 1
         assert now < 3000
 
     assert begun == sorted(begun, key=lambda number: (sizes[number][2], number))
     assert ended == set(range(len(sizes))) and not shelves.held
+    for (
+        key
+    ) in ended:  # each source goes through all portions, in order; once more from the start after it was preempted
+        own = [(part, parts) for each, part, parts in portions if each == key]
+        assert all(part == before + 1 or part == 0 for (before, _), (part, _) in pairwise(own))
+        assert not own or own[-1][0] == own[-1][1] - 1 < max(1, depth)
+
+
+def test_a_source_is_read_in_portions_of_the_encoders_layers_while_others_go_on() -> None:
+    shelves = Shelves()
+    scheduler = Scheduler(shelves, 4, 10, 1000, depth=6)
+    scheduler.add(sequence(0, 3, 20, encoder=True))
+    step(scheduler, shelves, scheduler.plan())
+    scheduler.add(sequence(1, 45, 5, encoder=True))
+    scheduler.add(sequence(2, 3, 5, encoder=True))
+
+    read = []
+    for _ in range(5):
+        plan = scheduler.plan()
+        assert 0 in [row.key for row in plan.rows]
+        read.append([(each.sequence.key, each.part, each.parts) for each in plan.sources])
+        step(scheduler, shelves, plan)
+
+    assert read == [[(1, part, 5)] for part in range(5)]
+    assert [row.key for row in scheduler.plan().rows] == [0, 1, 2]
 
 
 def test_a_long_prompt_is_read_in_portions_while_others_go_on() -> None:

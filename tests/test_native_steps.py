@@ -15,7 +15,7 @@ from torch import Tensor
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import News
-from heavylift_runtime.native.replay import Work, again
+from heavylift_runtime.native.replay import Work, again, compiled
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
 from tests.rank_threads import on_mesh
@@ -131,3 +131,21 @@ def test_a_beam_search_goes_through_them_too(model: Callable[[str], Model]) -> N
     ]
 
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own, at its first import
+@pytest.mark.parametrize("kind", ["llama"])  # each takes a minute on a busy machine
+def test_torch_compile_takes_a_whole_pass_and_gives_the_same_tokens(
+    folder: Callable[[str], Path],
+    alone: Callable[[str], list[Answer]],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = alone(kind)[0]
+    monkeypatch.setattr("heavylift_runtime.native.kernels.calls.library", lambda: None)  # C is no code of PyTorch's
+    monkeypatch.setattr("heavylift_runtime.native.steps.LEAST", 64)
+
+    core = core_of(model_on(folder(kind)), record=compiled(again))
+
+    assert answers_of(core, PROMPTS[:1], LIMITS[:1]) == [expected]

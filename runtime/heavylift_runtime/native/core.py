@@ -20,6 +20,7 @@ from heavylift_runtime.native.lane import Flight, Lane, Progress
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News
+from heavylift_runtime.native.passes import Reading
 from heavylift_runtime.native.place import within
 from heavylift_runtime.native.replay import Recorder
 from heavylift_runtime.native.sampling import is_plain
@@ -96,7 +97,8 @@ class Core:
                 f"of {self._model.device}, of which it may have {budget}: lower 'max_model_len' or the batch size "
                 f"to {budget / caches.taken:.0%}"
             )
-        scheduler = Scheduler(caches, slots, tokens, budget, fixed=invariant)
+        depth = self._model.depth if self._mesh.stage.of == 1 else 1  # stages hand on whole readings
+        scheduler = Scheduler(caches, slots, tokens, budget, fixed=invariant, depth=depth)
         steps = None
         if self._record is not None and not invariant:
             steps = Steps(self._model, caches.stores, slots, self._record, self._mesh.stage)
@@ -181,7 +183,7 @@ class Core:
         if flight is None:
             return []
         hidden = [*self._taken] if not self._mesh.stage.first else [None] * len(flight.lengths)
-        given = [self._model.encode(reading.sources, x) for reading, x in zip(flight.readings, hidden, strict=False)]
+        given = [self._encode(flight.lane, reading, x) for reading, x in zip(flight.readings, hidden, strict=False)]
         for each, x in zip(flight.passes, hidden, strict=False):
             steps = flight.lane.steps
             if steps is not None and steps.take(each.batch):
@@ -195,10 +197,19 @@ class Core:
             given.append(found)
         return given
 
+    def _encode(self, lane: Lane, reading: Reading, x: Tensor | None) -> Tensor:
+        """Hidden states of what is read; where that is a portion, they wait in the lane for the next one."""
+        given = self._model.encode(reading.sources, lane.unread if reading.part else x, reading.part, reading.parts)
+        if reading.parts > 1:
+            lane.unread = None if reading.last else given
+        return given
+
     def _end(self, flight: Flight, given: list[Tensor]) -> list[Progress]:
         """What a flight brought, on all ranks; `given`: on the last stage, what it computed."""
         lane, model = flight.lane, self._model
         for place, reading in enumerate(flight.readings):
+            if not reading.last:
+                continue
             own = given[place] if given else None
             hidden = self._mesh.tell(own, (reading.tokens, model.width), model.dtype, model.device)
             with within(model.device):

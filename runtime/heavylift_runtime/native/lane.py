@@ -71,6 +71,8 @@ class Lane:
         """
         self.caches, self.scheduler, self.steps = caches, scheduler, steps
         self._model, self._ends, self._invariant = model, ends, invariant
+        self.unread: Tensor | None = None
+        """Hidden states of a source that is in the middle of the encoder."""
         self._plan: Plan | None = None
         self._gone: list[int] = []
         self._searches: dict[int, Search] = {}
@@ -92,11 +94,14 @@ class Lane:
         """What is next; None where nothing runs. A plan with sources takes two flights, for rows look at them."""
         if self._plan is None:
             plan = self.scheduler.plan()
-            if not plan.rows and not plan.chunks:
+            if not plan.rows and not plan.chunks and not plan.sources:
                 return None
             self._plan = plan
             if found := readings(plan, apart=self._invariant):
                 return Flight(self, readings=tuple(found))
+        if not self._plan.rows and not self._plan.chunks:
+            self._settle()
+            return None
         passes = (apart if self._invariant else together)(self._plan, encodes=self._model.encodes)
         return Flight(self, passes=tuple(passes))
 
@@ -105,20 +110,27 @@ class Lane:
         assert self._plan is not None
         for sequence, count in [*((row, 1) for row in self._plan.rows), *self._plan.chunks]:
             sequence.cached += count
-        self._plan = None
         progress = self._advance(wanting, found) if wanting else []
+        self._settle()
+        return progress
+
+    def _settle(self) -> None:
+        """A plan is done with; who was cancelled meanwhile goes."""
+        self._plan = None
+        if not self.scheduler.running or self.scheduler.running[-1].encoded:
+            self.unread = None
         gone, self._gone = self._gone, []
         for key in gone:
             self.cancel(key)
-        return progress
 
     def refuse(self) -> Sequence:
         """Memory ran out: what was to be computed is given up for one sequence, the others try again."""
         plan, self._plan = self._plan, None
         assert plan is not None
-        for sequence in plan.sources:
-            sequence.encoded = False
-        reading = [sequence for sequence, _ in plan.chunks] or plan.sources or plan.rows
+        unread = [portion.sequence for portion in plan.sources]
+        for sequence in unread:
+            sequence.encoded, sequence.parts = False, 0
+        reading = [sequence for sequence, _ in plan.chunks] or unread or plan.rows
         victim = reading[-1].leader
         self.cancel(victim.key)
         return victim

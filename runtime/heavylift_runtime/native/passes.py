@@ -6,7 +6,6 @@ Not the decision (scheduler.py), not the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
 from heavylift_runtime.native.batch import Batch, Chunk, Source
@@ -27,9 +26,16 @@ class Pass:
 
 @dataclass(frozen=True)
 class Reading:
-    """Sources that the encoder reads at once."""
+    """Sources that the encoder reads at once, or one that goes through a portion of its layers."""
 
     sources: tuple[Source, ...]
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def last(self) -> bool:
+        """Then they are read."""
+        return self.part == self.parts - 1
 
     @property
     def tokens(self) -> int:
@@ -38,10 +44,15 @@ class Reading:
 
 
 def readings(plan: Plan, *, apart: bool) -> list[Reading]:
-    """What the encoder is to read: all at once, or each source alone."""
-    sources = [Source(sequence.slot, sequence.source) for sequence in plan.sources]
-    groups: Several[tuple[Source, ...]] = [(source,) for source in sources] if apart else [tuple(sources)]
-    return [Reading(group) for group in groups if group]
+    """What the encoder is to read: all at once but for those in portions, or each source alone."""
+    found, whole = [], []
+    for portion in plan.sources:
+        source = Source(portion.sequence.slot, portion.sequence.source)
+        if apart or portion.parts > 1:
+            found.append(Reading((source,), portion.part, portion.parts))
+        else:
+            whole.append(source)
+    return [*found, Reading(tuple(whole))] if whole else found
 
 
 def together(plan: Plan, *, encodes: bool) -> Iterator[Pass]:

@@ -1,8 +1,9 @@
 """Who is in the next pass: a token of every running row, and portions of waiting prompts up to a number of tokens.
 
 No torch, and not the pass itself. Every rank runs one on the same arrivals and takes the same decisions. Prompts are
-split so that each pass has about as much to do (DeepSpeed-FastGen's Dynamic SplitFuse, Holmes et al. 2024); they are
-served in the order of their arrival, and nobody overtakes. Memory is given out by what a row holds, not by what it may
+split so that each pass has about as much to do (DeepSpeed-FastGen's Dynamic SplitFuse, Holmes et al. 2024). An
+encoder's source, of which each token sees all others, is split by the encoder's layers instead. Prompts are served in
+the order of their arrival, and nobody overtakes. Memory is given out by what a row holds, not by what it may
 come to hold: when it runs out, the youngest goes back into the line, and is read again later with all it generated.
 """
 
@@ -31,6 +32,25 @@ class Memory(Protocol):
         """Forgets what a slot holds."""
 
 
+@dataclass(frozen=True)
+class Portion:
+    """Of the encoder's layers the `part`-th of `parts`, through which a source goes next."""
+
+    sequence: Sequence
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def last(self) -> bool:
+        """Then it is read."""
+        return self.part == self.parts - 1
+
+    @property
+    def tokens(self) -> int:
+        """As much to do as so many tokens are through all layers."""
+        return -(-len(self.sequence.source) // self.parts)
+
+
 @dataclass
 class Plan:
     """One pass."""
@@ -39,19 +59,23 @@ class Plan:
     """In the slots from 0 on; each reads one token."""
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)
     """And the next so many tokens of these."""
-    sources: list[Sequence] = field(default_factory=list)
-    """Whose sources are read first."""
+    sources: list[Portion] = field(default_factory=list)
+    """What the encoder reads first."""
 
 
 class Scheduler:
     """The line, and the rows that run."""
 
-    def __init__(self, memory: Memory, slots: int, tokens: int, budget: int, *, fixed: bool = False) -> None:
+    def __init__(
+        self, memory: Memory, slots: int, tokens: int, budget: int, *, fixed: bool = False, depth: int = 1
+    ) -> None:
         """At most `slots` rows, about `tokens` tokens in a pass, `budget` bytes of cache.
 
         `fixed`: prompts are cut at multiples of `tokens` only, and what was generated is read again token by token.
+        `depth`: the most portions of a source: the encoder's layers.
         """
         self._memory, self._slots, self._tokens, self._budget, self._fixed = memory, slots, tokens, budget, fixed
+        self._depth = max(1, depth)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         """By slot: those that are ready, then at most one whose text is being read."""
@@ -118,14 +142,14 @@ class Scheduler:
         for sequence in self.running[len(plan.rows) :]:
             left -= self._read(sequence, plan, left)
             begun = True
-        while self.waiting and left > 0:
+        while self.waiting and left > 0 and (not self.running or self.running[-1].encoded):
             sequence = self.waiting[0]
             if self._taken() + sequence.width > self._slots:
                 break
             # with room to grow, or it would soon be pushed out again, and read again
             if self.running and sum(map(self._soon, [*self.running, sequence])) > self._budget:
                 break
-            if begun and (len(sequence.source) or self._first(sequence)) > left:
+            if begun and (self._portion(sequence).tokens if sequence.source else self._first(sequence)) > left:
                 break
             if self._fixed and sequence.given == 1 and len(plan.rows) < len(self.running):
                 break  # it is read as a row, and rows come first
@@ -153,14 +177,21 @@ class Scheduler:
         border = min((sequence.cached // self._tokens + 1) * self._tokens, sequence.given)
         return border - sequence.cached
 
+    def _portion(self, sequence: Sequence) -> Portion:
+        """What comes next of its source."""
+        return Portion(sequence, sequence.parts, max(1, min(self._depth, -(-len(sequence.source) // self._tokens))))
+
     def _read(self, sequence: Sequence, plan: Plan, left: int) -> int:
         """Its part in the pass; returns how many tokens that is."""
         count = 0
         if not sequence.encoded:
-            sequence.encoded = True
+            portion = self._portion(sequence)
             if sequence.source:
-                plan.sources.append(sequence)
-                count = len(sequence.source)
+                plan.sources.append(portion)
+                sequence.parts, count = sequence.parts + 1, portion.tokens
+            sequence.encoded = portion.last
+            if not sequence.encoded:
+                return count
         if self.ready(sequence) and len(plan.rows) == sequence.slot:
             plan.rows.append(sequence)
             return count + 1

@@ -32,6 +32,8 @@ class Sequence:
     """How many of `text` the cache holds."""
     encoded: bool = False
     """The cache holds the source's keys and values, or there is none."""
+    parts: int = 0
+    """Until then: portions of the encoder's layers that the source has gone through."""
     beams: list[Sequence] = field(default_factory=list)
     """Of a beam search that has spread: its rows, this one first."""
     origin: Sequence | None = None
@@ -61,7 +63,7 @@ class Sequence:
 
     def forget(self) -> None:
         """Nothing of it is in the cache any more; what was generated stays, but a beam search begins anew."""
-        self.slot, self.cached, self.encoded = -1, 0, False
+        self.slot, self.cached, self.encoded, self.parts = -1, 0, False, 0
         if self.beams:
             del self.text[self.given :]
             self.beams, self.score = [], 0.0

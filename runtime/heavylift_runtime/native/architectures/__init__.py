@@ -64,8 +64,15 @@ class Model(Protocol):
     def stream(self) -> torch.dtype:
         """Its type."""
 
-    def encode(self, sources: Sequence[Source], x: Tensor | None = None) -> Tensor:
-        """Whole sources through the stage, of what the one before gave, or, on the first, of tokens → (N, d)"""
+    @property
+    def depth(self) -> int:
+        """Layers of its encoder on this stage."""
+
+    def encode(self, sources: Sequence[Source], x: Tensor | None = None, part: int = 0, parts: int = 1) -> Tensor:
+        """Whole sources through the stage, or the `part`-th of `parts` portions of its layers → (N, d)
+
+        Of what came before, or, at the beginning of the first stage, of tokens.
+        """
 
     def remember(self, sources: Sequence[Source], hidden: Tensor, stores: Sequence[Store]) -> None:
         """Keeps what its layers look at, of what the last stage's `encode` gave."""

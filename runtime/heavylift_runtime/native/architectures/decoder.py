@@ -67,6 +67,7 @@ class Decoder:
     """One rank's part of a stage of a decoder-only model."""
 
     encodes = False
+    depth = 0
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class Decoder:
         heads = self.heads
         return (Store(self._room, slots, heads.pairs, text, heads.width, self.dtype, self.device),)
 
-    def encode(self, sources: Sequence[Source], x: Tensor | None = None) -> Tensor:
+    def encode(self, sources: Sequence[Source], x: Tensor | None = None, part: int = 0, parts: int = 1) -> Tensor:
         raise NotImplementedError("a decoder-only model has no encoder")
 
     def remember(self, sources: Sequence[Source], hidden: Tensor, stores: Sequence[Store]) -> None:

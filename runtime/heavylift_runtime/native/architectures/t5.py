@@ -160,22 +160,30 @@ class T5Model:
             Store(layers, slots, heads.pairs, source, heads.width, self.dtype, self.device),
         )
 
-    def encode(self, sources: Sequence[Source], x: Tensor | None = None) -> Tensor:
-        """Whole sources through the stage → (N, d) of all their tokens; each attends to itself, without padding."""
+    @property
+    def depth(self) -> int:
+        return len(self.encoder)
+
+    def encode(self, sources: Sequence[Source], x: Tensor | None = None, part: int = 0, parts: int = 1) -> Tensor:
+        """Whole sources through the stage, or a portion of its layers → (N, d) of all their tokens.
+
+        Each source attends to itself, without padding.
+        """
         heads, lengths = self.heads, [len(source.tokens) for source in sources]
         # (1, H, S, S)
         biases = {length: self.encoder_bias.square(length).unsqueeze(0) for length in set(lengths)}
         if x is None:
             tokens = torch.tensor([token for source in sources for token in source.tokens])
             x = self.vocabulary.embed(tokens).to(self.stream)
-        for attention, feed_forward in self.encoder:
+        first, last = (self.depth * place // parts for place in (part, part + 1))
+        for attention, feed_forward in self.encoder[first:last]:
             qkv = attention.qkv(attention.norm(x)).view(len(x), 3, heads.queries, heads.width)
             mixed = []
             for length, one in zip(lengths, torch.split(qkv, lengths), strict=True):
                 query, keys, values = one.unbind(1)
                 mixed.append(together(query, keys.transpose(0, 1), values.transpose(0, 1), biases[length], 1.0))
             x = feed_forward(attention.output(x, torch.cat(mixed)))
-        return x if self.encoder_norm is None else self.encoder_norm(x)
+        return x if self.encoder_norm is None or part < parts - 1 else self.encoder_norm(x)
 
     def forward(self, batch: Batch, stores: Sequence[Store], x: Tensor | None = None) -> Tensor:
         """One pass through the stage's part of the decoder, of what the stage before gave, or of tokens.
