@@ -22,7 +22,8 @@ async def main() -> None:
     clients, each = asked["clients"], asked["each"]
     os.sched_setaffinity(0, {asked["core"]})
     endpoint = SageMakerStreamEndpoint(asked["endpoint"], model_id=asked["endpoint"], region="us-east-1")
-    payload = [{"inputs": text, "parameters": {"max_new_tokens": 64}, "stream": True} for text in asked["prompts"]]
+    asking = {"parameters": {"max_new_tokens": 64, "details": True}, "stream": True}  # as Heavylift asks
+    payload = [{"inputs": text, **asking} for text in asked["prompts"]]
     # A runner for each client: the clients of one runner shuffle alike, and stay in step with the same prompts.
     runners = [Runner(endpoint, clients=1) for _ in range(clients)]
     turned = [payload[first:] + payload[:first] for first in (place % len(payload) for place in range(clients))]

@@ -23,7 +23,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Theirs over ours, of one percentile; `low`..`high` holds it with 95 % confidence."""
+    """Theirs over ours, of one percentile; `low`..`high` hold all that are told together with 95 % confidence."""
 
     name: str
     ours: float
@@ -40,10 +40,9 @@ class Ratio:
 
     @property
     def sentence(self) -> str:
-        return (
-            f"{self.name}: {self.ours:.2f} and {self.theirs:.2f}, x {self.ratio:.3f}, with 95 % confidence "
-            f"{self.low:.3f} .. {self.high:.3f}: {'agree within noise' if self.verdict == 'agree' else 'differ'}"
-        )
+        found = "agree within noise" if self.verdict == "agree" else "differ"
+        ends = f"between {self.low:.3f} and {self.high:.3f}"
+        return f"{self.name}: {self.ours:.2f} and {self.theirs:.2f}, x {self.ratio:.3f}, {ends}: {found}"
 
     def to_dict(self) -> dict[str, Any]:
         said = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
@@ -51,8 +50,8 @@ class Ratio:
 
 
 def agreement(ours: Sequence[Streams], theirs: Sequence[Streams], names: Sequence[str]) -> list[Ratio]:
-    """Of each of these times, at P50 and P90."""
-    found = []
+    """Of each of these times, at P50 and P90; the risk of a false difference is divided among them (Bonferroni)."""
+    found, risk = [], RISK / (len(names) * len(SHARES))
     for name in names:
         sides = [[np.asarray(run.times[name]) for run in side] for side in (ours, theirs)]
         rng = np.random.default_rng(SEED)
@@ -60,7 +59,7 @@ def agreement(ours: Sequence[Streams], theirs: Sequence[Streams], names: Sequenc
         drawn = [np.array([_quantiles([side[pick] for pick in some], rng) for some in picks]).T for side in sides]
         seen = [quantiles(np.sort(np.concatenate(side)), SHARES) for side in sides]
         for place, part in enumerate(SHARES):
-            low, high = ratio_interval(drawn[1][place], drawn[0][place], RISK)
+            low, high = ratio_interval(drawn[1][place], drawn[0][place], risk)
             one, other = float(seen[0][place]), float(seen[1][place])
             found.append(Ratio(f"{name}_p{part * 100:g}", one, other, other / one, low, high))
     return found
