@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 def faults(spec: ModelSpec, plan: Plan) -> Iterator[str]:
     """What the file asks for and cannot be built."""
-    if spec.async_inference is not None and plan.benchmark is not None:
-        yield f"{plan.name}: the gate cannot measure 'async_inference': leave out 'benchmark'"
     alarms = () if spec.monitoring is None else spec.monitoring.alarms
     if plan.instance.price is None and any(each.metric == "cost" for each in alarms):
         yield f"{plan.name}: no price of {plan.instance.type} is known, so there is no alarm on 'cost'"
@@ -138,12 +136,12 @@ def metrics(spec: ModelSpec) -> Metrics | None:
 
 
 def asynchronous(scope: Construct, spec: ModelSpec, reports: s3.IBucket) -> Asynchronous | None:
-    """Requests by S3: by default their results are in the reports' bucket."""
+    """Requests by S3: by default their results are in the reports' bucket, and failures below the results."""
     asked = spec.async_inference
     if asked is None:
         return None
     bucket, prefix = place(scope, "Results", asked.output, asked.kms_key, reports, f"async/{spec.name}/")
-    failure = None
+    failure = f"{prefix}failed/"
     if asked.failure is not None:
         failure = asked.failure.removeprefix("s3://").partition("/")[2]
     return Asynchronous(

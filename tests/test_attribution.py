@@ -37,6 +37,7 @@ from tests.fake_endpoint import Reply, fake_endpoint, right_answers
 HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 TIMES = "heavylift-queue-us=1500;heavylift-first-us=21500;heavylift-total-us=30000"
 TOLD = Overhead(invocations=40, model_ms=31.0, overhead_ms=2.0)
+WHOLE, STREAMED = (Benchmark.from_dict(benchmark_document(stream=stream)) for stream in (False, True))
 
 
 def timed(recording: Recording, *, server: bool = True) -> Recording:
@@ -240,10 +241,10 @@ def test_cloudwatch_s_microseconds_are_weighed_by_their_counts_over_the_run_s_mi
     put("ModelLatency", now - timedelta(minutes=5), [9e9])
     put("ModelLatency", now, [9e9], variant="other")
 
-    told = metrics_of(Place("e", "c", "one"), stream=False)(now, now + timedelta(seconds=90))
+    told = metrics_of(Place("e", "c", "one"), WHOLE)(now, now + timedelta(seconds=90))
 
     assert told == Overhead(3, 30.0, 3.0)
-    assert metrics_of(Place("e", "c", "one"), stream=True)(now, now + timedelta(seconds=90)) is None
+    assert metrics_of(Place("e", "c", "one"), STREAMED)(now, now + timedelta(seconds=90)) is None
 
 
 @mock_aws
@@ -252,7 +253,25 @@ def test_of_a_stream_the_first_chunk_s_metrics_are_asked(aws: pytest.MonkeyPatch
     put("FirstChunkModelLatency", now, [20_000.0])
     put("FirstChunkOverheadLatency", now, [1_000.0])
 
-    assert metrics_of(Place("e", "c", "one"), stream=True)(now, now) == Overhead(1, 20.0, 1.0, first_chunk=True)
+    assert metrics_of(Place("e", "c", "one"), STREAMED)(now, now) == Overhead(1, 20.0, 1.0, first_chunk=True)
+
+
+@mock_aws
+def test_a_component_s_metrics_are_its_own_and_an_asynchronous_endpoint_s_are_not_asked(
+    aws: pytest.MonkeyPatch,
+) -> None:
+    now = datetime.now(UTC) - timedelta(minutes=3)
+    put("ModelLatency", now, [9e9])
+    put("OverheadLatency", now, [9e9])
+    for name, value in (("ModelLatency", 20_000.0), ("OverheadLatency", 1_000.0)):
+        data = {"MetricName": name, "Timestamp": now, "Value": value, "Unit": "Microseconds"}
+        data["Dimensions"] = [{"Name": "InferenceComponentName", "Value": "small"}]
+        boto3.client("cloudwatch").put_metric_data(Namespace="AWS/SageMaker", MetricData=[data])
+
+    told = metrics_of(Place("e", "c"), replace(WHOLE, inference_component="small"))(now, now)
+
+    assert told == Overhead(1, 20.0, 1.0)
+    assert metrics_of(Place("e", "c", "one"), replace(WHOLE, asynchronous=True))(now, now) is None
 
 
 def test_metrics_that_may_not_be_read_are_logged_and_decide_over_nothing(
@@ -260,7 +279,7 @@ def test_metrics_that_may_not_be_read_are_logged_and_decide_over_nothing(
 ) -> None:
     with fake_endpoint(lambda n, body: Reply(403, b"{}")) as server:
         aws.setenv("AWS_ENDPOINT_URL", server.url)
-        told = metrics_of(Place("e", "c", "one"), stream=False)(BEGIN, BEGIN)
+        told = metrics_of(Place("e", "c", "one"), WHOLE)(BEGIN, BEGIN)
 
     assert told is None
     assert "CloudWatch's metrics of e/one could not be read" in caplog.text

@@ -15,7 +15,7 @@ import pytest
 import heavylift
 from heavylift.benchmark import violation
 from heavylift.plan.parts import Gate
-from heavylift_cdk import benchmark_gate, slo_alarm
+from heavylift_cdk import benchmark_function, slo_alarm
 from tests.cdk import ROOT, App, AssetStaging, Stack, plan, s3_assets, synthesize
 
 
@@ -24,7 +24,7 @@ def staged(root: Path, assembly: Path) -> Path:
     AssetStaging.clear_asset_hash_cache()  # it remembers a folder by its path for as long as Node lives
     app = App(outdir=str(assembly))
     stack = Stack(app, "stack")
-    benchmark_gate.benchmark_code(root).bind(stack)
+    benchmark_function.benchmark_code(root).bind(stack)
     (asset,) = [each for each in stack.node.find_all() if isinstance(each, s3_assets.Asset)]
     return assembly / Path(asset.asset_path).name
 
@@ -97,7 +97,7 @@ def test_an_edit_of_the_benchmark_makes_another_asset(copy: Path, tmp_path: Path
 def test_the_asset_is_taken_from_the_installed_core() -> None:
     assert heavylift.__file__ is not None
 
-    assert Path(heavylift.__file__).parents[1] == benchmark_gate.CORE
+    assert Path(heavylift.__file__).parents[1] == benchmark_function.CORE
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ import pytest
 from moto import mock_aws
 from moto.backends import get_backend
 
-from tests.cdk import ROOT
-
 STACK = "heavylift-tiny-t5"
 BUCKET = "weights-bucket"
 KEYS = ["weights/a1/manifest.json", "config/b2/manifest.json"]
@@ -25,13 +22,10 @@ CONTEXT = SimpleNamespace(log_stream_name="2026/11/20/[$LATEST]abc")
 
 @pytest.fixture(scope="module")
 def lambda_() -> ModuleType:
-    """The handler's module, which is no part of a package: it is the Lambda's whole code."""
-    file = ROOT / "constructs/heavylift_cdk/lambdas/weights_ready/index.py"
-    spec = importlib.util.spec_from_file_location("weights_ready_index", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The handler's module."""
+    from heavylift_cdk.lambdas import weights_ready
+
+    return weights_ready
 
 
 @pytest.fixture

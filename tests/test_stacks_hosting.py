@@ -18,6 +18,7 @@ from heavylift.local.plugin.shapes import Shapes
 from heavylift.plan.parts import Price, Variant
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
+from stacks.benchmark import BenchmarkStack
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan, resolve
@@ -340,7 +341,8 @@ def test_the_gate_measures_the_component_that_it_names_once_all_are_there(tmp_pa
 
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
     app = App(context=FLAGS)
-    spec = spec_of(tmp_path, "refused", QUEUED)
+    alarm = "monitoring: {alarms: [{metric: cost, max_usd_per_hour: 1}]}"
+    spec = spec_of(tmp_path, "refused", f"instance_type: ml.c6i.xlarge\n{alarm}\n")
 
     with pytest.raises(InputError) as raised:
         ServingStack(
@@ -353,7 +355,47 @@ def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
             spec=spec,
         )
 
-    assert raised.value.faults == ("refused: the gate cannot measure 'async_inference': leave out 'benchmark'",)
+    sentence = "refused: no price of ml.c6i.xlarge is known, so there is no alarm on 'cost'"
+    assert raised.value.faults == (sentence,)
+
+
+def test_the_gate_of_an_asynchronous_endpoint_may_ask_through_s3_and_no_other_way(tmp_path: Path) -> None:
+    spec, app = spec_of(tmp_path, "queued", QUEUED), App(outdir=str(tmp_path / "assembly"), context=FLAGS)
+    add_nag(app)
+    gated = replace(plan().benchmark or pytest.fail("a plan with a benchmark"), asynchronous=True)
+    made = replace(planned(spec), benchmark=gated, gate_digest="c3" * 32)
+    foundation = FoundationStack(app, "heavylift-foundation")
+
+    ServingStack(app, "queued", plan=made, model_file="x.yaml", foundation=foundation, image=IMAGE, spec=spec)
+    BenchmarkStack(app, "queued-benchmark", plan=made, foundation=foundation, schedule=None, spec=spec)
+    app.synth()
+
+    template = Synthesized(tmp_path / "assembly")
+    for stack in ("queued", "queued-benchmark"):
+        policies = [each for each in template.json(stack)["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
+        rows = [row for each in policies for row in each["Properties"]["PolicyDocument"]["Statement"]]
+        by_action: dict[str, list[Any]] = {}
+        for row in rows:
+            for action in row["Action"] if isinstance(row["Action"], list) else [row["Action"]]:
+                by_action.setdefault(action, []).append(row["Resource"])
+        assert "sagemaker:InvokeEndpointAsync" in by_action
+        assert not {"sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"} & by_action.keys()
+        written = json.dumps(by_action["s3:PutObject"])
+        assert ":s3:::results/model/benchmark-inputs/*" in written
+        assert ":s3:::results/model/*" in json.dumps(by_action["s3:GetObject"])
+        assert ":s3:::results" in json.dumps(by_action["s3:ListBucket"])
+    (config,) = [
+        each["Properties"]["AsyncInferenceConfig"]["OutputConfig"]
+        for each in template.json("queued")["Resources"].values()
+        if each["Type"] == "AWS::SageMaker::EndpointConfig"
+    ]
+    assert config["S3FailurePath"] == "s3://results/model/failed/"
+    (gate,) = [
+        each["Properties"]
+        for each in template.json("queued")["Resources"].values()
+        if each["Type"] == "Custom::HeavyliftBenchmarkGate"
+    ]
+    assert json.loads(gate["Benchmark"])["asynchronous"] is True
 
 
 def test_a_stack_that_no_gate_measures_looks_at_the_live_configuration(synthesized: Synthesized) -> None:

@@ -1,15 +1,14 @@
 """BenchmarkGate: after the endpoint, run the plan's benchmark; a missed target does what the plan says.
 
-Not the benchmark: that is heavylift.benchmark, whose folder is the Lambda's whole code.
+Not the benchmark: that is heavylift.benchmark, whose folder is the Lambda's whole code (benchmark_function.py).
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
-from aws_cdk import CustomResource, Duration, IgnoreMode
+from aws_cdk import CustomResource, Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -17,25 +16,14 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct, IDependable
 
-from heavylift import benchmark
 from heavylift.plan.plan import Plan
-from heavylift_cdk.function import function
+from heavylift_cdk.benchmark_function import LAMBDA_LIMIT, LEG_SECONDS, benchmark_function
 from heavylift_cdk.gate_generators import Generators
 from heavylift_cdk.gate_rights import rights
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.slo_alarm import SloAlarm
 
-CORE = Path(benchmark.__file__).resolve().parents[2]
-
-# The core's benchmark room and the empty __init__.py above it, under their own names.
-EXCLUDE = ("**", "!heavylift/__init__.py", "!heavylift/benchmark/**", "**/__pycache__", "**/.*")
-
-LAMBDA_LIMIT = Duration.minutes(15)
-# Of these a run may use 780 seconds: the rest is for the last reply, the report and a cold start. A longer one takes
-# several Lambdas, each called by the one before it.
-LEG_SECONDS = 780
 LONGEST_SERVICE_TIMEOUT = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource
-MEMORY_MB = 1769  # one whole vCPU (AWS Lambda developer guide, "Configure Lambda function memory")
 
 
 class BenchmarkGate(Construct):
@@ -57,15 +45,11 @@ class BenchmarkGate(Construct):
     ) -> None:
         super().__init__(scope, id)
         assert plan.benchmark is not None, "a plan without a benchmark has no gate"
-        self._runner = function(
+        self._runner = benchmark_function(
             self,
-            "Function",
-            code=benchmark_code(),
-            handler="heavylift.benchmark.handler.handler",
-            timeout=LAMBDA_LIMIT,
-            memory_mb=MEMORY_MB,
+            entry="handler",
+            reports=reports,
             log_group=log_group,
-            environment={"REPORTS_BUCKET": reports.bucket_name},
             statements=rights(self, plan, endpoint, reports),
         )
         legs = math.ceil(plan.benchmark.max_seconds / LEG_SECONDS)
@@ -118,8 +102,3 @@ def _may_call_itself(scope: Construct, runner: lambda_.Function) -> iam.Policy:
     right = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[runner.function_arn])
     assert runner.role is not None
     return iam.Policy(scope, "NextLeg", statements=[right], roles=[runner.role])
-
-
-def benchmark_code(core: Path = CORE) -> lambda_.Code:
-    """The asset, whose hash changes with heavylift/benchmark and nothing else; `core` is the folder with heavylift/."""
-    return lambda_.Code.from_asset(str(core), exclude=list(EXCLUDE), ignore_mode=IgnoreMode.DOCKER)

@@ -13,9 +13,9 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from heavylift.plan.plan import Plan
-from heavylift_cdk.benchmark_gate import LAMBDA_LIMIT, LEG_SECONDS, MEMORY_MB, benchmark_code
-from heavylift_cdk.function import function
+from heavylift_cdk.benchmark_function import LEG_SECONDS, benchmark_function
 from heavylift_cdk.gate_rights import measuring
+from heavylift_cdk.recording import Asynchronous
 from heavylift_cdk.slo_alarm import SloAlarm
 
 MOST_TEXT = 3500  # characters: a function's environment has 4 KB (AWS Lambda developer guide, "Lambda quotas")
@@ -34,7 +34,9 @@ class EndpointBenchmark(Construct):
         reports: s3.IBucket,
         log_group: logs.ILogGroup,
         schedule: events.Schedule | None = None,
+        asynchronous: Asynchronous | None = None,
     ) -> None:
+        """`asynchronous`: the endpoint's, where it is."""
         super().__init__(scope, id)
         assert plan.benchmark is not None, "a plan without a benchmark has nothing to run"
         for fault in faults(plan):
@@ -42,20 +44,13 @@ class EndpointBenchmark(Construct):
         endpoint = Stack.of(self).format_arn(
             service="sagemaker", resource="endpoint", resource_name=plan.name, arn_format=ArnFormat.SLASH_RESOURCE_NAME
         )
-        self.function = function(
+        self.function = benchmark_function(
             self,
-            "Function",
-            code=benchmark_code(),
-            handler="heavylift.benchmark.standing.handler",
-            timeout=LAMBDA_LIMIT,
-            memory_mb=MEMORY_MB,
+            entry="standing",
+            reports=reports,
             log_group=log_group,
-            environment={
-                "REPORTS_BUCKET": reports.bucket_name,
-                "ENDPOINT_NAME": plan.name,
-                "BENCHMARK": plan.benchmark_json(),
-            },
-            statements=measuring(self, plan, endpoint, reports, "s3:PutObject"),
+            environment={"ENDPOINT_NAME": plan.name, "BENCHMARK": plan.benchmark_json()},
+            statements=measuring(self, plan, endpoint, reports, asynchronous, "s3:PutObject"),
         )
         self.function.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(15))
         self.alarm = SloAlarm(self, "SloAlarm", endpoint_name=plan.name)

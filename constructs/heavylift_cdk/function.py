@@ -1,19 +1,28 @@
 """A Lambda function of ours: its own role, one log group given to it, and no right but those listed.
 
-Not a wrapper for every option of Lambda: what all our functions share, and nothing more.
+Not a wrapper for every option of Lambda: what all our functions share, and nothing more. `handlers` is the code of
+those that are the constructs' own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from aws_cdk import Duration
+from aws_cdk import Duration, IgnoreMode
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 RUNTIME = lambda_.Runtime.PYTHON_3_14
+HERE = Path(__file__).parent
+
+
+def handlers() -> lambda_.Code:
+    """The folder lambdas/ under its own name, one asset for all: what they share is one file there."""
+    excluded = ["**", "!lambdas/**", "**/__pycache__"]
+    return lambda_.Code.from_asset(str(HERE), exclude=excluded, ignore_mode=IgnoreMode.DOCKER)
 
 
 def function(

@@ -16,6 +16,7 @@ from constructs import Construct
 from heavylift.plan.plan import Plan
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.model_endpoint import ModelEndpoint
+from heavylift_cdk.recording import Asynchronous
 from heavylift_cdk.slo_alarm import NAMESPACE
 
 MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that has tags
@@ -25,16 +26,17 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
     """The statements; the findings that stay are acknowledged on `scope`."""
     return [
         # It reads its own earlier answer, too: CloudFormation may send a request twice.
-        *measuring(scope, plan, endpoint.arn, reports, "s3:GetObject", "s3:PutObject"),
+        *measuring(scope, plan, endpoint.arn, reports, endpoint.asynchronous, "s3:GetObject", "s3:PutObject"),
         iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
         *_of_strategy(scope, plan, endpoint),
     ]
 
 
 def measuring(
-    scope: Construct, plan: Plan, endpoint: str, reports: s3.IBucket, *kept: str
+    scope: Construct, plan: Plan, endpoint: str, reports: s3.IBucket, asynchronous: Asynchronous | None, *kept: str
 ) -> list[iam.PolicyStatement]:
     """What a benchmark of an endpoint (its ARN) needs; `kept`: the actions on its objects in the report bucket."""
+    assert (asynchronous is not None) == _asynchronous(plan), "the plan's benchmark asks as the endpoint is asked"
     acknowledge_objects(scope, reports, f"reports/{plan.name}/*", "every run writes under a name of its own")
     acknowledge(scope, "IAM5[Resource::*]", "CloudWatch's metrics are no resources; a condition narrows what is put")
     found = [
@@ -49,6 +51,10 @@ def measuring(
         iam.PolicyStatement(actions=["cloudwatch:GetMetricData"], resources=["*"]),
         iam.PolicyStatement(actions=list(kept), resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]),
     ]
+    if asynchronous is not None:
+        found += asynchronous.asking()
+        for bucket, keys in asynchronous.objects():
+            acknowledge_objects(scope, bucket, keys, "requests and replies of a benchmark, each with a key of its own")
     if reports.encryption_key is not None:
         actions = ["kms:Decrypt", "kms:GenerateDataKey"]
         found.append(iam.PolicyStatement(actions=actions, resources=[reports.encryption_key.key_arn]))
@@ -57,15 +63,22 @@ def measuring(
 
 def _invocation(plan: Plan) -> str:
     """The one way in which the benchmark calls the endpoint."""
+    if _asynchronous(plan):
+        return "sagemaker:InvokeEndpointAsync"
     streams = plan.benchmark is not None and plan.benchmark.stream
     return "sagemaker:InvokeEndpointWithResponseStream" if streams else "sagemaker:InvokeEndpoint"
+
+
+def _asynchronous(plan: Plan) -> bool:
+    return plan.benchmark is not None and plan.benchmark.asynchronous is True
 
 
 def _of_component(scope: Construct, plan: Plan) -> Iterator[iam.PolicyStatement]:
     """An inference component is a resource of its own, beside its endpoint."""
     if plan.benchmark is not None and (name := plan.benchmark.inference_component) is not None:
         arn = _arn(scope, "inference-component", name)
-        yield iam.PolicyStatement(actions=[_invocation(plan)], resources=[arn])
+        actions = ["sagemaker:DescribeInferenceComponent", _invocation(plan)]
+        yield iam.PolicyStatement(actions=actions, resources=[arn])
 
 
 def _of_strategy(scope: Construct, plan: Plan, endpoint: ModelEndpoint) -> Iterator[iam.PolicyStatement]:

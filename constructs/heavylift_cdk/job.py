@@ -7,22 +7,19 @@ hour at most; a job that takes longer goes on, and the next deployment finds wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from aws_cdk import CustomResource, Duration, IgnoreMode, Stack
+from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from heavylift_cdk.checks import acknowledge_objects
-from heavylift_cdk.function import function
+from heavylift_cdk.function import function, handlers
 from heavylift_cdk.weights import Weights
 
-LAMBDAS = Path(__file__).parent / "lambdas"
 LONGEST_ANSWER = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource: ServiceTimeout
 
 
@@ -57,10 +54,8 @@ class Job(Construct):
         self.function = function(
             self,
             "Function",
-            code=lambda_.Code.from_asset(
-                str(LAMBDAS), exclude=["**", "!jobs/**", "**/__pycache__"], ignore_mode=IgnoreMode.DOCKER
-            ),
-            handler="jobs.index.handler",
+            code=handlers(),
+            handler="lambdas.jobs.index.handler",
             timeout=Duration.minutes(2) if timeout is None else timeout,
             memory_mb=256,
             log_group=log_group,

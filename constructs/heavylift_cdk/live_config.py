@@ -6,18 +6,13 @@ update the endpoint meanwhile. Not the gate, which looks at the same before it m
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from heavylift_cdk.function import function
+from heavylift_cdk.function import function, handlers
 from heavylift_cdk.model_endpoint import ModelEndpoint
-
-HANDLER = Path(__file__).parent / "lambdas" / "live_config"
 
 
 class LiveConfig(Construct):
@@ -28,8 +23,8 @@ class LiveConfig(Construct):
         check = function(
             self,
             "Function",
-            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
-            handler="index.handler",
+            code=handlers(),
+            handler="lambdas.live_config.handler",
             timeout=Duration.minutes(1),
             memory_mb=256,
             log_group=log_group,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
+from heavylift.benchmark.spec import INPUTS
 from heavylift_cdk.bounds import between
 
 if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
@@ -30,12 +31,17 @@ class DataCapture:
     prefix: str
     sampling_percentage: int = 100
     capture: tuple[Literal["input", "output"], ...] = ("input", "output")
+    json_content_types: tuple[str, ...] = ("application/json",)
+    """Kept as they are; of a type that is named nowhere, SageMaker keeps the bytes in Base64."""
+    csv_content_types: tuple[str, ...] = ()
 
     def faults(self) -> Iterator[str]:
         """What SageMaker would refuse."""
         yield from between("sampling_percentage", self.sampling_percentage, 0, 100)
         if not self.capture:
             yield "'capture' must name input, output, or both"
+        yield from between("json_content_types", len(self.json_content_types), 0, 10)
+        yield from between("csv_content_types", len(self.csv_content_types), 0, 10)
 
     def render(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty:
         """The EndpointConfig's property."""
@@ -46,6 +52,12 @@ class DataCapture:
             destination_s3_uri=self.bucket.s3_url_for_object(self.prefix),
             capture_options=[Config.CaptureOptionProperty(capture_mode=each.capitalize()) for each in self.capture],
             kms_key_id=None if key is None else key.key_arn,
+            capture_content_type_header=Config.CaptureContentTypeHeaderProperty(
+                json_content_types=list(self.json_content_types) or None,
+                csv_content_types=list(self.csv_content_types) or None,
+            )
+            if self.json_content_types or self.csv_content_types
+            else None,
         )
 
     def objects(self) -> list[tuple[s3.IBucket, str]]:
@@ -82,7 +94,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Asynchronous:
-    """InvokeEndpointAsync: results below `prefix` of `bucket`, failures below `failure_prefix`."""
+    """InvokeEndpointAsync: results below `prefix` of `bucket`, failures below `failure_prefix`.
+
+    The endpoint's role may also read what a benchmark asks, below the results.
+    """
 
     bucket: s3.IBucket
     prefix: str
@@ -130,19 +145,42 @@ class Asynchronous:
             include_inference_response_in=[members[each] for each in self.include_response_in] or None,
         )
 
+    @property
+    def inputs(self) -> str:
+        """The keys of a benchmark's requests."""
+        return f"{self.prefix.rstrip('/')}/{INPUTS}*"
+
     def objects(self) -> list[tuple[s3.IBucket, str]]:
         """The keys that `statements` name with a `*`."""
         prefixes = (self.prefix, self.failure_prefix)
-        return [(self.bucket, f"{prefix}*") for prefix in prefixes if prefix is not None]
+        return [(self.bucket, f"{prefix}*") for prefix in prefixes if prefix is not None] + [(self.bucket, self.inputs)]
 
     def statements(self) -> list[iam.PolicyStatement]:
-        """What the endpoint's role needs: to write results, and to tell the topics."""
-        found = write_statements(self.bucket, self.prefix)
+        """What the endpoint's role needs: to read a benchmark's requests, write results, and tell the topics."""
+        read = iam.PolicyStatement(actions=["s3:GetObject"], resources=[self.bucket.arn_for_objects(self.inputs)])
+        found = [read, *write_statements(self.bucket, self.prefix)]
         if self.failure_prefix is not None:
             found += write_statements(self.bucket, self.failure_prefix)
         topics = [topic.topic_arn for topic in (self.success_topic, self.error_topic) if topic is not None]
         if topics:
             found.append(iam.PolicyStatement(actions=["sns:Publish"], resources=topics))
+        return found
+
+    def asking(self) -> list[iam.PolicyStatement]:
+        """What a benchmark's function needs: to write its requests, and to read replies and failures as they come.
+
+        Without the right to list the bucket, S3 says of what is not there yet that it is forbidden.
+        """
+        bucket = self.bucket
+        results = [keys for _, keys in self.objects() if keys != self.inputs]
+        found = [
+            iam.PolicyStatement(actions=["s3:PutObject"], resources=[bucket.arn_for_objects(self.inputs)]),
+            iam.PolicyStatement(actions=["s3:GetObject"], resources=[bucket.arn_for_objects(keys) for keys in results]),
+            iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
+        ]
+        if bucket.encryption_key is not None:
+            key = bucket.encryption_key.key_arn
+            found.append(iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[key]))
         return found
 
 

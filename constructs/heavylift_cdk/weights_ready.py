@@ -6,19 +6,15 @@ Not the push (heavylift.weights), nor a check of files: a manifest is written la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from heavylift.plan.plan import Plan
-from heavylift_cdk.function import function
-
-HANDLER = Path(__file__).parent / "lambdas" / "weights_ready"
+from heavylift_cdk.function import function, handlers
 
 
 class WeightsReady(Construct):
@@ -39,8 +35,8 @@ class WeightsReady(Construct):
         check = function(
             self,
             "Function",
-            code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
-            handler="index.handler",
+            code=handlers(),
+            handler="lambdas.weights_ready.handler",
             timeout=Duration.minutes(1),
             memory_mb=256,
             log_group=log_group,

@@ -83,15 +83,15 @@ class SageMakerClient:
 
     def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
         passage = self._here.passage = Passage() if passage is None else passage
-        with self._failures():
+        with failures():
             reply = self._runtime.invoke_endpoint(**self._asked, Accept="application/json", Body=body)
             passage.head(reply.get("CustomAttributes"))
             content: bytes = reply["Body"].read(MOST_REPLY + 1)
-        return _bounded(content)
+        return bounded(content)
 
     def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
         passage = self._here.passage = Passage() if passage is None else passage
-        with self._failures():
+        with failures():
             reply = self._runtime.invoke_endpoint_with_response_stream(**self._asked, Body=body)
             raw, events, size = self._here.raw, Events(), 0
             passage.head(reply.get("CustomAttributes"))
@@ -99,7 +99,7 @@ class SageMakerClient:
                 for chunk in raw.stream():
                     for part in events.parts(chunk):
                         size += len(part)
-                        yield _bounded(part, size)
+                        yield bounded(part, size)
                 events.end()
             finally:
                 raw.close()
@@ -112,29 +112,31 @@ class SageMakerClient:
         read here, and by eventstream.py."""
         self._here.raw = http_response.raw
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            raise self._failure(error.response) from None
-        except (ReadTimeoutError, ConnectTimeoutError, PoolTimeout) as error:
-            raise InvocationFailed("timeout", str(error)) from None
-        except (BotoCoreError, HTTPError) as error:
-            raise InvocationFailed("connection", str(error)) from None
 
-    @staticmethod
-    def _failure(response: Any) -> InvocationFailed:
-        """A ModelError carries the container's own status; every other error is SageMaker's."""
-        code, message = response["Error"].get("Code", ""), response["Error"].get("Message", "")
-        if code == "ModelError":
-            status = response.get("OriginalStatusCode")
-            original = response.get("OriginalMessage") or message
-            silent = status in (None, 0)  # SageMaker's word for a container that did not answer
-            return InvocationFailed("model", original, 424) if silent else by_status(int(status), original)
-        status = response["ResponseMetadata"].get("HTTPStatusCode", 500)
-        failure = by_status(status, f"{code}: {message}")
-        return InvocationFailed("throttled", failure.message, status) if code in THROTTLES else failure
+@contextmanager
+def failures() -> Iterator[None]:
+    """Whatever boto3 raises, as an InvocationFailed."""
+    try:
+        yield
+    except ClientError as error:
+        raise _failure(error.response) from None
+    except (ReadTimeoutError, ConnectTimeoutError, PoolTimeout) as error:
+        raise InvocationFailed("timeout", str(error)) from None
+    except (BotoCoreError, HTTPError) as error:
+        raise InvocationFailed("connection", str(error)) from None
+
+
+def _failure(response: Any) -> InvocationFailed:
+    """A ModelError carries the container's own status; every other error is SageMaker's."""
+    code, message = response["Error"].get("Code", ""), response["Error"].get("Message", "")
+    if code == "ModelError":
+        status = response.get("OriginalStatusCode")
+        original = response.get("OriginalMessage") or message
+        silent = status in (None, 0)  # SageMaker's word for a container that did not answer
+        return InvocationFailed("model", original, 424) if silent else by_status(int(status), original)
+    status = response["ResponseMetadata"].get("HTTPStatusCode", 500)
+    failure = by_status(status, f"{code}: {message}")
+    return InvocationFailed("throttled", failure.message, status) if code in THROTTLES else failure
 
 
 class HttpClient:
@@ -156,14 +158,14 @@ class HttpClient:
 
     def invoke(self, body: bytes, passage: Passage | None = None) -> bytes:
         with self._reply(body, "application/json", passage) as reply:
-            return _bounded(reply.read(MOST_REPLY + 1))
+            return bounded(reply.read(MOST_REPLY + 1))
 
     def stream(self, body: bytes, passage: Passage | None = None) -> Iterator[bytes]:
         with self._reply(body, "text/event-stream, application/jsonlines, application/json", passage) as reply:
             size = 0
             while part := reply.read1(MOST_PART):
                 size += len(part)
-                yield _bounded(part, size)
+                yield bounded(part, size)
 
     @contextmanager
     def _reply(self, body: bytes, accept: str, passage: Passage | None) -> Iterator[http.client.HTTPResponse]:
@@ -229,7 +231,7 @@ class HttpClient:
         self.close()
 
 
-def _bounded(content: bytes, size: int | None = None) -> bytes:
+def bounded(content: bytes, size: int | None = None) -> bytes:
     """The content, of a reply that is so long by now. Raises InvocationFailed for one that does not end."""
     if (len(content) if size is None else size) > MOST_REPLY:
         raise InvocationFailed("reply", f"the reply is longer than {MOST_REPLY} bytes", 200)

@@ -8,7 +8,7 @@ Not what is made of it (attribution.py). SageMaker puts, in microseconds and onc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,22 +16,29 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift.benchmark.overhead import Overhead
+from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.stage import Place, described
 
 logger = logging.getLogger(__name__)
+
+Subject = Mapping[str, str]
+"""Of what a metric is: its dimensions."""
 
 NAMESPACE = "AWS/SageMaker"
 KINDS = ("ModelLatency", "OverheadLatency")
 MINUTE = 60
 
 
-def metrics_of(place: Place, *, stream: bool) -> Callable[[datetime, datetime], Overhead | None]:
+def metrics_of(place: Place, benchmark: Benchmark) -> Callable[[datetime, datetime], Overhead | None]:
     """Asks what CloudWatch knows of a place in the minutes between two moments. None for nothing, as in the first
-    minutes after a run, or where it may not be asked, which is logged: it decides over nothing."""
+    minutes after a run, of an asynchronous endpoint, which has no overhead of its own, or where it may not be asked,
+    which is logged: it decides over nothing."""
 
     def told(begin: datetime, end: datetime) -> Overhead | None:
+        if benchmark.asynchronous:
+            return None
         try:
-            return _told(place, stream, begin, end)
+            return _told(_subjects(place, benchmark), benchmark.stream, begin, end)
         except (BotoCoreError, ClientError):
             logger.exception("CloudWatch's metrics of %s could not be read", place)
             return None
@@ -39,11 +46,10 @@ def metrics_of(place: Place, *, stream: bool) -> Callable[[datetime, datetime], 
     return told
 
 
-def _told(place: Place, stream: bool, begin: datetime, end: datetime) -> Overhead | None:
-    variants = [place.variant] if place.variant is not None else _variants(place.endpoint)
+def _told(subjects: Sequence[Subject], stream: bool, begin: datetime, end: datetime) -> Overhead | None:
     queries = [
-        _query(f"v{number}{kind[0].lower()}{stat[:2].lower()}", place.endpoint, variant, _name(kind, stream), stat)
-        for number, variant in enumerate(variants)
+        _query(f"v{number}{kind[0].lower()}{stat[:2].lower()}", subject, _name(kind, stream), stat)
+        for number, subject in enumerate(subjects)
         for kind in KINDS
         for stat in ("Sum", "SampleCount")
     ]
@@ -56,13 +62,19 @@ def _told(place: Place, stream: bool, begin: datetime, end: datetime) -> Overhea
     for page in pages.paginate(MetricDataQueries=queries, **minutes):
         for result in page["MetricDataResults"]:
             found[result["Id"]] += sum(result["Values"])
-    there = [number for number in range(len(variants)) if found[f"v{number}msa"] and found[f"v{number}osa"]]
+    there = [number for number in range(len(subjects)) if found[f"v{number}msa"] and found[f"v{number}osa"]]
     return Overhead.of([_mean(found, number, first_chunk=stream) for number in there])
 
 
-def _variants(endpoint: str) -> list[str]:
-    found = described(endpoint) or {}
-    return [variant["VariantName"] for variant in found.get("ProductionVariants", [])]
+def _subjects(place: Place, benchmark: Benchmark) -> list[Subject]:
+    """An inference component has metrics of its own; else each variant that answers."""
+    if benchmark.inference_component is not None:
+        return [{"InferenceComponentName": benchmark.inference_component}]
+    variants = [place.variant]
+    if place.variant is None:
+        found = described(place.endpoint) or {}
+        variants = [variant["VariantName"] for variant in found.get("ProductionVariants", [])]
+    return [{"EndpointName": place.endpoint, "VariantName": str(variant)} for variant in variants]
 
 
 def _mean(found: dict[str, float], number: int, *, first_chunk: bool) -> Overhead:
@@ -75,7 +87,7 @@ def _name(kind: str, stream: bool) -> str:
     return f"FirstChunk{kind}" if stream else kind
 
 
-def _query(id: str, endpoint: str, variant: str, metric: str, stat: str) -> dict[str, Any]:
-    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
+def _query(id: str, subject: Subject, metric: str, stat: str) -> dict[str, Any]:
+    dimensions = [{"Name": name, "Value": value} for name, value in subject.items()]
     asked = {"Namespace": NAMESPACE, "MetricName": metric, "Dimensions": dimensions}
     return {"Id": id, "MetricStat": {"Metric": asked, "Period": MINUTE, "Stat": stat}}

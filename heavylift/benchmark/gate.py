@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from heavylift.benchmark import outcome
 from heavylift.benchmark.answer import Answer
-from heavylift.benchmark.client import READ_TIMEOUT, SageMakerClient
+from heavylift.benchmark.client import READ_TIMEOUT
 from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.dark import Dark
 from heavylift.benchmark.load import OpenLoad
@@ -24,6 +24,7 @@ from heavylift.benchmark.loop import TakenBack
 from heavylift.benchmark.merge import in_sequence, looked_at
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.sender import sender
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.stage import GateClosed, InPlace, Place, Stage, assert_deployed, described, replaces
 from heavylift.benchmark.staging import Staging
@@ -145,7 +146,9 @@ class Gate:
 
     def stage(self) -> Stage:
         """Where the new config is measured."""
-        return STAGED.get(self.strategy, InPlace)(self.endpoint, self.endpoint_config)
+        if self.strategy in STAGED:
+            return STAGED[self.strategy](self.endpoint, self.endpoint_config)
+        return InPlace(self.endpoint, self.endpoint_config, self.benchmark.inference_component)
 
     def measuring(self, properties: Mapping[str, Any]) -> Gate:
         """The same on the deployed endpoint, where it comes after it."""
@@ -181,19 +184,14 @@ class Gate:
         def leg_of(benchmark: Benchmark) -> Recording:
             return measure(
                 benchmark,
-                SageMakerClient(
-                    stage.place.endpoint,
-                    concurrency=benchmark.load.concurrency,
-                    variant=stage.place.variant,
-                    **benchmark.aim,
-                ),
+                sender(benchmark, stage.place),
                 run=here.run,
                 endpoint=str(stage.place),
                 endpoint_config=stage.place.config,
                 gate_digest=self.digest,
                 time_limit=seconds,
                 observe=lambda: str((described(stage.place.endpoint) or {}).get("EndpointConfigName")),
-                metrics=metrics_of(stage.place, stream=benchmark.stream),
+                metrics=metrics_of(stage.place, benchmark),
                 taken_back=taken_back,
             )
 

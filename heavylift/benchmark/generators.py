@@ -15,13 +15,13 @@ from typing import Any
 import boto3
 
 from heavylift.benchmark import outcome
-from heavylift.benchmark.client import SageMakerClient
 from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.gate import Gate, GateClosed, Shared
 from heavylift.benchmark.lease import folder
 from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.run import measure
 from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.sender import sender
 from heavylift.benchmark.shards import Window, part_of, whole_of
 from heavylift.benchmark.stack import wanted_no_more
 from heavylift.benchmark.stage import described
@@ -73,16 +73,14 @@ def generate(share: Share, index: int, bucket: str, seconds: float) -> int:
     part = part_of(gate.benchmark, index)
     recording = measure(
         part,
-        SageMakerClient(
-            stage.place.endpoint, concurrency=part.load.concurrency, variant=stage.place.variant, **part.aim
-        ),
+        sender(part, stage.place),
         run=share.run,
         endpoint=str(stage.place),
         endpoint_config=stage.place.config,
         gate_digest=gate.digest,
         time_limit=seconds - max(0.0, share.begin - time.time()),
         observe=lambda: str((described(stage.place.endpoint) or {}).get("EndpointConfigName")),
-        metrics=metrics_of(stage.place, stream=part.stream),
+        metrics=metrics_of(stage.place, part),
         taken_back=lambda: wanted_no_more(event["StackId"]),
         begin=share.begin,
     )

@@ -12,11 +12,13 @@ from statistics import fmean
 from typing import Any
 
 from heavylift.benchmark.attribution import attributed
+from heavylift.benchmark.formulas import formula
 from heavylift.benchmark.histogram import Histogram
 from heavylift.benchmark.measurement import Measurement
 from heavylift.benchmark.percentile import METHOD, percentile
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.slo import METRICS
+from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import Judgement, Verdict, percent
 
 FORMAT = "heavylift.report/1"
@@ -38,7 +40,7 @@ def build_report(recording: Recording, verdict: Verdict, *, samples: str) -> dic
         "seconds": _rounded(max((sample.end_s for sample in recording.samples), default=0.0)),
         "verdict": verdict.verdict,
         "void": list(verdict.void),
-        "judgements": [_judgement(judgement) for judgement in verdict.judgements],
+        "judgements": [_judgement(judgement, benchmark) for judgement in verdict.judgements],
         "table": {
             "model": benchmark.subject.model,
             "engine": benchmark.subject.engine,
@@ -93,7 +95,7 @@ def build_report(recording: Recording, verdict: Verdict, *, samples: str) -> dic
             "ttft": _histogram(measurement.of_answered("ttft")),
             "itl": _histogram(measurement.gaps_ms),
         },
-        "formulas": {name: metric.formula for name, metric in METRICS.items()},
+        "formulas": {name: formula(name, benchmark) for name in METRICS},
         "benchmark": benchmark.to_dict(),
         "workload_digest": run.workload_digest,
         "generator": run.generator,
@@ -186,7 +188,7 @@ def _histogram(values: list[float]) -> dict[str, Any] | None:
     return Histogram.of_ms(values).to_dict() if values else None
 
 
-def _judgement(judgement: Judgement) -> dict[str, Any]:
+def _judgement(judgement: Judgement, benchmark: Benchmark) -> dict[str, Any]:
     slo, value, evidence = judgement.slo, judgement.value, judgement.evidence
     ends = (None, None) if evidence is None or evidence.interval is None else evidence.interval
     return {
@@ -207,7 +209,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "batches": None if evidence is None else evidence.batches,
         "interval": None if evidence is None or evidence.interval is None else [_rounded(end) for end in ends],
         "sentence": judgement.sentence,
-        "formula": slo.definition.formula,
+        "formula": formula(slo.metric, benchmark),
     }
 
 

@@ -18,6 +18,7 @@ from heavylift.benchmark.slo import Slo
 
 FORMAT = "heavylift.benchmark/1"
 MOST_SHARED_S = 780  # a Lambda's 15 minutes, less the common beginning and the last replies
+INPUTS = "benchmark-inputs/"  # below an asynchronous endpoint's results: there its role may read them
 APIS = ("heavylift", "tgi", "openai-chat", "openai-completions")
 
 NAME = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -60,6 +61,7 @@ OPTIONAL = {
     "part": Field(int, least=0),
     "inference_component": Field(str),
     "target_model": Field(str),
+    "asynchronous": Field(bool),
 }
 PRICE = {"usd_per_hour": Field(float, least=0, most=100_000)}
 
@@ -94,7 +96,7 @@ class Warmup:
 class Benchmark:
     """A whole benchmark; `max_seconds` and `max_usd` bound warm-up and measurement together. `requests` None is auto;
     `workload` is a name, or the prompts themselves. A `part` of a run has the same prompts as the whole, in an order of
-    its own, at times of its own."""
+    its own, at times of its own. `asynchronous`: requests and replies lie in S3."""
 
     subject: Subject
     workload: str | dict[str, Any]
@@ -115,6 +117,7 @@ class Benchmark:
     part: int = 0
     inference_component: str | None = None
     target_model: str | None = None
+    asynchronous: bool = False
 
     @property
     def aim(self) -> dict[str, str | None]:
@@ -185,6 +188,8 @@ class Benchmark:
             found.append("load.times_s is missing: a trace needs its times, or a workload whose lines have 'arrival_s'")
         if isinstance(load, OpenLoad) and load.generators > 1:
             found += _not_shared(parts, slo)
+        if parts.get("asynchronous") is True and parts.get("stream") is True:
+            found.append("benchmark.stream and benchmark.asynchronous are true: nothing streams through S3; keep one")
         if found:
             raise FormatError(found)
         assert load is not None

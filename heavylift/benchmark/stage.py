@@ -51,13 +51,15 @@ class Stage(Protocol):
 
 
 class InPlace:
-    """The deployed endpoint itself, whose users have the model already."""
+    """The deployed endpoint itself, or one of its inference components, whose users have the model already."""
 
-    def __init__(self, endpoint: str, config: str) -> None:
-        self.place = Place(endpoint, config)
+    def __init__(self, endpoint: str, config: str, component: str | None = None) -> None:
+        self.place, self._component = Place(endpoint, config), component
 
     def ready(self) -> bool:
         assert_deployed(self.place)
+        if self._component is not None:
+            assert_in_service(self._component, self.place.endpoint)
         return True
 
     def promote(self) -> bool:
@@ -80,6 +82,24 @@ def assert_deployed(place: Place) -> None:
             f"the endpoint {place.endpoint} is InService with the config {config}, not with {place.config}, "
             "which was deployed; nothing was benchmarked"
         )
+
+
+def assert_in_service(component: str, endpoint: str) -> None:
+    """An update that failed leaves a component InService with its old copies, and a FailureReason."""
+    try:
+        found = boto3.client("sagemaker").describe_inference_component(InferenceComponentName=component)
+    except ClientError as error:
+        if absent(error):
+            raise GateClosed(f"there is no inference component {component}; nothing was benchmarked") from None
+        raise
+    status, host = found["InferenceComponentStatus"], found["EndpointName"]
+    if host != endpoint:
+        raise GateClosed(
+            f"the inference component {component} is on {host}, not on {endpoint}; nothing was benchmarked"
+        )
+    if status != "InService" or found.get("FailureReason"):
+        why = found.get("FailureReason", "no reason is given")
+        raise GateClosed(f"the inference component {component} is {status} ({why}); nothing was benchmarked")
 
 
 def replaces(endpoint: str, config: str) -> bool:

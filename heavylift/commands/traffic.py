@@ -16,15 +16,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from heavylift.benchmark.asynchronous import AsynchronousClient
 from heavylift.benchmark.client import Client, HttpClient, InvocationFailed, SageMakerClient
 from heavylift.benchmark.cloudwatch import metrics_of
 from heavylift.benchmark.load import OpenLoad
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.run import measure, measured_span, run_name
 from heavylift.benchmark.samples import Recording, Sample
+from heavylift.benchmark.sender import results_of, sender
 from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
-from heavylift.benchmark.stage import Place
+from heavylift.benchmark.stage import GateClosed, Place
 from heavylift.benchmark.verdict import Verdict
 from heavylift.benchmark.verdict import judge as judged
 from heavylift.benchmark.workload import Workload, packed
@@ -55,7 +57,7 @@ def invoke(chosen: argparse.Namespace) -> int:
     parameters = {} if chosen.max_new_tokens is None else {"max_new_tokens": chosen.max_new_tokens}
     body = json.dumps({"inputs": inputs, "parameters": parameters}).encode()
     try:
-        reply = SageMakerClient(spec.name, concurrency=1).invoke(body)
+        reply = _once(spec).invoke(body)
     except InvocationFailed as error:
         raise HeavyliftError(f"{spec.name} did not answer: {error}") from None
     if chosen.json:
@@ -68,6 +70,17 @@ def invoke(chosen: argparse.Namespace) -> int:
     for output in outputs:
         print(output)
     return 0
+
+
+def _once(spec: ModelSpec) -> Client:
+    """For one request, to an endpoint of the file's kind."""
+    if spec.async_inference is not None:
+        try:
+            return AsynchronousClient(spec.name, results=results_of(spec.name), concurrency=1)
+        except GateClosed as error:
+            raise HeavyliftError(str(error)) from None
+    component = None if spec.inference_components is None else spec.inference_components[0].name
+    return SageMakerClient(spec.name, concurrency=1, component=component)
 
 
 def bench(chosen: argparse.Namespace) -> int:
@@ -89,8 +102,8 @@ def bench(chosen: argparse.Namespace) -> int:
 
     about: dict[str, Any] = {"run": run_name(None), "endpoint": chosen.url or plan.name, "heard": heard}
     if chosen.url is None:
-        about["metrics"] = metrics_of(Place(plan.name, config=""), stream=benchmark.stream)
-    opened = client_of(plan.name, chosen.url, benchmark.load.concurrency, **benchmark.aim)
+        about["metrics"] = metrics_of(Place(plan.name, config=""), benchmark)
+    opened = client_of(benchmark, plan.name, chosen.url)
     with console.working("benchmark"), opened as client:
         recording = measure(benchmark, client, **about)
     return _conclude(chosen, project, plan, recording)
@@ -162,8 +175,8 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
     def seconds_left() -> float:
         return deadline - time.monotonic()
 
-    concurrency = OpenLoad("open", "poisson", chosen.rate).concurrency
-    with client_of(name, chosen.url, concurrency, **benchmark.aim) as client:
+    load = OpenLoad("open", "poisson", chosen.rate)
+    with client_of(replace(benchmark, load=load), name, chosen.url) as client:
         prober = Prober(benchmark, client, chosen.url or name, folder, seconds_left)
 
         def probe(rate: float) -> Step:
@@ -182,10 +195,15 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
 
 
 @contextmanager
-def client_of(endpoint: str, url: str | None, concurrency: int, **aim: str | None) -> Iterator[Client]:
-    """To the endpoint, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL."""
+def client_of(benchmark: Benchmark, endpoint: str, url: str | None) -> Iterator[Client]:
+    """To the endpoint, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL, or no
+    endpoint that takes such requests."""
     if url is None:
-        yield SageMakerClient(endpoint, concurrency=concurrency, **aim)
+        try:
+            made = sender(benchmark, Place(endpoint, config=""))
+        except GateClosed as error:
+            raise InputError(str(error)) from None
+        yield made
         return
     try:
         client = HttpClient(url)
@@ -216,7 +234,7 @@ def with_metrics(recording: Recording) -> Recording:
     span = measured_span(datetime.fromisoformat(run.started_at), recording.samples)
     told = None
     if span is not None and "//" not in run.endpoint:
-        told = metrics_of(Place(endpoint, "", variant or None), stream=run.benchmark.stream)(*span)
+        told = metrics_of(Place(endpoint, "", variant or None), run.benchmark)(*span)
     if told is None:
         raise InputError(
             f"CloudWatch has no metrics of {run.endpoint} in the minutes of this run: they come a minute or two late, "

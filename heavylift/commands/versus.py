@@ -12,11 +12,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from heavylift.benchmark.client import Client, HttpClient, SageMakerClient
+from heavylift.benchmark.client import Client, HttpClient
 from heavylift.benchmark.looks import FEWEST_AUTO
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Recording
+from heavylift.benchmark.sender import sender
 from heavylift.benchmark.spec import Benchmark
+from heavylift.benchmark.stage import GateClosed, Place
 from heavylift.benchmark.verdict import judge
 from heavylift.commands.reporting import write
 from heavylift.commands.traffic import benchmark_of
@@ -87,9 +89,11 @@ def client_to(place: str, benchmark: Benchmark) -> Iterator[Client]:
     """To a runtime's URL, an endpoint, or `endpoint/variant`: that one whatever its weight is. Raises InputError."""
     if "://" not in place:
         endpoint, _, variant = place.partition("/")
-        yield SageMakerClient(
-            endpoint, concurrency=benchmark.load.concurrency, variant=variant or None, **benchmark.aim
-        )
+        try:
+            made = sender(benchmark, Place(endpoint, "", variant or None))
+        except GateClosed as error:
+            raise InputError(str(error)) from None
+        yield made
         return
     try:
         client = HttpClient(place)

@@ -131,7 +131,9 @@ def _benchmark(spec: ModelSpec, lock: Lock) -> parts.Benchmark | None:
         workload = {"synthetic": _listed(workload["synthetic"])} if lock.workload is None else lock.workload
     if spec.inference_components is not None and spec.benchmark.inference_component is None:
         fields["inference_component"] = spec.inference_components[0].name  # the only one, or the rules ask which
-    return parts.Benchmark(**{**fields, "workload": workload, "load": spec.benchmark.load.to_dict(), "slo": slo})
+    asynchronous = None if spec.async_inference is None else True
+    load = spec.benchmark.load.to_dict()
+    return parts.Benchmark(**{**fields, "workload": workload, "load": load, "slo": slo, "asynchronous": asynchronous})
 
 
 def _listed(workload: dict[str, Any]) -> dict[str, Any]:

@@ -181,6 +181,7 @@ class Benchmark(Part):
     max_usd: float | None = None
     inference_component: str | None = None
     target_model: str | None = None
+    asynchronous: bool | None = None
 
 
 @dataclass(frozen=True)

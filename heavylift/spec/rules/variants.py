@@ -33,6 +33,8 @@ def apart(data: Data) -> Iterator[Fault]:
     if data.get("shadow") is not None and len(variants) > 1:
         sentence = f"'shadow' needs exactly one production variant; got {len(variants)} in 'variants'"
         yield Fault(("shadow",), sentence, at_key=True)
+    if data.get("async_inference") is not None and part(data, "benchmark").get("stream") is True:
+        yield Fault(("benchmark", "stream"), "'benchmark.stream' cannot be: 'async_inference' replies through S3")
     strategy = part(data, "gate").get("strategy")
     if strategy == "dark_variant":
         for key in ("shadow", "variants", "inference_components", "multi_model", "async_inference"):

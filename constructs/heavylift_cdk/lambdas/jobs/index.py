@@ -7,10 +7,11 @@ bucket while the job runs, and EventBridge brings the job's end here; nothing po
 import importlib
 import json
 import os
-import urllib.request
 from typing import Any
 
 import boto3
+
+from ..reply import answer, goes_back, state
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
@@ -25,7 +26,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     except Exception as error:  # an unanswered custom resource holds its stack for an hour
         done, fault = True, f"cannot start the {work.WHAT}: {error}"
     if done:
-        answer(event, fault, work)
+        answer(event, fault, physical_id(event, work))
 
 
 def began(event: dict[str, Any], work: Any, s3: Any) -> tuple[bool, str | None]:
@@ -36,7 +37,7 @@ def began(event: dict[str, Any], work: Any, s3: Any) -> tuple[bool, str | None]:
         if status.startswith("DELETE"):  # not on a roll-back: the next deployment finds what it makes
             abandon(stack, work, s3)
         return True, None
-    if work.ready(wanted) or "ROLLBACK" in status:  # a stack that goes back is never held up
+    if work.ready(wanted) or goes_back(status):  # a stack that goes back is never held up
         return True, None
     name = work.begin(wanted, event["RequestId"])
     s3.put_object(Bucket=os.environ["BUCKET"], Key=key(stack, name), Body=json.dumps(event).encode())
@@ -56,7 +57,7 @@ def ended(name: str, work: Any, s3: Any) -> None:
         fault = work.fault(event["ResourceProperties"], name)
     except Exception as error:
         fault = f"cannot look at what the {work.WHAT} {name} made: {error}"
-    answer(event, fault, work)
+    answer(event, fault, physical_id(event, work))
     s3.delete_object(**place)
 
 
@@ -68,29 +69,11 @@ def abandon(stack: str, work: Any, s3: Any) -> None:
         s3.delete_object(Bucket=bucket, Key=item["Key"])
 
 
+def physical_id(event: dict[str, Any], work: Any) -> str:
+    """What the job makes, by its own name."""
+    return str(event["ResourceProperties"].get(work.IDENTITY, event["LogicalResourceId"]))
+
+
 def key(stack: str, name: str) -> str:
     """Where the request waits: below the last part of its stack's ARN, and its kind."""
     return f"jobs/{stack.rsplit('/', 1)[-1]}/{os.environ['KIND']}/{name}"
-
-
-def state(stack: str) -> str:
-    """The stack's status."""
-    (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    return str(found["StackStatus"])
-
-
-def answer(event: dict[str, Any], fault: str | None, work: Any) -> None:
-    """Put CloudFormation's reply to the URL that the event brings, which CloudFormation signed."""
-    reply = {
-        "Status": "SUCCESS" if fault is None else "FAILED",
-        "Reason": "" if fault is None else fault[:2000],  # the reply may have 4096 bytes
-        "PhysicalResourceId": event["ResourceProperties"].get(work.IDENTITY, event["LogicalResourceId"]),
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-    }
-    body = json.dumps(reply).encode()
-    # The signature covers an empty content type.
-    request = urllib.request.Request(event["ResponseURL"], data=body, method="PUT", headers={"Content-Type": ""})
-    with urllib.request.urlopen(request, timeout=30):
-        pass
