@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from heavylift_runtime.engines.engine import Sampling
-from heavylift_runtime.native.news import News
-from heavylift_runtime.native.sampling import choose, likely, penalized, uniform
+from heavylift_runtime.native.news import Arrival, News
+from heavylift_runtime.native.sampling import Chosen, choose, likely, penalized, uniform
 from heavylift_runtime.native.sequence import Sequence
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.decoder_checkpoints import oracle as decoder_oracle
@@ -171,6 +171,33 @@ def expected_beams(theirs: Any, prompt: list[int], limit: int, beams: int, penal
         )  # fmt: skip
     tokens = output[0, 1:].tolist()
     return Answer(tokens, "eos_token" if tokens[-1] == 1 else "length")
+
+
+@pytest.mark.parametrize("beams", [2, 4])
+def test_a_beam_searchs_log_probabilities_are_those_of_transformers(t5: Path, beams: int) -> None:
+    core = core_of(model_on(t5), slots=8)
+    theirs: Any = oracle(t5)
+    how = Sampling(12, num_beams=beams, logprobs=2)
+    news = News(tuple(Arrival(key, tuple(prompt), how, 0) for key, prompt in enumerate(PROMPTS)))
+    said: dict[int, tuple[Chosen, ...]] = {}
+
+    with torch.inference_mode():
+        while core.busy or news.arrived:
+            said |= {each.sequence.key: each.chosen for each in core.step(news)}
+            news = News()
+
+    for key, prompt in enumerate(PROMPTS):
+        with torch.inference_mode():
+            output: Any = theirs.generate(
+                input_ids=torch.tensor([prompt]), max_new_tokens=12, num_beams=beams, do_sample=False,
+                output_scores=True, return_dict_in_generate=True,
+            )  # fmt: skip
+            steps = theirs.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
+        tokens = output.sequences[0, 1:].tolist()
+        assert [chosen.token for chosen in said[key]] == tokens
+        assert [chosen.logprob for chosen in said[key]] == pytest.approx(steps[0, : len(tokens)].tolist(), abs=1e-4)
+        assert all(len(chosen.top) == 2 and chosen.top[0][1] >= chosen.top[1][1] for chosen in said[key])
+        assert all(chosen.logprob is not None and chosen.logprob <= chosen.top[0][1] + 1e-6 for chosen in said[key])
 
 
 def test_beam_searches_among_others_and_pushed_out_find_the_same(t5: Path) -> None:

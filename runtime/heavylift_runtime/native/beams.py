@@ -6,11 +6,13 @@ beam, by the sum of its log-probabilities over its length to the power of `lengt
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from heavylift_runtime.native.sampling import Chosen
 
 NEVER = -1e9
 """A score that nothing reaches."""
@@ -33,12 +35,21 @@ class Search:
     length_penalty: float
     longest: int
     ends: Collection[int]
-    finished: list[tuple[float, list[int]]] = field(default_factory=list)
+    finished: list[tuple[float, list[Chosen]]] = field(default_factory=list)
     """The best that have ended: score and tokens, best first."""
     over: bool = False
 
-    def advance(self, logprobs: Tensor, scores: list[float], texts: list[list[int]]) -> list[Branch]:
-        """From the log-probabilities (n, V) of what follows n beams, with their scores and tokens, the next beams."""
+    def advance(
+        self,
+        logprobs: Tensor,
+        scores: list[float],
+        said: Sequence[list[Chosen]],
+        say: Callable[[int, int], Chosen] = lambda parent, token: Chosen(token),
+    ) -> list[Branch]:
+        """From the log-probabilities (n, V) of what follows n beams, with their scores and tokens, the next beams.
+
+        `say(parent, token)`: what is to be known of a token that follows a beam.
+        """
         total = logprobs + torch.tensor(scores).unsqueeze(1)
         kept = max(2, 1 + len(self.ends)) * self.beams
         best = total.flatten().topk(min(kept, total.numel()))
@@ -47,12 +58,12 @@ class Search:
             Branch(place // words, place % words, score)
             for place, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
-        length = len(texts[0]) + 1
+        length = len(said[0]) + 1
         ended = [length == self.longest or branch.token in self.ends for branch in branches]
         # only the best may finish: the others are there for when all of those do
         for branch, end in zip(branches[: self.beams], ended, strict=False):
             if end:
-                tokens = [*texts[branch.parent], branch.token]
+                tokens = [*said[branch.parent], say(branch.parent, branch.token)]
                 self.finished.append((branch.score / length**self.length_penalty, tokens))
         self.finished = sorted(self.finished, key=lambda each: -each[0])[: self.beams]
         going = [branch for branch, end in zip(branches, ended, strict=True) if not end][: self.beams]

@@ -6,7 +6,7 @@ the first stage, another's is on the second. A lane has one pass on its way, for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,7 @@ from heavylift_runtime.native.beams import Branch, Search, inherit
 from heavylift_runtime.native.found import Found
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.passes import Pass, Reading, apart, readings, together
-from heavylift_runtime.native.sampling import Chosen, penalized
+from heavylift_runtime.native.sampling import Chosen, penalized, told
 from heavylift_runtime.native.scheduler import Plan, Scheduler
 from heavylift_runtime.native.sequence import Sequence
 from heavylift_runtime.native.steps import Steps
@@ -168,24 +168,27 @@ class Lane:
                 sampling.num_beams, sampling.length_penalty, sampling.max_new_tokens, ends
             )
         search, rows = self._searches[leader.key], leader.beams
-        logprobs = torch.stack([penalized(torch.log_softmax(logits[id(row)], 0), row, ends) for row in rows])
-        texts = [beam.text[beam.given :] for beam in rows]
-        branches = search.advance(logprobs, [beam.score for beam in rows], texts)
+        own = [torch.log_softmax(logits[id(row)], 0) for row in rows]
+        logprobs = torch.stack([penalized(each, row, ends) for each, row in zip(own, rows, strict=True)])
+
+        def say(parent: int, token: int) -> Chosen:
+            return Chosen(token) if sampling.logprobs is None else told(token, own[parent], sampling.logprobs)
+
+        branches = search.advance(logprobs, [beam.score for beam in rows], [beam.said for beam in rows], say)
         if search.over:
-            tokens = search.finished[0][1]
+            said = search.finished[0][1]
             self.scheduler.finish(list(rows))
             del self._searches[leader.key]
-            leader.text[leader.given :] = tokens
-            reason = "eos_token" if tokens[-1] in ends else "length"
-            return Progress(leader, tuple(map(Chosen, tokens)), reason)
-        self._inherit(leader, branches)
+            leader.text[leader.given :] = [chosen.token for chosen in said]
+            return Progress(leader, tuple(said), "eos_token" if said[-1].token in ends else "length")
+        self._inherit(leader, branches, say)
         return None
 
-    def _inherit(self, leader: Sequence, branches: list[Branch]) -> None:
+    def _inherit(self, leader: Sequence, branches: list[Branch], say: Callable[[int, int], Chosen]) -> None:
         """The rows of a search become its next beams."""
         rows = leader.beams
         places, copies = inherit(branches)
-        texts = [list(beam.text) for beam in rows]
+        before = [(list(beam.text), list(beam.said)) for beam in rows]
         fresh = [
             replace(leader, text=list(leader.text), origin=leader, beams=[], slot=-1)
             for _ in range(len(branches) - len(rows))
@@ -193,7 +196,9 @@ class Lane:
         rows += fresh
         for row, branch in zip(rows, places, strict=True):
             assert branch is not None
-            row.text, row.score = [*texts[branch.parent], branch.token], branch.score
+            text, said = before[branch.parent]
+            row.text, row.score = [*text, branch.token], branch.score
+            row.said = [*said, say(branch.parent, branch.token)]
         if fresh:
             self.scheduler.fork(leader, fresh)
         if copies:

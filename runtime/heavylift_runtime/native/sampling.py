@@ -50,12 +50,13 @@ def choose(logits: Tensor, sequence: Sequence, ends: Collection[int]) -> Chosen:
         steps = torch.softmax(scores[order].double(), 0).cumsum(0)
         place = int(torch.searchsorted(steps, uniform(sequence.seed, sequence.generated) * steps[-1], right=True))
         token = int(ids[min(place, len(ids) - 1)])
-    if sampling.logprobs is None:
-        return Chosen(token)
-    logprobs = torch.log_softmax(logits, 0)
-    best = logprobs.topk(min(sampling.logprobs, len(logprobs)))
-    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return Chosen(token, float(logprobs[token]), top)
+    return Chosen(token) if sampling.logprobs is None else told(token, torch.log_softmax(logits, 0), sampling.logprobs)
+
+
+def told(token: int, logprobs: Tensor, count: int) -> Chosen:
+    """A token with its log-probability, and the `count` likeliest tokens with theirs, of all tokens' (V,)."""
+    best = logprobs.topk(min(count, len(logprobs)))
+    return Chosen(token, float(logprobs[token]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
 
 
 def penalized(scores: Tensor, sequence: Sequence, ends: Collection[int]) -> Tensor:

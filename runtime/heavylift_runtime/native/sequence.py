@@ -6,8 +6,12 @@ Not a row of tensors: `slot` says which row of the caches is its own while it ru
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from heavylift_runtime.engines.engine import Sampling
+
+if TYPE_CHECKING:  # which knows sequences
+    from heavylift_runtime.native.sampling import Chosen
 
 
 @dataclass(eq=False)
@@ -38,6 +42,8 @@ class Sequence:
     """Of a beam search that has spread: its rows, this one first."""
     origin: Sequence | None = None
     """Of a beam: the sequence that it is one of."""
+    said: list[Chosen] = field(default_factory=list)
+    """Of a beam: its tokens."""
     score: float = 0.0
     """Of a beam: the sum of its tokens' log-probabilities."""
 
@@ -66,4 +72,4 @@ class Sequence:
         self.slot, self.cached, self.encoded, self.parts = -1, 0, False, 0
         if self.beams:
             del self.text[self.given :]
-            self.beams, self.score = [], 0.0
+            self.beams, self.said, self.score = [], [], 0.0
