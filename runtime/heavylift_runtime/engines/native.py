@@ -251,8 +251,6 @@ def _sampling_fault(sampling: Sampling, capacity: int) -> str | None:
         return f"the request asks for {sampling.num_beams} beams; at most {capacity} rows run at once, ask for fewer"
     if sampling.temperature != 0:
         return f"a beam search draws no tokens: got the temperature {sampling.temperature}, leave it out"
-    if sampling.logprobs is not None:
-        return "a beam search keeps no log-probabilities of tokens; leave them out, or ask for one beam"
     return None
 
 
