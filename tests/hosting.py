@@ -95,7 +95,7 @@ def everything(stack: Stack) -> None:
         network=Network.from_ids(("subnet-0123456789abcdef0",), ("sg-0123456789abcdef0",)),
         network_isolation=False,
         volume_key=where.encryption_key,
-        data_capture=DataCapture(where, "captures/", 25),
+        data_capture=DataCapture(where, "captures/", 25, csv_content_types=("text/csv",)),
         metrics=Metrics(enhanced=True, publish_frequency_in_seconds=10),
         rollout=Rollout.linear("25%", wait=300, termination_wait=120, timeout=7200),
     )
@@ -131,7 +131,8 @@ def components(stack: Stack) -> None:
         managed_instances=ManagedInstances(0, 4, "consolidation", 2, 30),
         container_startup_health_check_timeout_in_seconds=900,
     )
-    endpoint = ModelEndpoint(stack, "Endpoint", variants=[host], endpoint_name="components")
+    network = Network.from_ids(("subnet-0123456789abcdef0",), ("sg-0123456789abcdef0",))
+    endpoint = ModelEndpoint(stack, "Endpoint", variants=[host], endpoint_name="components", network=network)
     component = InferenceComponent(
         stack,
         "Component",
@@ -140,9 +141,10 @@ def components(stack: Stack) -> None:
         resources=Resources(16_384, accelerators=2, max_memory_in_mb=32_768, cpus=4),
         component_name="llama",
         cache=True,
-        placement=Placement("binpack"),
+        placement=Placement("binpack", max_imbalance=1),
         model_data_download_timeout_in_seconds=900,
-        rollout=Rollout.rolling(1, wait=60),
+        container_startup_health_check_timeout_in_seconds=900,
+        rollout=Rollout.rolling(1, wait=60, rollback_size="50%", alarms=("mine",), timeout=3600),
     )
     component.add_adapter("French", data=ModelData.from_archive(where, "adapters/french.tar.gz"))
     Scaling.of_component(stack, "Scaling", component=component, minimum=0, maximum=4, tracking=Tracking(4))
@@ -154,10 +156,10 @@ def asynchronous(stack: Stack) -> None:
     endpoint = ModelEndpoint(
         stack,
         "Endpoint",
-        variants=[Variant(Instances("ml.g5.2xlarge"), (container(where),))],
+        variants=[Variant(Instances("ml.g5.2xlarge", 2), (container(where),))],
         endpoint_name="asynchronous",
         asynchronous=Asynchronous(where, "async/", "failed/", 4, topic, topic, ("success", "error")),
-        rollout=Rollout.all_at_once(wait=60),
+        rollout=Rollout.canary(1, wait=60),
     )
     Scaling.of_variant(
         stack, "Scaling", endpoint=endpoint, minimum=0, maximum=3, tracking=Tracking(2, metric="backlog")
@@ -185,7 +187,7 @@ def many(stack: Stack) -> None:
         shadow=Variant(Instances("ml.c6i.xlarge", 1), (first, second), name="shadow", weight=0.5),
         endpoint_name="many",
         network_isolation=True,
-        rollout=Rollout.rolling(1, wait=30, rollback_size="100%"),
+        rollout=Rollout.rolling(1, wait=30, rollback_size="100%", timeout=3600),
     )
 
 

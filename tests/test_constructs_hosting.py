@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,85 @@ def _named(key: str, value: Any) -> Any:
     return value
 
 
-def test_all_that_cloudformation_knows_of_a_variant_can_be_said(synthesized: Synthesized) -> None:
+TOLD = "read only: what SageMaker tells"
+NOT_SAID = {
+    "Model": {
+        "modelname": "what is replaced has no name",
+        "tags": "the app's: Tags.of(scope)",
+        "containers.inferencespecificationname": "of model packages",
+        "containers.modelpackagename": "Marketplace's and the registry's: an image is named here",
+        "containers.imageconfig.repositoryauthconfig": "of registries outside AWS: from_ecr and from_uri are ECR's",
+        "containers.modeldatasource.s3datasource.hubaccessconfig": "of SageMaker's own hub",
+        "containers.modeldatasource.s3datasource.modelaccessconfig": "of gated models in SageMaker's own hub",
+    },
+    "EndpointConfig": {
+        "endpointconfigname": "what is replaced has no name",
+        "tags": "the app's: Tags.of(scope)",
+        "explainerconfig": "Clarify explains the columns of tables",
+        "productionvariants.acceleratortype": "Elastic Inference is no more",
+    },
+    "Endpoint": {
+        "tags": "the app's: Tags.of(scope)",
+        "retaindeploymentconfig": "each update brings its own",
+    },
+    "InferenceComponent": {
+        "tags": "the app's: Tags.of(scope)",
+        "endpointarn": "its name says it",
+        "runtimeconfig.currentcopycount": TOLD,
+        "runtimeconfig.desiredcopycount": TOLD,
+        "runtimeconfig.placementstatus": TOLD,
+        "specification.container.deployedimage": TOLD,
+        "specification.currentdatacacheconfig": TOLD,
+        "specification.container.containermetricsconfig": "8080/metrics is SageMaker's default and our server's place",
+        "specification.container.environment": "the Model's, which a component names",
+        "specification.container.image": "the Model's",
+        "specifications": "one for each instance type: the copies here are alike",
+    },
+}
+SAME = {"primarycontainer": "containers", "shadowproductionvariants": "productionvariants"}
+"""Members of one kind; what one of them says, the other can."""
+"""Properties that nothing of ours says, each with the reason; what is below one of them is not said either."""
+
+
+def known(resource: Any) -> set[str]:
+    """Every property of a CloudFormation resource in aws-cdk-lib: `productionvariants.volumesizeingb`."""
+    found = set()
+
+    def walk(kind: Any, at: tuple[str, ...]) -> None:
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            if name in ("self", "scope", "id"):
+                continue
+            here = (*at, SAME.get(name.replace("_", ""), name.replace("_", "")))
+            found.add(".".join(here))
+            for inner in re.findall(rf"{resource.__name__}\.(\w+Property)", str(parameter.annotation)):
+                walk(getattr(resource, inner), here)
+
+    walk(resource, ())
+    return found
+
+
+def said(value: Any, at: tuple[str, ...] = ()) -> set[str]:
+    """Every property that a template says, in the same words."""
+    if isinstance(value, list):
+        return {path for each in value for path in said(each, at)}
+    if not isinstance(value, dict):
+        return set()
+    places = {key: (*at, SAME.get(key.lower(), key.lower())) for key in value}
+    return {path for key, here in places.items() for path in (".".join(here), *said(value[key], here))}
+
+
+@pytest.mark.parametrize("kind", ["Model", "EndpointConfig", "Endpoint", "InferenceComponent"])
+def test_all_that_cloudformation_knows_of_an_endpoint_can_be_said(synthesized: Synthesized, kind: str) -> None:
     from aws_cdk import aws_sagemaker as sagemaker
 
-    known = set(inspect.signature(sagemaker.CfnEndpointConfig.ProductionVariantProperty.__init__).parameters)
-    said = {
-        key.lower()
-        for _, _, config in resources(synthesized, "AWS::SageMaker::EndpointConfig")
-        for member in ("ProductionVariants", "ShadowProductionVariants")
-        for variant in config.get(member, [])
-        for key in variant
-    }
+    unsaid, reasons = known(getattr(sagemaker, f"Cfn{kind}")), NOT_SAID[kind]
 
-    assert {name.replace("_", "") for name in known} - said == {"self", "acceleratortype"}
+    for _, _, properties in resources(synthesized, f"AWS::SageMaker::{kind}"):
+        unsaid -= said(properties)
+
+    left = {path for path in unsaid if not any(path == each or path.startswith(f"{each}.") for each in reasons)}
+    assert left == set(), "a new property: let a construct say it, or give the reason"
+    assert set(reasons) <= unsaid, "a reason for what is said"
 
 
 def test_no_role_has_full_access_and_only_what_has_no_arn_is_everywhere(synthesized: Synthesized) -> None:
@@ -167,6 +234,8 @@ def test_an_update_goes_back_on_the_alarms_and_keeps_what_scaling_came_to(synthe
     }
     assert len(deployment["AutoRollbackConfiguration"]["Alarms"]) == 6, "three limits, two variants"
     assert endpoint["RetainAllVariantProperties"] is True
+    excluded = {each["VariantPropertyType"] for each in endpoint["ExcludeRetainedVariantProperties"]}
+    assert excluded == {"DesiredWeight", "DataCaptureConfig"}, "these are the file's"
 
 
 def test_alarms_are_in_cloudwatchs_units_and_do_not_wait_for_the_endpoint(synthesized: Synthesized) -> None:

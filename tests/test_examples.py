@@ -98,6 +98,20 @@ def test_the_apis_take_every_request_that_a_template_makes(synthesized: Synthesi
     assert kinds >= {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"}
 
 
+def test_sagemaker_takes_every_job_that_a_template_asks_for(synthesized: Synthesized) -> None:
+    sagemaker, asked = Shapes("sagemaker"), set()
+    for stack in STACKS:
+        for each in synthesized.json(stack)["Resources"].values():
+            if each["Type"] == "Custom::HeavyliftPrepared":
+                job = json.loads(resolve(each["Properties"]["Job"]))
+                kind = "Training" if "AlgorithmSpecification" in job else "Processing"
+                role = "arn:aws:iam::123456789012:role/a"
+                sagemaker.check(f"Create{kind}Job", {**job, "RoleArn": role, f"{kind}JobName": "heavylift-1"})
+                asked.add((stack, kind))
+
+    assert asked >= {("heavylift-gpt-j-6b", "Training"), ("heavylift-gpt-neox-20b", "Training")}
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_checkov_finds_nothing_that_has_no_reason(checkov: dict[str, list[tuple[str, str]]], stack: str) -> None:
     assert [each for each in checkov[stack] if each[0] not in KEPT] == []

@@ -107,6 +107,7 @@ class ModelEndpoint(Construct, EndpointMetrics):
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=None if rollout is None else rollout.render(),
             retain_all_variant_properties=None if rollout is None else rollout.retain or None,
+            exclude_retained_variant_properties=None if rollout is None else rollout.not_retained(),
         )
         self.stable_name = self.name if endpoint_name is None else endpoint_name
         self.config_name = self.config.attr_endpoint_config_name
@@ -163,6 +164,7 @@ class ModelEndpoint(Construct, EndpointMetrics):
         refuse(between("alarms", len(self.rollout.alarms), 0, 10))
         self.endpoint.deployment_config = self.rollout.render()
         self.endpoint.retain_all_variant_properties = self.rollout.retain or None
+        self.endpoint.exclude_retained_variant_properties = self.rollout.not_retained()
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` invoke this endpoint, streaming or not."""

@@ -24,6 +24,9 @@ Strategy = Literal["all_at_once", "canary", "linear", "rolling"]
 
 SHARES: dict[str, tuple[int, int]] = {"canary": (1, 50), "linear": (10, 50), "rolling": (5, 50)}
 """The least and the greatest step, in percent of the fleet."""
+NOT_RETAINED = ("DesiredWeight", "DataCaptureConfig")
+"""Of what RetainAllVariantProperties keeps, what an update takes from its configuration all the same: only the counts
+are scaling's to say (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_VariantProperty.html)."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,12 @@ class Rollout:
         percent = int(self.size[:-1]) if isinstance(self.size, str) and self.size[:-1].isdigit() else 0
         steps = -(-count // share) if share and count else -(-100 // percent) if percent else 1
         return steps * self.wait + self.termination_wait
+
+    def not_retained(self) -> list[sagemaker.CfnEndpoint.VariantPropertyProperty] | None:
+        """The Endpoint's ExcludeRetainedVariantProperties."""
+        if not self.retain:
+            return None
+        return [Endpoint.VariantPropertyProperty(variant_property_type=each) for each in NOT_RETAINED]
 
     def render(self) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
         """The Endpoint's property."""
