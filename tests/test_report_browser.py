@@ -76,10 +76,11 @@ def test_nothing_is_drawn_outside_its_chart(page: tuple[Page, Path]) -> None:
     assert outside == []
 
 
-def test_labels_of_an_axis_do_not_overlap_on_a_phone(page: tuple[Page, Path]) -> None:
+@pytest.mark.parametrize("width", [360, 1280])
+def test_labels_of_an_axis_do_not_overlap(page: tuple[Page, Path], width: int) -> None:
     shown, file = page
 
-    shown.show(file, width=360)
+    shown.show(file, width=width)
 
     overlapping = shown.evaluate("""
         (() => { const found = [];
@@ -87,7 +88,34 @@ def test_labels_of_an_axis_do_not_overlap_on_a_phone(page: tuple[Page, Path]) ->
             const boxes = [...chart.querySelectorAll("text.tick")]
               .map(text => [text.textContent, text.getBoundingClientRect()]);
             boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-              const across = p.left < q.right && q.left < p.right, down = p.top + 4 < q.bottom && q.top + 4 < p.bottom;
+              const across = p.left < q.right && q.left < p.right, down = p.top + 2 < q.bottom && q.top + 2 < p.bottom;
               if (across && down) found.push(`${a} / ${b}`); })); }
           return found })()""")
     assert overlapping == []
+
+
+def test_on_a_phone_the_verdict_of_each_target_is_seen_without_scrolling(page: tuple[Page, Path]) -> None:
+    shown, file = page
+
+    shown.show(file, width=360)
+
+    rows = shown.evaluate("""
+        [...document.querySelectorAll("table.rows tbody tr")].map(row => {
+          const [name, mark] = [".name", ".mark"].map(each => row.querySelector(each).getBoundingClientRect());
+          return [row.parentElement.parentElement.scrollWidth <= row.closest(".scroll").clientWidth,
+                  mark.right <= 360, name.right <= mark.left + 1] })""")
+    assert rows and all(all(row) for row in rows), rows
+
+
+def test_a_printed_page_is_dark_on_white_whatever_the_reader_has_chosen(page: tuple[Page, Path]) -> None:
+    shown, file = page
+    shown.show(file, width=1280, dark=True)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+
+    shown.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+
+    paper, ink = (
+        shown.evaluate(f"{LUMINANCE}(getComputedStyle(document.body).{what})") for what in ("backgroundColor", "color")
+    )
+    assert paper > 0.95 and ink < 0.05
+    shown.call("Emulation.setEmulatedMedia", media="", features=[])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 16, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 22, 42
 WIDE = 20.0  # numbers that lie further apart than this factor are told apart on a logarithmic scale only
 
 

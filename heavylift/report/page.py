@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from heavylift.benchmark.judgement import COUNTED
+from heavylift.benchmark.load import Load, OpenLoad
 from heavylift.benchmark.percentile import percentile
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import percent
@@ -108,7 +109,7 @@ def _environment(report: Mapping[str, Any], recording: Recording) -> dict[str, s
         "gate digest": run.gate_digest or "none",
         "asked for": f"{subject.instance_count} {instances} {subject.instance_type}",
         "weights": f"{subject.dtype}, quantization {subject.quantization}",
-        "load": f"{benchmark.load.mode} loop, {benchmark.load.concurrency} client(s), batches of {subject.batch}",
+        "load": f"{_load(benchmark.load)}, {benchmark.batch} in a request",
         "requests": f"{report['requests']['warmup']} to warm up, {report['requests']['measured']} measured "
         f"of {benchmark.requests} planned",
         "time limit": f"{run.time_limit_s:g} s",
@@ -116,6 +117,16 @@ def _environment(report: Mapping[str, Any], recording: Recording) -> dict[str, s
         "load comes from": run.generator,
         "samples": report["samples"],
     }
+
+
+def _load(load: Load) -> str:
+    """`closed loop of 4 clients`, `open loop, poisson arrivals, 40 requests/s`."""
+    if not isinstance(load, OpenLoad):
+        return f"closed loop of {load.concurrency} client{'' if load.concurrency == 1 else 's'}"
+    more = f" to {load.to_rate:g} in {load.ramp_s:g} s" if load.arrivals == "ramp" else ""
+    shared = f", by {load.generators} generators" if load.generators > 1 else ""
+    rate = "the trace's own times" if load.replays else f"{load.rate:g}{more} requests/s"
+    return f"open loop, {load.arrivals} arrivals, {rate}{shared}, at most {load.max_in_flight} under way"
 
 
 def _failures(recording: Recording) -> list[tuple[int, str, str]]:
