@@ -9,16 +9,14 @@ accuracy on inputs it never saw, and one JSON object as its last line.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import torch
 import torch.nn.functional as F
+from fitting import arguments, fit, result
 from tasks import TASKS, examples
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -79,16 +77,11 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "models" / "tiny-llama")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=7)
-    args = parser.parse_args()
-
-    torch.manual_seed(args.seed)
+    given = arguments(__doc__, "tiny-llama", 2400)
+    started = time.monotonic()
+    torch.manual_seed(given.seed)
     torch.set_num_threads(1)
-    tokenizer = train_tokenizer(args.seed)
+    tokenizer = train_tokenizer(given.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,
@@ -96,32 +89,13 @@ def main() -> None:
             tie_word_embeddings=False, pad_token_id=PAD, eos_token_id=END, bos_token_id=START,
         )
     )  # fmt: skip
-    parameters = sum(p.numel() for p in model.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    warmup = 200
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, max(0.02, (args.steps - s) / (args.steps - warmup)))
-    )
-    print(f"{parameters:,} parameters, vocabulary {len(tokenizer)}", flush=True)
-    started = time.monotonic()
-    feed = batches(tokenizer, size=args.batch, seed=args.seed)
-    for step, (ids, learned) in enumerate(itertools.islice(feed, args.steps), start=1):
-        loss = loss_of(model, ids, learned)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 200 == 0:
-            shares = {task: round(share, 3) for task, share in accuracy(model, tokenizer, 50).items()}
-            print(f"{step} {time.monotonic() - started:.0f}s loss {loss.item():.4f} {shares}", flush=True)
+    losses = (loss_of(model, *batch) for batch in batches(tokenizer, size=given.batch, seed=given.seed))
+    fit(model, losses, lambda: accuracy(model, tokenizer, 50), steps=given.steps, rate=3e-3, warmup=200)
     final = accuracy(model, tokenizer, 500)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
-    (args.out / "model.safetensors").chmod(0o644)
-    seconds = round(time.monotonic() - started)
-    print(json.dumps({"parameters": parameters, "steps": args.steps, "seed": args.seed, "seconds": seconds,
-                      "exact_match_unseen": final}))  # fmt: skip
+    model.save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+    (given.out / "model.safetensors").chmod(0o644)
+    print(result(model, given, started, final))
 
 
 if __name__ == "__main__":

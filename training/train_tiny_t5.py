@@ -7,7 +7,6 @@ seeded, in fp32 on the CPU. Prints exact-match accuracy on inputs it never saw, 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from fitting import arguments, fit, result
 from safetensors.torch import load_file, save_file
 from tasks import TASKS, examples
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
@@ -79,16 +79,11 @@ def save(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "models" / "tiny-t5")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=7)
-    args = parser.parse_args()
-
-    torch.manual_seed(args.seed)
+    given = arguments(__doc__, "tiny-t5", 2400)
+    started = time.monotonic()
+    torch.manual_seed(given.seed)
     torch.set_num_threads(2)
-    tokenizer = train_tokenizer(args.seed)
+    tokenizer = train_tokenizer(given.seed)
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer), d_model=128, d_kv=32, d_ff=256, num_heads=4, num_layers=4,
@@ -97,30 +92,14 @@ def main() -> None:
             decoder_start_token_id=0,
         )
     )  # fmt: skip
-    parameters = sum(p.numel() for p in model.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    warmup = 300
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, max(0.02, (args.steps - s) / (args.steps - warmup)))
+    losses = (
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        for ids, mask, labels in batches(tokenizer, size=given.batch, seed=given.seed)
     )
-    print(f"{parameters:,} parameters, vocabulary {len(tokenizer)}", flush=True)
-    started = time.monotonic()
-    feed = batches(tokenizer, size=args.batch, seed=args.seed)
-    for step, (ids, mask, labels) in enumerate(itertools.islice(feed, args.steps), start=1):
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step % 200 == 0:
-            shares = {task: round(share, 3) for task, share in accuracy(model, tokenizer, 100).items()}
-            print(f"{step} {time.monotonic() - started:.0f}s loss {loss.item():.4f} {shares}", flush=True)
+    fit(model, losses, lambda: accuracy(model, tokenizer, 100), steps=given.steps, rate=2e-3, warmup=300)
     final = accuracy(model, tokenizer, 500)
-    save(model, tokenizer, args.out)
-    seconds = round(time.monotonic() - started)
-    print(json.dumps({"parameters": parameters, "steps": args.steps, "seed": args.seed, "seconds": seconds,
-                      "exact_match_unseen": final}))  # fmt: skip
+    save(model, tokenizer, given.out)
+    print(result(model, given, started, final))
 
 
 if __name__ == "__main__":
