@@ -28,8 +28,8 @@ __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
-EXCHANGED = 512 * 1024
-"""Bytes of rows that a rank hands the others at once: what a group carries through memory."""
+EXCHANGED = 64 * 1024
+"""Bytes of rows that a rank hands the others at once: little, so that it all stays in the processor's cache."""
 
 
 class Weights(Protocol):
@@ -97,6 +97,7 @@ class Loader:
         self._waiting = iter([weight.name for weight in held])
         self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
         self._ahead = 0
+        self._spare: dict[tuple[int, torch.dtype], list[Tensor]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self._total = sum(self._bytes(weight.name) for weight in held)
         self._buffer, self._passing = Buffer(), Buffer()
@@ -138,7 +139,10 @@ class Loader:
         own = self._own(name)
         if flat is None:
             flat = self._read(name, own)
-        tensor = own.shaped(flat) if own is reading else self._exchanged(reading, own.shaped(flat))
+        tensor = own.shaped(flat)
+        if own is not reading:
+            tensor = self._exchanged(reading, tensor)
+            self._spare.setdefault((len(flat), flat.dtype), []).append(flat)
         for copy in copies:
             self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
@@ -185,7 +189,7 @@ class Loader:
         waiting: list[list[Future[None]]] = []  # for each task, its weight's
         for name in names:
             own, futures = self._own(name), list[Future[None]]()
-            flat = None if self._pool is None else own.room(self._kind(name))
+            flat = None if self._pool is None else self._room(name, own)
             self._coming[name] = flat, futures
             self._ahead += self._bytes(name)
             for block in own.blocks():
@@ -199,6 +203,11 @@ class Loader:
             future = self._pool.submit(read_run, self._source, tasks[run], self._buffer)
             for futures in waiting[run]:
                 futures.append(future)
+
+    def _room(self, name: str, own: Reading) -> Tensor:
+        """Memory for what will be read of a weight; that of rows is used again when they are exchanged."""
+        spare = self._spare.get((own.part.elements, self._kind(name)), [])
+        return spare.pop() if spare and own is not self._readings[name][0] else own.room(self._kind(name))
 
     def _read(self, name: str, own: Reading) -> Tensor:
         """Reads a weight now; one that will be rounded needs no memory of its own, for not all would be given back."""
