@@ -6,7 +6,7 @@
 #                 benchmarks/results/oracle_matrix.json
 # make vllm       install vLLM into an environment of its own (3.5 GB; .venv-vllm), for models/tiny-llama-vllm.yaml
 # make deepspeed  install DeepSpeed likewise (1.5 GB; .venv-deepspeed)
-# make test-vllm, make test-deepspeed  the engines' conformance on the real ones
+# make test-vllm, make test-deepspeed  the engines' own tests, and their conformance, on the real ones
 # make bench      the side-by-side measurements in benchmarks/
 # make clean      remove the environments and all that was written
 
@@ -77,7 +77,7 @@ DEEPSPEED := .venv-deepspeed/bin/python
 CONFORMANCE = -m pytest --noconftest -o filterwarnings=default tests/test_engine_conformance.py
 test-vllm: .venv-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. \
-	$(VLLM) $(CONFORMANCE) -k vllm
+	$(VLLM) $(CONFORMANCE) tests/test_vllm.py -k vllm
 
 test-deepspeed: .venv-deepspeed/installed
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=runtime:. $(DEEPSPEED) $(CONFORMANCE) tests/test_deepspeed.py -k deepspeed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,9 @@ def write(folder: Path, kind: str) -> Path:
 
 def engine(folder: Path, **properties: str) -> Writer:
     options = replace(Options(engine="accelerate"), batch_size=4, properties=properties)
-    return load(options, folder, 0, 1, f"file://{folder.parent}/rendezvous")
+    loaded = load(options, folder, 0, 1, f"file://{folder.parent}/rendezvous")
+    assert isinstance(loaded, Writer)
+    return loaded
 
 
 def generated(engine: Writer, sampling: Sampling) -> list[list[int]]:
@@ -106,6 +110,60 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(
         engine(write(tmp_path / "llama", "llama"), **properties)
 
     assert sentence in str(caught.value)
+
+
+def test_a_step_begins_no_thread_which_may_never_come_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    loaded, theirs = engine(folder), expected(folder, max_new_tokens=10)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    assert generated(loaded, Sampling(10)) == theirs
+    assert generated(loaded, Sampling(10)) == theirs
+
+
+def test_memory_that_runs_out_in_a_step_is_its_requests_answer_and_the_next_ones_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    loaded = engine(folder)
+    whole = type(loaded._model).forward
+
+    def short(*args: Any, **kwargs: Any) -> Any:
+        raise MemoryError
+
+    def silent() -> None:
+        raise MemoryError  # not even a line for the log
+
+    for key, prompt in enumerate(PROMPTS):
+        loaded.add(key, Request(prompt, Sampling(10)))
+    first = loaded.step()
+    monkeypatch.setattr(type(loaded._model), "forward", short)
+    monkeypatch.setattr(traceback, "print_exc", silent)
+    failed = loaded.step()
+    monkeypatch.setattr(type(loaded._model), "forward", whole)
+
+    assert [piece.error for piece in first] == [None] * 3
+    assert [piece.error is not None and piece.error[0] for piece in failed] == [507] * 3
+    assert not loaded.busy
+    assert generated(loaded, Sampling(10)) == expected(folder, max_new_tokens=10)
+
+
+def test_layers_are_placed_as_a_map_says(tmp_path: Path) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    layers = transformers.AutoConfig.from_pretrained(folder).num_hidden_layers
+    placed = {f"model.layers.{layer}": "cpu" if layer else "disk" for layer in range(layers)}
+    placed |= dict.fromkeys(("model.embed_tokens", "model.norm", "model.rotary_emb"), "cpu") | {"lm_head": "disk"}
+
+    loaded = engine(folder, device_map=json.dumps(placed))
+
+    assert loaded._model.hf_device_map == placed
+    assert generated(loaded, Sampling(6)) == expected(folder, max_new_tokens=6)
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -6,27 +6,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import torch
 
-from heavylift_runtime.engines.engine import Request, Sampling
+from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.options import Options
-from tests.decoder_checkpoints import KINDS, continuation, oracle, write_decoder
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.split_ranks import expected, greedy, write
+from tests.split_ranks import loaded as loaded_by
 
 pytest.importorskip("deepspeed", reason="engine deepspeed has an environment of its own: make test-deepspeed")
-from heavylift_runtime.engines.deepspeed import DeepSpeedEngine, load
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = [[5, 9, 33, 21, 7, 2], [12], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6]]
 SPLIT = (
     "llama-tied-wide-biased",
     "llama-3.1",
@@ -40,50 +34,8 @@ SPLIT = (
 )
 
 
-def write(folder: Path, kind: str) -> Path:
-    family, config = KINDS[kind]
-    write_decoder(folder, family, **{**config, "num_key_value_heads": 2} if kind == "qwen3" else config)
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    return folder
-
-
-@contextmanager
-def loaded(folder: Path, world: int, **given: str) -> Iterator[DeepSpeedEngine]:
-    """Rank 0 here, the others as processes that end with it."""
-    torch.set_num_threads(1)
-    meeting = f"file://{folder.parent}/meeting-{folder.name}-{world}-{len(given)}"
-    quantize, dtype = given.pop("quantize", "none"), given.pop("dtype", "auto")
-    options = replace(Options(engine="deepspeed"), batch_size=4, tensor_parallel_degree=world, properties=given)
-    options = replace(options, quantize=quantize, dtype=dtype)
-    command = [sys.executable, "-m", "tests.follower", "deepspeed", str(folder)]
-    others = [
-        subprocess.Popen([*command, str(rank), str(world), meeting, json.dumps(given)]) for rank in range(1, world)
-    ]
-    try:
-        engine = load(options, folder, 0, world, meeting)
-        yield engine
-        engine.close()
-        assert [each.wait(60) for each in others] == [0] * len(others)
-    finally:
-        for each in others:
-            each.kill()
-            each.wait()
-
-
-def greedy(engine: DeepSpeedEngine, count: int = 20) -> list[list[int]]:
-    found: list[list[int]] = [[] for _ in PROMPTS]
-    for key, prompt in enumerate(PROMPTS):
-        engine.add(key, Request(tuple(prompt), Sampling(count)))
-    while engine.busy:
-        for piece in engine.step():
-            assert piece.error is None
-            found[piece.key] += [token.id for token in piece.tokens]
-    return found
-
-
-def expected(folder: Path, count: int = 20) -> list[list[int]]:
-    model = oracle(folder)
-    return [continuation(model, prompt, count) for prompt in PROMPTS]
+def loaded(folder: Path, world: int, **given: str) -> AbstractContextManager[Engine]:
+    return loaded_by("deepspeed", folder, world, **given)
 
 
 @pytest.mark.parametrize("kind", SPLIT)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token
+from heavylift_runtime.engines.engine import Engine, Form, Piece, Request, Sampling, Token
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.options import Options
@@ -28,10 +28,12 @@ pytestmark = pytest.mark.slow
 
 MODELS = {
     "native": ("t5", "llama", "gpt2", "bloom"),
+    "fastertransformer": ("t5", "gpt2", "bloom"),
     "accelerate": ("t5", "llama", "gpt2", "bloom"),
+    "accelerate@2": ("llama",),  # over two ranks
     "vllm": ("llama", "gpt2"),
     "deepspeed": ("t5", "llama", "gpt2"),
-    "deepspeed@2": ("t5", "llama"),  # over two ranks
+    "deepspeed@2": ("t5", "llama"),
     "neuronx": ("llama", "gpt2", "bloom"),  # over the recorded interface of its SDK
 }
 WIDE: dict[str, dict[str, Any]] = {  # vLLM's attention on processors wants heads of 32
@@ -252,6 +254,7 @@ def test_a_request_is_cancelled_while_it_waits(engine: Engine) -> None:
         Request((3, 10**6), Sampling(3)),
         Request("half of a pair: \ud800", Sampling(3)),
         Request("A", Sampling(3), adapter="none-such"),
+        Request("A", Sampling(3, form=Form("regex", "("))),  # no engine binds an answer to that
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_is_computed(engine: Engine, request_: Request) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gate import Gate
 from tests.served import Served, alive, eventually, kill, serving
 
 pytestmark = pytest.mark.slow
@@ -86,21 +87,24 @@ def test_a_prompt_that_is_too_long_is_refused_and_its_neighbours_are_served(nati
 
 def test_a_killed_or_a_stuck_rank_takes_its_copy_with_it_and_all_come_back(tiny_t5: Path, tmp_path: Path) -> None:
     folder = model_folder(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\noption.predict_timeout=5\n")
+    gate = Gate(tmp_path / "gate")
 
-    with serving(folder) as served:
+    with serving(folder, gate.environ({})) as served:
         before = served.ranks()
-        kill(before[1])
-        eventually(lambda: served.ping() == 503)
+        with gate.shut():
+            kill(before[1])
+            eventually(lambda: served.ping() == 503)
         served.wait()
 
         assert not any(alive(pid) for pid in before)
         assert served.ask({"inputs": "write in words: 30"}).json()["outputs"] == ["thirty"]
 
         ranks = served.ranks()
-        os.kill(ranks[1], signal.SIGSTOP)  # rank 0 waits for it in a collective
-        stuck = served.ask({"inputs": "write in words: 30"})
-        assert (stuck.status_code, "option.predict_timeout" in stuck.json()["error"]) == (424, True)
-        eventually(lambda: served.ping() == 503)
+        with gate.shut():
+            os.kill(ranks[1], signal.SIGSTOP)  # rank 0 waits for it in a collective
+            stuck = served.ask({"inputs": "write in words: 30"})
+            assert (stuck.status_code, "option.predict_timeout" in stuck.json()["error"]) == (424, True)
+            eventually(lambda: served.ping() == 503)
         served.wait()
         assert not any(alive(pid) for pid in ranks)
 

@@ -174,7 +174,7 @@ def test_the_native_engines_rule_is_its_familys_table(tp: int) -> None:
 @pytest.mark.parametrize(
     ("engine", "split", "fault"),
     [
-        ("accelerate", Split(2), "engine accelerate has no tensor parallelism"),
+        ("accelerate", Split(7), "does not divide the number of key-value heads 2"),
         ("deepspeed", Split(1, 2), "engine deepspeed has no pipeline parallelism"),
         ("fastertransformer", Split(4), "does not divide the number of attention heads 14"),
         ("vllm", Split(1, 32), "more than the model's 24 layers"),

@@ -17,7 +17,7 @@ from heavylift.plan.memory.neuron import neuron_need
 from heavylift.plan.memory.vllm import vllm_need
 from heavylift.plan.model import SCHEMES, ModelFacts
 from heavylift.plan.parts import Decision, Memory
-from heavylift.plan.validity import loading_bytes, vllm_faults
+from heavylift.plan.validity import engine_faults, loading_bytes
 from heavylift.plan.validity.neuron import neuron_degrees, neuron_faults
 from heavylift.spec import ModelSpec
 from heavylift_runtime.engines.registry import Capabilities, capabilities, engine_for, family_fault
@@ -62,6 +62,9 @@ class Demand:
         dtype, dtype_decision = _dtype(spec, lock)
         if dtype not in engine.dtypes:
             faults.append(f"dtype {dtype} is none of engine {engine.name}'s: {', '.join(engine.dtypes)}")
+        beside = engine.rounded_in or engine.dtypes
+        if spec.quantization != "none" and dtype not in beside and dtype in engine.dtypes:
+            faults.append(f"quantization of engine {engine.name} needs dtype {' or '.join(beside)}: got {dtype}")
         given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
         tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
         prompt = PROMPT_TOKENS if engine.name == "script" else _prompt_tokens(_facts(lock), tokens, faults)
@@ -174,16 +177,18 @@ def _needs(
             )
         given = partition.tensor_parallel_degree
     degrees = _usual_degrees(spec, engine) if given == "auto" else (given,)
+    config = lock.model.config or {}  # of a script's model there may be none
+    known = _facts(lock) if config else None
+    refused: dict[int, list[str]] = {}
+    for degree in degrees:
+        refused[degree] = [] if known is None else engine_faults(engine, known, degree, spec.quantization)
+        if family is not None:
+            refused[degree] += family.check(config, degree, spec.pipeline_parallel_degree)
+    if all(refused.values()):
+        raise InputError(refused[degrees[0]])
     if family is None:
-        model = _facts(lock) if engine == "vllm" else None
-        faults = {d: vllm_faults(model, d, spec.quantization) if model is not None else [] for d in degrees}
-        if given != "auto" and faults[given]:
-            raise InputError(faults[given])
-        return {degree: _script_need(lock, dtype, degree) for degree in degrees if not faults[degree]}
-    config, element, rows = _config(lock), memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
-    refused = {degree: family.check(config, degree, spec.pipeline_parallel_degree) for degree in degrees}
-    if given != "auto" and refused[given]:
-        raise InputError(refused[given])
+        return {degree: _script_need(lock, dtype, degree) for degree in degrees if not refused[degree]}
+    element, rows = memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
     model, scheme = ModelFacts.of(config), SCHEMES[spec.quantization]
     return {
         degree: memory.native_need(

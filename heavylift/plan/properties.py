@@ -6,11 +6,14 @@ Not their text: that is heavylift.serving. Keys and their spelling are LMI's (dj
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from heavylift.errors import InputError
 from heavylift.plan.demand import Demand
 from heavylift.serving.prompt import prompt_options
 from heavylift.serving.render import render_properties
+from heavylift_runtime.engines.registry import encoder_task
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.options import Options
 
@@ -23,10 +26,13 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     own: list[tuple[str, str]] = [("engine", engine.engine_property)]
     if engine.entry_point is not None:
         own.append(("option.entryPoint", engine.entry_point))
+    config = demand.lock.model.config or {}
+    divided = engine.name == "script" or (engine.splits(config.get("model_type")) and "device_map" not in spec.options)
+    if engine.name == "accelerate":
+        own += _accelerate(config, spec.options, placed=degree > 1 and not divided)
     own += [
         ("option.dtype", demand.dtype),
-        # an engine without it is one process, which places layers on that many devices itself
-        ("option.tensor_parallel_degree", str(degree if engine.tensor_parallel or engine.name == "script" else 1)),
+        ("option.tensor_parallel_degree", str(degree if divided else 1)),
         ("option.pipeline_parallel_degree", str(spec.pipeline_parallel_degree)),
     ]
     if spec.quantization != "none":
@@ -46,6 +52,14 @@ def properties_of(demand: Demand, degree: int) -> Properties:
     except OptionsError as error:
         raise InputError(error.faults) from error
     return tuple(own)
+
+
+def _accelerate(config: Mapping[str, Any], options: Mapping[str, Any], *, placed: bool) -> Iterator[tuple[str, str]]:
+    """What it must be told: the task of a model that writes no text; to place layers from its one process."""
+    if "task" not in options and (task := encoder_task(config)) is not None:
+        yield "option.task", task
+    if placed and "device_map" not in options:
+        yield "option.device_map", "auto"
 
 
 def _compiled(demand: Demand) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from heavylift_runtime.engines.cores import threads
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from heavylift_runtime.ranks import Copy, Duty
@@ -134,9 +135,9 @@ def _progress(stage: str) -> str | None:
 
 
 def _environment(options: Options) -> dict[str, str]:
-    """The environment of a rank: ours, and for a script a fair share of the cores; the native engine takes its own."""
-    share = max(len(os.sched_getaffinity(0)) // options.workers, 1)
-    threads = {"OMP_NUM_THREADS": str(share)} if options.engine == "script" else {}
+    """The environment of a rank: ours, and for a script its share of the cores; an engine takes its own."""
+    share = threads(options.workers * options.ranks) if options.engine == "script" else None
+    told = {} if share is None else {"OMP_NUM_THREADS": str(share)}
     # PyTorch's switch for transparent huge pages: one core of a virtual machine read 36 GB/s with them, 19 without
     pages = {"THP_MEM_ALLOC_ENABLE": "1"}
-    return threads | pages | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    return told | pages | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}

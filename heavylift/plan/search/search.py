@@ -143,7 +143,8 @@ def _precisions(row: Capabilities, wanted: Wanted) -> Iterator[tuple[str, str]]:
     for dtype in dict.fromkeys(dtypes):
         if dtype in row.dtypes:
             yield dtype, wanted.quantization
-    half = "bf16" if "bf16" in row.dtypes else row.dtypes[0]
+    beside = row.rounded_in or row.dtypes
+    half = "bf16" if "bf16" in beside else beside[0]
     if wanted.quantization == "none":
         for quantization in row.quantizations:
             if SCHEMES.get(quantization) is not None:

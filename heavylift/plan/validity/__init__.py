@@ -6,7 +6,7 @@ precision.py  number formats by hardware
 host.py       host memory while loading, disk, and the 60 seconds of an invocation
 """
 
-from heavylift.plan.validity.degrees import Split, degree_faults, splits, vllm_faults
+from heavylift.plan.validity.degrees import Split, degree_faults, engine_faults, splits, vllm_faults
 from heavylift.plan.validity.host import invocation_faults, loading_bytes
 from heavylift.plan.validity.precision import computes_in, precision_faults
 
@@ -14,6 +14,7 @@ __all__ = [
     "Split",
     "computes_in",
     "degree_faults",
+    "engine_faults",
     "invocation_faults",
     "loading_bytes",
     "precision_faults",

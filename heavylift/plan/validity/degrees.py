@@ -64,22 +64,40 @@ def degree_faults(
             f"{fact.type} has {fact.devices} {fact.accelerator.name} devices; one copy at degree "
             f"{split.tp} · {split.pp} takes {split.devices}, and never spans instances"
         )
-    if split.tp > 1 and not row.tensor_parallel:
-        faults.append(f"engine {engine} has no tensor parallelism; use tensor_parallel_degree 1")
+    if split.tp > 1 and not row.splits(model.family):
+        whose = f" of {model.family}" if row.tensor_parallel else ""
+        faults.append(f"engine {engine} has no tensor parallelism{whose}; use tensor_parallel_degree 1")
     if split.pp > 1:
         faults += _stage_faults(engine, model, split.pp)
     if fact.hardware == "neuron":
         return faults + neuron_faults(model, fact, split.tp, quantization)
+    faults += engine_faults(engine, model, split.tp, quantization)
     match engine:
         case "vllm":
-            faults += vllm_faults(model, split.tp, quantization)
             capability = None if fact.accelerator is None else fact.accelerator.capability
             if capability is not None and capability < OLDEST_VLLM:
                 faults.append(f"{fact.type} has compute capability {capability}; vLLM needs {OLDEST_VLLM}")
-        case "script":
-            pass
-        case _ if split.tp > 1:
+        case "native" | "fastertransformer" if split.tp > 1:
             faults += _even_faults(model, split.tp)
+    return faults
+
+
+def engine_faults(engine: str, model: ModelFacts, tp: int, quantization: str) -> list[str]:
+    """Of a degree and a rounding, on any type: what the engine would refuse as it loads the model."""
+    faults = []
+    if engine == "fastertransformer" and model.encoder_decoder and quantization != "none":
+        faults.append(f"FasterTransformer had no {quantization} for {model.family}; engine native has it")
+    if engine == "deepspeed" and quantization != "none" and (model.encoder_decoder or tp > 1):
+        faults.append(f"{quantization} of engine deepspeed is for decoder-only models at tensor_parallel_degree 1")
+    if engine == "vllm":
+        faults += vllm_faults(model, tp, quantization)
+    elif engine in ("accelerate", "deepspeed") and tp > 1 and ENGINES[engine].splits(model.family):
+        faults += _even_faults(model, tp)
+        if model.kv_heads % tp and not model.heads % tp:
+            faults.append(
+                f"tensor_parallel_degree {tp} does not divide the number of key-value heads {model.kv_heads}; "
+                f"use {_divisors(model.kv_heads)}"
+            )
     return faults
 
 

@@ -47,7 +47,7 @@ def _stream(
     model: Any, tokenizer: Any, inputs: Sequence[str], device: str = "cpu", **parameters: Any
 ) -> Iterator[list[str]]:
     from heavylift_runtime.engines.choice import generator_of
-    from heavylift_runtime.engines.generation import Generation, Row, leave_to_requests
+    from heavylift_runtime.engines.generation import Generation, Row, Threads, leave_to_requests
     from heavylift_runtime.native.stream import Stream
 
     del device  # the model is where it is
@@ -65,7 +65,8 @@ def _stream(
         rows.append(Row(key, prompt, given, sampling, Stream(decode, given), generator_of(sampling)))
     model.generation_config = copy.deepcopy(own)
     leave_to_requests(model.generation_config)
-    generation = Generation(model, rows, pad, ends, decode)
+    threads = Threads(1)
+    generation = Generation(model, rows, pad, ends, decode, threads)
     try:
         while generation.rows:
             texts = [""] * len(rows)
@@ -78,6 +79,7 @@ def _stream(
         for row in rows:
             row.ended = True
         generation.leave()
+        threads.close()
         model.generation_config = own
 
 

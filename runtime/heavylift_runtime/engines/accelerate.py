@@ -1,21 +1,24 @@
-"""Any model of Hugging Face's that generates text, placed by `accelerate` over devices, memory and disk.
+"""Any model of Hugging Face's that generates text, placed by `accelerate` over devices, memory and disk; or by
+transformers over ranks.
 
-Not encoders: those answer with numbers (encoders.py). What it does with requests is writer.py's.
+One process with `option.device_map`, or as many as `option.tensor_parallel_degree` says: then each rank reads its own
+parts of the layers, by the `tp_plan` that transformers has of the model. Not encoders, which answer with numbers
+(encoders.py).
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.pretrained import Pretrained
-from heavylift_runtime.engines.tasks import GENERATING
+from heavylift_runtime.engines.ranked import Ranked, chosen_by_rank_0
 from heavylift_runtime.engines.writer import Writer
-from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.options import Options
 
 
@@ -26,20 +29,26 @@ def load(
     world: int,
     rendezvous: str,
     report: Callable[[str], None] = lambda line: None,
-) -> Writer:
-    """The engine, loaded; LoadError says what does not fit."""
-    if world != 1:
-        raise LoadError(
-            f"engine accelerate has one process, which places layers on devices: got {world} ranks; "
-            "set option.tensor_parallel_degree=1 and option.device_map=auto, or engine=DeepSpeed"
-        )
+) -> Engine:
+    """This rank's engine, loaded and in step with the others; LoadError says what does not fit."""
     started = time.monotonic()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // options.workers))
-    pretrained = Pretrained(options, model_dir, Path(rendezvous.removeprefix("file://")).parent, report)
-    if pretrained.task not in GENERATING:
-        raise LoadError(f"the model's task is {pretrained.task}, which generates no text: set option.task")
+    if torch.cuda.is_available() and world > 1:
+        torch.cuda.set_device(rank)
+    pretrained = Pretrained.writing(options, model_dir, world, rendezvous, report)
     report(f"loading {pretrained.place} for {pretrained.task}")
-    engine = Writer("accelerate", pretrained, pretrained.model(), options.capacity)
-    report(f"model: ready after {time.monotonic() - started:.2f} s")
-    return engine
+    if world == 1:
+        engine = Writer("accelerate", pretrained, pretrained.model(), options.capacity)
+        report(f"model: ready after {time.monotonic() - started:.2f} s")
+        return engine
+    pretrained.check_split(world)
+    group = join(rank, world, rendezvous)  # also torch.distributed's own group, which transformers finds
+    try:
+        model = pretrained.split(rank, world)
+        group.barrier()
+    except BaseException:
+        group.close()
+        raise
+    report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
+    return Ranked(
+        "accelerate", Writer("accelerate", pretrained, model, options.capacity, chosen_by_rank_0(group)), group
+    )

@@ -127,7 +127,8 @@ def _lines() -> Iterator[str]:
             ("models (`model_type`)", "families"), ("hardware", "hardware"), ("dtype", "dtypes"),
             ("quantization", "quantizations"), ("tensor parallel", "tensor_parallel"),
             ("pipeline parallel", "pipeline_parallel"), ("split ahead of time", "aot_partition"),
-            ("streams tokens", "streams"), ("adapters", "adapters"), ("best for", "best_for"),
+            ("streams tokens", "streams"), ("adapters", "adapters"), ("answers bound to a form", "structured"),
+            ("best for", "best_for"),
         )
     ])  # fmt: skip
     yield ""
@@ -155,6 +156,8 @@ def _shown(row: Capabilities, field: str) -> str:
     if not row.available:
         return row.why_not or ""
     value = getattr(row, field)
+    if field == "tensor_parallel" and row.split_families:
+        return f"of {', '.join(row.split_families)}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):

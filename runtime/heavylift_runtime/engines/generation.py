@@ -3,14 +3,19 @@
 `generate` runs in a thread and is stopped and let go at every token: our choice of each row's token is a logits
 processor, and our knowledge of which rows have ended a stopping criterion. So every model that transformers can
 generate with, with whatever cache it has, is stepped, by its public ways only.
+
+The threads are there before the first request: one that begins where memory is short may die before its first line,
+and Python waits for it for ever.
 """
 
 from __future__ import annotations
 
 import copy
+import queue
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +89,33 @@ def leave_to_requests(config: GenerationConfig) -> None:
         setattr(config, name, None)
 
 
+class Threads:
+    """As many as there may be generations at once, from the start; an idle one costs a few pages."""
+
+    def __init__(self, count: int) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"generation-{n}", daemon=True) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Hands over what lets nothing escape, to whichever thread is free."""
+        self._work.put(work)
+
+    def close(self) -> None:
+        """Every thread ends, once its work has."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # with the generation's tensors
+
+
 class Generation:
     """Some rows, from their prompts to the end of the last one."""
 
@@ -94,18 +126,17 @@ class Generation:
         pad: int,
         ends: frozenset[int],
         spell: Callable[[int], str],
+        threads: Threads,
         choose: Pick = pick,
     ) -> None:
         """Rows of one beam search are alone. `choose`: where several ranks run the model, all choose the same."""
         self._model, self._rows, self._pad, self._ends, self._spell = model, rows, pad, ends, spell
         self._pick = choose
         self._pieces: list[Piece] = []
+        self._failure: Exception | None = None
+        self._over = False
         self._go, self._came = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # no room for its stack; there was none for it to run
-            self._fail(MemoryError(str(error)))
+        threads.begin(self._run)
 
     @property
     def rows(self) -> list[Row]:
@@ -114,30 +145,36 @@ class Generation:
 
     def step(self) -> list[Piece]:
         """A token for each row that runs; a row that failed has an error."""
-        if self._thread.ident is not None:
-            self._go.release()
-            self._came.acquire()
+        self._advance()
+        if self._over and self.rows:
+            self._fail(self._failure or RuntimeError("transformers ended before the requests did"))
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def leave(self) -> None:
-        """Let the thread end, once no row runs any more."""
+        """Let the thread go, once no row runs any more."""
         assert not self.rows
-        if self._thread.ident is not None:
+        while not self._over:
+            self._advance()
+
+    def _advance(self) -> None:
+        if not self._over:
             self._go.release()
-            self._thread.join()
+            self._came.acquire()
 
     def _run(self) -> None:
+        """Whatever happens, the one who waits is told; nothing of that takes memory."""
         self._go.acquire()
         try:
             with torch.inference_mode():
                 if self.rows:
                     self._generate()
-                if self.rows:
-                    raise RuntimeError("transformers ended before the requests did")
         except Exception as error:  # the other rows of the engine go on
-            traceback.print_exc()
-            self._fail(error)
+            self._failure = error
+            with suppress(Exception):
+                traceback.print_exc()
+        finally:
+            self._over = True
             self._came.release()
 
     def _fail(self, error: Exception) -> None:
@@ -209,7 +246,6 @@ class Generation:
             if row.ended:
                 break
         self._pieces.append(Piece(row.key, tuple(taken), piece.finish_reason, len(row.prompt), len(row.generated)))
-        self._came.release()
 
 
 class _Chooser(LogitsProcessor):

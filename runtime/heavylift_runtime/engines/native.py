@@ -5,7 +5,6 @@ Not a server and not a model: it turns prompts into tokens on rank 0, tells the 
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from heavylift_runtime.engines.cores import threads
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.families.mixtral import Mixtral
@@ -37,8 +37,6 @@ from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 
 NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SMALL = 64 * 1000 * 1000
-"""Bytes of weights on a rank: below, a second thread gains nothing, and on a busy machine loses 10 times."""
 WIDEST = 32
 """Characters of a token, at most as a mean: megabytes are refused before tokenizing them holds up everybody."""
 
@@ -71,8 +69,8 @@ def load(
     dtype = _dtype(options.dtype, checkpoint)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(_threads(checkpoint, options, dtype))
+    if (count := _threads(checkpoint, options, dtype)) is not None:
+        torch.set_num_threads(count)
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     report(f"kernels: {said()}")
     report(f"device: {device}")
@@ -115,11 +113,11 @@ def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
     return dtype
 
 
-def _threads(checkpoint: Checkpoint, options: Options, dtype: torch.dtype) -> int:
-    """This rank's share of the cores; one for a model whose products are too small to be worth dividing."""
+def _threads(checkpoint: Checkpoint, options: Options, dtype: torch.dtype) -> int | None:
+    """Of this rank; None: the environment says it."""
     tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
     held = checkpoint.family.bytes_per_rank(checkpoint.config, tensor, dtype.itemsize, checkpoint.tensors) // pipeline
-    return 1 if held < SMALL else max(1, len(os.sched_getaffinity(0)) // (tensor * pipeline * options.workers))
+    return threads(tensor * pipeline * options.workers, held)
 
 
 class NativeEngine:
@@ -265,6 +263,8 @@ def _fault(request: Request, limits: Limits) -> str | None:
         return fault
     if request.adapter is not None:
         return f"the request names the adapter {request.adapter!r}; this engine has none, leave it out"
+    if request.sampling.form is not None:
+        return f"this engine binds no answer to a form: got {request.sampling.form.kind}, leave it out"
     return None
 
 

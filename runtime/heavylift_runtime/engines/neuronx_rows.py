@@ -51,6 +51,8 @@ class NeuronEngine:
         sampling, build = request.sampling, self._build
         if request.adapter is not None:
             raise PromptError(f"engine neuronx has no adapters: got {request.adapter!r}")
+        if request.sampling.form is not None:
+            raise PromptError(f"engine neuronx binds no answer to a form: got {request.sampling.form.kind}")
         if sampling.num_beams > 1:
             raise PromptError(f"engine neuronx has no beam search: got num_beams={sampling.num_beams}")
         prompt = self._words.tokens(request.prompt)

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint opened by transformers, for the engines over it. Not the native loader: nothing is split.
+"""A Hugging Face checkpoint opened by transformers, for the engines over it. Not the native loader, and no engine.
 
 Its task is `option.task`, else what config.json's `architectures` says, as in LMI's huggingface handler.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 import transformers
 
+from heavylift_runtime.engines.cores import stored, threads
 from heavylift_runtime.engines.download import fetch
+from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.engines.tasks import GENERATING, TASKS, task_named
 from heavylift_runtime.errors import LoadError, RuntimeFault
 from heavylift_runtime.options import Options
@@ -33,7 +36,22 @@ class Pretrained:
         self.place = _place(options.model_id, model_dir, scratch, report)
         with _as_load_error(self.place):
             self.config = transformers.AutoConfig.from_pretrained(self.place, **self._common())
-        self.task = task_named(options.properties.get("task"), getattr(self.config, "architectures", None) or ())
+        asked = options.properties.get("task")
+        self.task = task_named(asked, getattr(self.config, "architectures", None) or ())
+        about = getattr(self.config, "task_specific_params", None) or {}
+        self.prefix = str(about.get(asked or self.task, {}).get("prefix", ""))
+
+    @classmethod
+    def writing(
+        cls, options: Options, model_dir: Path, world: int, rendezvous: str, report: Callable[[str], None]
+    ) -> Pretrained:
+        """One that generates text, on this rank's share of the cores; LoadError for any other."""
+        found = cls(options, model_dir, Path(rendezvous.removeprefix("file://")).parent, report)
+        if found.task not in GENERATING:
+            raise LoadError(f"the model's task is {found.task}, which generates no text: set option.task")
+        if (count := threads(world * options.workers, stored(found.place) // world)) is not None:
+            torch.set_num_threads(count)
+        return found
 
     def model(self, *, on_host: bool = False) -> Any:
         """The model of the task, on its devices or `on_host`, ready to compute; raises LoadError."""
@@ -44,6 +62,38 @@ class Pretrained:
             if "device_map" not in settings and torch.cuda.is_available() and not on_host:
                 model = model.to("cuda")
         return model.eval()
+
+    def check_split(self, world: int) -> None:
+        """LoadError where transformers cannot divide each layer over so many ranks; before the ranks meet."""
+        kind, text = self.config.model_type, self.config.get_text_config()
+        has = ENGINES["accelerate"].split_families
+        if "device_map" in self._properties:
+            raise LoadError(
+                f"option.device_map places layers from one process, option.tensor_parallel_degree={world} divides "
+                "each over ranks: set one of them"
+            )
+        if kind not in has:
+            raise LoadError(
+                f"transformers was not seen to divide model_type {kind!r} over ranks, but {', '.join(has)}: set "
+                "option.tensor_parallel_degree=1, with option.device_map=auto for several devices"
+            )
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        if heads % world:
+            raise LoadError(
+                f"option.tensor_parallel_degree={world} must divide the model's {heads} heads of keys, of which each "
+                "rank has as many"
+            )
+
+    def split(self, rank: int, world: int) -> Any:
+        """This rank's part of the model, by its own plan in transformers, which meets the others in torch's group."""
+        os.environ.setdefault("LOCAL_RANK", str(rank))
+        from transformers.distributed.configuration_utils import DistributedConfig
+
+        owner = getattr(transformers, TASKS[self.task])
+        settings = self._common() | {"dtype": self.dtype}
+        with _as_load_error(self.place):
+            over = DistributedConfig(tp_size=world)
+            return owner.from_pretrained(self.place, distributed_config=over, **settings).eval()
 
     def skeleton(self, dtype: torch.dtype) -> Any:
         """The model of the task with shapes and no weights (torch's meta device); raises LoadError."""
@@ -61,6 +111,18 @@ class Pretrained:
             if name in self._properties:
                 setattr(tokenizer, name, self._properties[name])
         return tokenizer
+
+    def forced_start(self, tokenizer: Any) -> int | None:
+        """The token with which every answer begins in the language of `option.tgt_lang`; LoadError for no language."""
+        language = self._properties.get("tgt_lang")
+        if language is None:
+            return None
+        known = getattr(tokenizer, "lang_code_to_token", None)  # M2M100 writes its languages as __de__
+        token = language if known is None else known.get(language, language)
+        found = tokenizer.convert_tokens_to_ids(token)
+        if not isinstance(found, int) or found == tokenizer.unk_token_id:
+            raise LoadError(f"option.tgt_lang={language} is no language of the model's tokenizer")
+        return found
 
     @property
     def positions(self) -> int | None:

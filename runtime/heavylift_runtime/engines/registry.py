@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Any
 
+from heavylift_runtime.engines.tasks import GENERATING, task_named
 from heavylift_runtime.errors import OptionsError
 
 ANY = "any"  # a family list that holds it serves every family
@@ -32,12 +34,15 @@ class Capabilities:
     best_for: str
     dtypes: tuple[str, ...] = ("fp32", "fp16", "bf16")
     quantizations: tuple[str, ...] = ("none",)
+    rounded_in: tuple[str, ...] = ()  # types of numbers beside quantized matrices; (): all of its dtypes
     gpu_quantizations: tuple[str, ...] = ()  # that it has where it finds a GPU, of which `hardware` promises nothing
     tensor_parallel: bool = False
+    split_families: tuple[str, ...] = ()  # those whose layers it divides over ranks; (): all of its families
     pipeline_parallel: bool = False
     aot_partition: bool = False
     streams: bool = False
     adapters: bool = False
+    structured: bool = False  # answers bound to a JSON schema, a regular expression, a grammar
     also: tuple[str, ...] = ()  # further entry points of LMI that mean this engine
     module: str = ""  # the Python module whose `load` gives it; not for scripts
     packages: tuple[tuple[str, str], ...] = ()  # what it imports beside the runtime, and what pip calls it
@@ -56,6 +61,10 @@ class Capabilities:
     def serves(self, family: str, hardware: str) -> bool:
         """The engine has the family, and runs on the hardware."""
         return hardware in self.hardware and (ANY in self.families or family in self.families)
+
+    def splits(self, family: str | None) -> bool:
+        """It divides the layers of a `model_type` over ranks."""
+        return self.tensor_parallel and (not self.split_families or family in self.split_families)
 
     def missing(self) -> str | None:
         """What to install before it can be loaded here, in a sentence; None: nothing. Imports nothing."""
@@ -121,9 +130,14 @@ _ROWS = (
         families=(ANY,),
         hardware=("cpu", "gpu"),
         best_for="all models that no engine optimizes",
-        streams=True,  # it places layers on devices (device_map) in one process
+        tensor_parallel=True,  # or layers placed on devices, in memory and on disk (device_map) from one process
+        split_families=("gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3"),
+        streams=True,
         module="heavylift_runtime.engines.accelerate",
-        keys=("task", "device_map", "max_memory", "revision", "trust_remote_code", "src_lang", "tgt_lang"),
+        keys=(
+            *("task", "device_map", "max_memory", "revision", "trust_remote_code", "src_lang", "tgt_lang"),
+            *("pooling", "normalize"),  # of embeddings
+        ),
     ),
     Capabilities(
         "neuronx",
@@ -163,6 +177,7 @@ _ROWS = (
         pipeline_parallel=True,
         streams=True,
         adapters=True,
+        structured=True,
         also=("djl_python.lmi_vllm.vllm_async_service", "djl_python.lmi-dist"),
         module="heavylift_runtime.engines.vllm",
         packages=(("vllm", "vllm"),),
@@ -177,7 +192,8 @@ _ROWS = (
         families=("gpt_neox", "gptj", "llama", "mistral", "mixtral", "opt", "qwen2", "qwen3", "t5"),
         hardware=("cpu", "gpu"),
         best_for="models that one device has no room for, where no other engine has them",
-        quantizations=("none", "int8"),  # of one rank's layers, in fp16
+        quantizations=("none", "int8"),  # of one rank's layers
+        rounded_in=("fp16",),
         tensor_parallel=True,
         aot_partition=True,
         streams=True,
@@ -215,6 +231,15 @@ def encoder_fault(engine: str, family: str) -> str | None:
         f"{engine} never had encoders, and model_type {family!r} is one: engine accelerate answers with its numbers "
         f"(option.entryPoint=djl_python.huggingface, option.task=feature-extraction or text-classification)"
     )
+
+
+def encoder_task(config: Mapping[str, Any]) -> str | None:
+    """What a config.json's model is for, where it answers with numbers; None: with text, or the file does not say."""
+    try:
+        task = task_named(None, config.get("architectures") or ())
+    except OptionsError:
+        return None
+    return None if task in GENERATING else task
 
 
 def family_fault(row: Capabilities, family: str) -> str | None:

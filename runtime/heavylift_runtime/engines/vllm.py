@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from heavylift_runtime.engines.cores import VARIABLE, stored, threads
 from heavylift_runtime.engines.download import fetch
-from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token, text_fault
+from heavylift_runtime.engines.engine import Form, Piece, Request, Sampling, Token, text_fault
 from heavylift_runtime.errors import LoadError, PromptError, ran_out
 from heavylift_runtime.keys import KEYS
 from heavylift_runtime.options import Options
@@ -54,6 +55,7 @@ def load(
         place = str(fetch(place, Path(rendezvous.removeprefix("file://")).parent, report))
     elif (model_dir / place).is_dir():
         place = str(model_dir / place)
+    _share_cores(options, place)
     import vllm  # seconds, and gigabytes: only here
 
     known = {each.name for each in dataclasses.fields(vllm.EngineArgs)}
@@ -67,6 +69,19 @@ def load(
         raise LoadError(f"vLLM cannot load {place}: {type(error).__name__}: {error}") from error
     report("vLLM: ready")
     return VllmEngine(engine, options.capacity)
+
+
+def _share_cores(options: Options, place: str) -> None:
+    """On processors, before vLLM and torch are imported: threads by our rule, and nobody is bound to a core.
+
+    vLLM binds each of its ranks to a NUMA node of its own, and does not start where there are fewer of them.
+    """
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return
+    ranks = options.tensor_parallel_degree * options.pipeline_parallel_degree
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if (count := threads(ranks * options.workers, stored(place) // ranks)) is not None:
+        os.environ[VARIABLE] = str(count)
 
 
 def arguments_of(options: Options, place: str, known: set[str]) -> dict[str, Any]:
@@ -189,9 +204,10 @@ class VllmEngine:
         raise AssertionError("engine vllm has one rank")
 
     def close(self) -> None:
-        """Forget all requests; the engine's own processes end with this one."""
+        """Forget all requests, and end the engine's own processes, which else end with this one."""
         for key in list(self._running):
             self.cancel(key)
+        self._engine.engine_core.shutdown()
 
 
 class _Row:
@@ -243,7 +259,17 @@ def _parameters_of(sampling: Sampling) -> Any:
         "logprobs": sampling.logprobs,
         "output_kind": RequestOutputKind.DELTA,
     }
+    if sampling.form is not None:
+        given["structured_outputs"] = _form_of(sampling.form)
     return SamplingParams(**given)
+
+
+def _form_of(form: Form) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    rules: dict[str, Any] = {"json_schema": {"json": form.rule}, "json_object": {"json_object": True}}
+    rules |= {"regex": {"regex": form.rule}, "grammar": {"grammar": form.rule}}
+    return StructuredOutputsParams(**rules[form.kind] if form.kind in rules else {"choice": json.loads(form.rule)})
 
 
 def _value(text: str) -> Any:

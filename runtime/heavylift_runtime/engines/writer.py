@@ -10,7 +10,7 @@ from typing import Any
 
 from heavylift_runtime.engines.choice import generator_of
 from heavylift_runtime.engines.engine import Piece, Request
-from heavylift_runtime.engines.generation import Generation, Pick, Row, leave_to_requests, pick
+from heavylift_runtime.engines.generation import Generation, Pick, Row, Threads, leave_to_requests, pick
 from heavylift_runtime.engines.pretrained import Pretrained
 from heavylift_runtime.engines.words import Words
 from heavylift_runtime.errors import PromptError
@@ -25,16 +25,16 @@ class Writer:
         self._name, self._model, self._choose = name, model, choose
         tokenizer = pretrained.tokenizer()
         self._encodes, self._positions = bool(pretrained.config.is_encoder_decoder), pretrained.positions
-        prefix = str((getattr(pretrained.config, "task_specific_params", None) or {})
-                     .get(pretrained.task, {}).get("prefix", ""))  # fmt: skip
-        self._words = Words(tokenizer, pretrained.config.get_text_config().vocab_size, prefix)
+        self._words = Words(tokenizer, pretrained.config.get_text_config().vocab_size, pretrained.prefix)
         config = model.generation_config
         end = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
         self._ends = frozenset([end] if isinstance(end, int) else end or ())
         pads = (config.pad_token_id, tokenizer.pad_token_id, min(self._ends, default=0))
         self._pad: int = next(pad for pad in pads if pad is not None)
         leave_to_requests(config)
-        self._capacity = capacity
+        if (start := pretrained.forced_start(tokenizer)) is not None:
+            config.forced_bos_token_id = start
+        self._capacity, self._threads = capacity, Threads(capacity)
         self._waiting: dict[int, Row] = {}
         self._running: list[Generation] = []
 
@@ -43,6 +43,8 @@ class Writer:
         sampling = request.sampling
         if request.adapter is not None:
             raise PromptError(f"engine {self._name} has no adapters: got {request.adapter!r}")
+        if sampling.form is not None:
+            raise PromptError(f"engine {self._name} binds no answer to a form: got {sampling.form.kind}")
         if sampling.num_beams > 1 and (sampling.temperature > 0 or sampling.logprobs is not None):
             raise PromptError(f"num_beams={sampling.num_beams} goes with neither temperature nor logprobs here")
         prompt = self._words.tokens(request.prompt)
@@ -102,6 +104,7 @@ class Writer:
             for row in generation.rows:
                 row.ended = True
         self._leave()
+        self._threads.close()
 
     def _begin(self) -> None:
         """Those that may run now: together, but for a beam search, which is alone."""
@@ -110,7 +113,8 @@ class Writer:
         alone = [[row] for row in rows if row.sampling.num_beams > 1]
         together = [row for row in rows if row.sampling.num_beams == 1]
         for group in ([together] if together else []) + alone:
-            self._running.append(Generation(self._model, group, self._pad, self._ends, self._words.spell, self._choose))
+            about = self._pad, self._ends, self._words.spell
+            self._running.append(Generation(self._model, group, *about, self._threads, self._choose))
 
     def _leave(self) -> None:
         for generation in self._running:

@@ -87,7 +87,8 @@ class Gloo:
         """Waits for all ranks at `rendezvous`, an init_method such as file:///tmp/x/rendezvous (a fresh file)."""
         self.rank, self.world = rank, world
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
-        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world, timeout=MEETING)
+        backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # whatever each tensor is on
+        dist.init_process_group(backends, init_method=rendezvous, rank=rank, world_size=world, timeout=MEETING)
         self._group = _new_group(range(world))
 
     def divided(self, size: int) -> Gloo:

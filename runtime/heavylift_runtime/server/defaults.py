@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.options import Options
 from heavylift_runtime.server.prompts import Templates
 from heavylift_runtime.server.schemas import Defaults
@@ -18,12 +19,12 @@ Told = Callable[[], Mapping[str, str]]
 def defaults_of(name: str, folder: Path, options: Options, told: Told = dict) -> Defaults:
     """The schemas' defaults of one model; OptionsError where its templates are wrong.
 
-    The server reads nothing from S3: of weights that lie there, `told` gives the files (engines/prompt_files.py), once
-    the model has loaded.
+    The server reads nothing from S3 or the hub: of weights that lie there, `told` gives the files
+    (engines/prompt_files.py), once the model has loaded.
     """
     place = options.model_id
     prompts: Templates
-    if place is not None and place.startswith("s3://"):
+    if options.elsewhere(folder):
         prompts = AwaitedPrompts(lambda: prompts_of(options.properties, chained(reader(folder), told().get)))
     else:
         folders = [folder] if place is None else [folder, folder / place]
@@ -37,5 +38,6 @@ def defaults_of(name: str, folder: Path, options: Options, told: Told = dict) ->
         tgi_compat=options.tgi_compat,
         output_formatter="sse" if options.output_formatter == "sse" else "jsonlines",
         fastertransformer=of_ft,
+        structured=ENGINES[options.engine].structured,
         prompts=prompts,
     )

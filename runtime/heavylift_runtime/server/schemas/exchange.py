@@ -38,6 +38,8 @@ class Defaults:
     """The frames of LMI's streams, where Accept does not say."""
     fastertransformer: bool = False
     """Parameters mean what they mean to FasterTransformer, also where no name of its own is among them."""
+    structured: bool = False
+    """The engine binds answers to a form."""
     prompts: Templates = field(default_factory=Prompts)
     clock: Callable[[], float] = time.time
     identity: Callable[[], str] = lambda: uuid.uuid4().hex

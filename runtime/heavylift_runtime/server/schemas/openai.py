@@ -12,6 +12,7 @@ from typing import Any
 
 from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.schemas import forms
 from heavylift_runtime.server.schemas.choices import MAX_ROWS, MOST_CHOICES, Choices
 from heavylift_runtime.server.schemas.document import dump, kind
 from heavylift_runtime.server.schemas.exchange import JSON, SSE, Answer, Defaults, Finished
@@ -144,6 +145,7 @@ def read_asked(fields: Fields, defaults: Defaults, most: int, logprobs: int | No
         stop=fields.texts("stop", most=MOST_STOPS, length=LONGEST_STOP),
         ignore_eos=fields.flag("ignore_eos", default=False),
         logprobs=logprobs,
+        form=forms.of_openai(fields, defaults.structured),
     )
     fields.only("logit_bias", allowed=({},), why="no token is favoured")
     fields.ignore("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key")

@@ -138,7 +138,6 @@ def _at_one_value(fields: Fields) -> None:
     """Parameters of OpenAI's that are accepted where they ask for nothing."""
     fields.only("tools", "functions", allowed=([],), why="calls of tools are not read out of answers")
     fields.only("tool_choice", "function_call", allowed=("none", "auto"), why="there are no tools")
-    fields.only("response_format", allowed=({"type": "text"},), why="answers are not bound to a form")
     fields.only("modalities", allowed=(["text"],), why="the model writes text")
     fields.only(
         "audio", "prediction", "web_search_options", "reasoning_effort", "verbosity", allowed=(), why="not here"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from heavylift_runtime.engines.engine import Sampling
-from heavylift_runtime.server.schemas import fastertransformer
+from heavylift_runtime.server.schemas import fastertransformer, forms
 from heavylift_runtime.server.schemas.choices import MAX_ROWS, MOST_CHOICES, Choices
 from heavylift_runtime.server.schemas.exchange import Defaults
 from heavylift_runtime.server.schemas.fields import Fields
@@ -61,6 +61,7 @@ def read_parameters(fields: Fields, defaults: Defaults, rule: Rule, stream: bool
         logprobs=top if by_name or whole else None,
         num_beams=fields.whole("num_beams", "beam_width", low=1, high=16, default=1),
         length_penalty=fields.number("length_penalty", "len_penalty", low=-10, high=10, default=1.0),
+        form=forms.of_parameters(fields, defaults.structured),
         **chance,
     )
     full_text = fields.flag("return_full_text", default=False)
@@ -117,6 +118,5 @@ def _at_one_value(fields: Fields) -> None:
     fields.only("decoder_input_details", allowed=(False,), why="the engines tell nothing of a prompt's tokens")
     fields.only("truncate", allowed=(), why="a prompt is never cut")
     fields.only("watermark", allowed=(False,), why="nothing is hidden in the answers")
-    fields.only("grammar", "guidance", allowed=(), why="answers are not bound to a grammar")
     fields.only("early_stopping", allowed=(False,), why="beams end when none can become better")
     fields.only("use_beam_search", allowed=(False,), why="ask with 'num_beams'")
