@@ -101,6 +101,13 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
         ("description: !!python/object:os.system x", "3:14: 'description' cannot be read as"),
         ("description: 2026-99-99", "3:14: 'description' cannot be read as"),
         ("? [a]\n: 1", "1:1: a key must be text"),
+        (
+            "initial_instance_count: 010",
+            "3:25: 'initial_instance_count' is 8 in one version of YAML and not",
+        ),
+        ("serving: {batch_size: 1:30}", "3:23: 'serving.batch_size' is 90 in one version of YAML and not in the other"),
+        ("serving: {workers: 0b10}", "3:20: 'serving.workers' is 2 in one version of YAML and not in the other"),
+        ("serving: {job_queue_size: 1_000}", "3:27: 'serving.job_queue_size' is 1000 in one version of YAML"),
     ],
 )
 def test_a_fault_names_its_place_the_value_and_what_is_allowed(tmp_path: Path, lines: str, fault: str) -> None:

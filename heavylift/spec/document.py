@@ -14,11 +14,15 @@ from typing import Any
 import yaml
 
 from heavylift.errors import InputError
-from heavylift.spec.fault import Fault, Path, dotted, escaped
+from heavylift.spec.fault import Fault, Path, dotted, escaped, shown
 
 LARGEST_BYTES = 256 * 1024
 DEEPEST = 16
 WIDEST_BITS = 63
+NUMBER = re.compile(
+    r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+"""As YAML 1.1 and 1.2 both read it: 010 is 8 or 10 to them, 1:30 is 90 or a text, 1_000 is 1000 or a text."""
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and line feed
 
 Position = tuple[int, int]
@@ -90,6 +94,11 @@ class Document:
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
             self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {node.tag}; put it in quotes"))
             return node.value
+        if isinstance(value, int | float) and not isinstance(value, bool) and NUMBER.fullmatch(node.value) is None:
+            sentence = (
+                f"'{dotted(path)}' is {value} in one version of YAML and not in the other: got {shown(node.value)}"
+            )
+            self.faults.append(Fault(path, f"{sentence}; write a plain decimal number, or a text in quotes"))
         return value
 
     def _refuse_unprintable(self, path: Path, node: yaml.Node, *, at_key: bool = False) -> None:
