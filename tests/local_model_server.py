@@ -1,7 +1,7 @@
 """A model server of the tests' own, for the embedded AWS's endpoints: small, and told by its requests how to misbehave.
 
 Not the runtime. `local_model_server.py MODEL_DIR PORT`; MODEL_NAME names it, EXIT_AT_START ends it, NEVER_HEALTHY too;
-with REQUESTS_FILE it writes a letter to ~/requests for each.
+with REQUESTS_FILE it writes a letter to ~/requests for each. An adapter is a folder with a file `accent`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL, PORT = Path(sys.argv[1]), int(sys.argv[2])
+ADAPTERS: dict[str, str] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,9 +32,35 @@ class Handler(BaseHTTPRequestHandler):
         """Healthy, unless told otherwise."""
         self.answer(503 if "NEVER_HEALTHY" in os.environ else 200, {})
 
+    def do_DELETE(self) -> None:
+        """Forget an adapter."""
+        known = ADAPTERS.pop(self.path.removeprefix("/adapters/"), None)
+        self.answer(404 if known is None else 200, {})
+
+    def do_PUT(self) -> None:
+        """Load an adapter anew."""
+        self.adapt(
+            self.path.removeprefix("/adapters/"), json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        )
+
+    def adapt(self, name: str, asked: dict[str, Any]) -> None:
+        """Load what an adapter's folder says."""
+        said = Path(asked["src"]) / "accent"
+        if not said.is_file():
+            self.answer(424, {"error": f"{asked['src']} has no accent"})
+            return
+        ADAPTERS[name] = said.read_text()
+        self.answer(200, {})
+
     def do_POST(self) -> None:
         """Do what the request asks."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/adapters":
+            if asked["name"] in ADAPTERS:
+                self.answer(409, {})
+            else:
+                self.adapt(asked["name"], asked)
+            return
         if "REQUESTS_FILE" in os.environ:
             with open(Path.home() / "requests", "a") as file:
                 file.write("x")
@@ -54,6 +81,7 @@ class Handler(BaseHTTPRequestHandler):
                 "environ": dict(os.environ),
                 "headers": dict(self.headers),
                 "pid": os.getpid(),
+                "accent": ADAPTERS.get(self.headers.get("x-amzn-sagemaker-adapter-identifier", "")),
             },
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import tarfile
 import time
 from collections import Counter
 from typing import Any
@@ -202,7 +204,14 @@ def test_a_component_can_be_scaled_by_auto_scalings_own_words(local_aws: Embedde
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"BaseInferenceComponentName": "one"}, "serves no adapters; leave out BaseInferenceComponentName"),
+        (
+            {"BaseInferenceComponentName": "one"},
+            "needs Container.ArtifactUrl, s3://bucket/key.tar.gz, and no ModelName",
+        ),
+        (
+            {"BaseInferenceComponentName": "one", "ModelName": None, "Container": {"ArtifactUrl": "s3://b/a.tar.gz"}},
+            "endpoint refusing-ic has no inference component 'one' to adapt",
+        ),
         ({"ModelName": "nothing"}, 'Could not find model ".*/nothing"'),
         ({"Container": {"Image": "i"}}, "a ModelName or a Container, and not both"),
         ({"ModelName": None, "Container": {"Image": "i", "ArtifactUrl": "s3://b/a.tar.gz"}}, "without ArtifactUrl"),
@@ -253,3 +262,68 @@ def refusing(local_aws: Embedded) -> Any:
     local_aws.client("sagemaker").create_model(ModelName="refused", ExecutionRoleArn=ROLE, PrimaryContainer=image)
     yield "refused"
     local_aws.destroy("refusing-ic")
+
+
+def packed(accent: str | None) -> bytes:
+    """An adapter's archive; without the file that it needs where None."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("other" if accent is None else "accent")
+        entry.size = len(accent or "")
+        archive.addfile(entry, io.BytesIO((accent or "").encode()))
+    return data.getvalue()
+
+
+def adapted(endpoint: str, archive: str) -> dict[str, Any]:
+    """A template of one component with two copies, and an adapter of it."""
+    template = hosted(endpoint, base={"Copies": "2"})
+    template["Resources"]["Adapter"] = {
+        "Type": "AWS::SageMaker::InferenceComponent",
+        "DependsOn": ["Componentbase"],
+        "Properties": {
+            "InferenceComponentName": "french",
+            "EndpointName": {"Fn::GetAtt": ["Endpoint", "EndpointName"]},
+            "Specification": {
+                "BaseInferenceComponentName": "base",
+                "Container": {"ArtifactUrl": f"s3://adapters/{archive}.tar.gz"},
+            },
+        },
+    }
+    return template
+
+
+def test_an_adapter_is_served_by_every_copy_of_its_base_and_by_those_that_come_later(local_aws: Embedded) -> None:
+    s3, sagemaker = local_aws.client("s3"), local_aws.client("sagemaker")
+    s3.create_bucket(Bucket="adapters")
+    for name, accent in (("one", "bonjour"), ("two", "salut"), ("none", None)):
+        s3.put_object(Bucket="adapters", Key=f"{name}.tar.gz", Body=packed(accent))
+
+    def accents(component: str, times: int = 4) -> list[tuple[str | None, int]]:
+        asked = (ask(local_aws, "adapted-ic", InferenceComponentName=component) for _ in range(times))
+        return [(each["accent"], each["pid"]) for each in asked]
+
+    created = local_aws.deploy("adapted-ic", adapted("adapted-ic", "one"))
+    assert created.status == "CREATE_COMPLETE", created.events
+    first, plain = accents("french"), accents("base")
+    described = sagemaker.describe_inference_component(InferenceComponentName="french")
+    with pytest.raises(ClientError, match="base has adapters: delete french first"):
+        sagemaker.delete_inference_component(InferenceComponentName="base")
+    sagemaker.update_inference_component_runtime_config(
+        InferenceComponentName="base", DesiredRuntimeConfig={"CopyCount": 3}
+    )
+    settled(local_aws, "base")
+    more = accents("french", 6)
+    updated = local_aws.deploy("adapted-ic", adapted("adapted-ic", "two"))
+    second = accents("french")
+    failed = local_aws.deploy("adapted-ic", adapted("adapted-ic", "none"))
+    third = accents("french")
+    gone = local_aws.destroy("adapted-ic")
+
+    assert {accent for accent, _ in first} == {"bonjour"} and len({pid for _, pid in first}) == 2
+    assert {accent for accent, _ in plain} == {None}
+    assert {accent for accent, _ in more} == {"bonjour"} and len({pid for _, pid in more}) == 3
+    assert described["Specification"]["BaseInferenceComponentName"] == "base" and "RuntimeConfig" not in described
+    assert (updated.status, {accent for accent, _ in second}) == ("UPDATE_COMPLETE", {"salut"})
+    assert failed.status == "UPDATE_ROLLBACK_COMPLETE" and "has no accent" in failed.reasons("Adapter")
+    assert {accent for accent, _ in third} == {"salut"}
+    assert gone.status == "DELETE_COMPLETE"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .adapters import Adapters, base_of
 from .deployment import Deployment, Variant
 from .endpoints import Endpoint, Endpoints
 from .errors import invalid
@@ -26,11 +27,16 @@ LEAST_COPIES = 1
 class Components:
     """Their operations. `copies` keeps them by name, `model` gives a Model as it was created."""
 
-    def __init__(self, endpoints: Endpoints, copies: Endpoints, model: Callable[[str], Parameters]) -> None:
+    def __init__(
+        self, endpoints: Endpoints, copies: Endpoints, adapters: Adapters, model: Callable[[str], Parameters]
+    ) -> None:
         self._endpoints, self._copies, self._model = endpoints, copies, model
+        self._adapters = adapters
 
     def create(self, given: Parameters) -> Endpoint:
         """Begin to create one; ValidationException for what cannot be."""
+        if given.get("Specification", {}).get("BaseInferenceComponentName") is not None:
+            return self._copies.create(given["InferenceComponentName"], self._adapter(given))
         wanted = {**given, "VariantName": self._variant(given), "RuntimeConfig": given.get("RuntimeConfig", {})}
         wanted["RuntimeConfig"] = {"CopyCount": LEAST_COPIES, **wanted["RuntimeConfig"]}
         if wanted["RuntimeConfig"]["CopyCount"] < LEAST_COPIES:
@@ -42,7 +48,8 @@ class Components:
         found = self._copies.get(given["InferenceComponentName"])
         _refuse_several(given)
         wanted = {**_now(found), **{key: value for key, value in given.items() if key in UPDATED}}
-        updated = self._copies.update(found.name, self._deployment(wanted), keep=True)
+        made = self._deployment(wanted) if base_of(found) is None else self._adapter(wanted)
+        updated = self._copies.update(found.name, made, keep=True)
         return {"InferenceComponentArn": updated.arn}
 
     def update_copies(self, given: Parameters) -> Parameters:
@@ -56,12 +63,15 @@ class Components:
         specification = dict((found.serving or found.asked).given["Specification"])
         if "Container" in specification:
             container = dict(specification["Container"])
-            container["DeployedImage"] = {"SpecifiedImage": container.pop("Image")}
+            if "Image" in container:
+                container["DeployedImage"] = {"SpecifiedImage": container.pop("Image")}
             specification["Container"] = container
-        desired = _now(found)["RuntimeConfig"]["CopyCount"]
-        counts = {"DesiredCopyCount": desired, "CurrentCopyCount": len(found.served)}
         failure = {} if found.failure is None else {"FailureReason": found.failure}
-        return {**self._summary(found), "Specification": specification, "RuntimeConfig": counts, **failure}
+        shown = {**self._summary(found), "Specification": specification, **failure}
+        if base_of(found) is not None:  # it has no copies of its own
+            return shown
+        desired = _now(found)["RuntimeConfig"]["CopyCount"]
+        return {**shown, "RuntimeConfig": {"DesiredCopyCount": desired, "CurrentCopyCount": len(found.served)}}
 
     def list(self, given: Parameters) -> Parameters:
         """One page of them."""
@@ -73,7 +83,12 @@ class Components:
 
     def delete(self, given: Parameters) -> None:
         """Begin to delete one."""
-        self._copies.delete(given["InferenceComponentName"])
+        found = self._copies.get(given["InferenceComponentName"])
+        if left := list(self._adapters.of(found.name)):
+            raise invalid(f"inference component {found.name} has adapters: delete {', '.join(left)} first")
+        self._copies.delete(found.name)
+        if (base := base_of(found)) is not None:
+            self._adapters.forget(found.name, base)
 
     def of(self, endpoint: str) -> Iterator[str]:
         """The names of an endpoint's."""
@@ -108,12 +123,26 @@ class Components:
             )
         return str(wanted)
 
+    def _adapter(self, wanted: Parameters) -> Deployment:
+        """Nothing to start, but an archive to bring."""
+        specification, name = wanted["Specification"], wanted["InferenceComponentName"]
+        base, url = specification["BaseInferenceComponentName"], specification.get("Container", {}).get("ArtifactUrl")
+        if url is None or not url.startswith("s3://") or "ModelName" in specification:
+            raise invalid(f"adapter {name} needs Container.ArtifactUrl, s3://bucket/key.tar.gz, and no ModelName")
+        found = self._copies.find(base)
+        if found is None or base_of(found) is not None or found.asked.given["EndpointName"] != wanted["EndpointName"]:
+            raise invalid(f"endpoint {wanted['EndpointName']} has no inference component {base!r} to adapt")
+        if found.status != "InService":
+            raise invalid(f"inference component {base} is {found.status}; it takes adapters when it is InService")
+        given = {**wanted, "VariantName": found.asked.given["VariantName"]}
+        return Deployment(name, (), given, lambda: self._adapters.bring(name, base, url))
+
     def _deployment(self, wanted: Parameters) -> Deployment:
         """A variant for each copy."""
         _refuse_several(wanted)
         specification = wanted["Specification"]
         if "BaseInferenceComponentName" in specification:
-            raise invalid("the embedded SageMaker serves no adapters; leave out BaseInferenceComponentName")
+            raise invalid("a component with copies of its own cannot become an adapter")
         own, name = specification.get("Container"), specification.get("ModelName")
         if (own is None) == (name is None):
             raise invalid("Specification needs a ModelName or a Container, and not both")

@@ -5,7 +5,7 @@ Not the starting: that is endpoints.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Deployment:
     config: str
     variants: tuple[Variant, ...]
     given: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[], None] = lambda: None
+    """What is done before anything is started, on the same thread; EndpointFailed where it cannot be."""
 
     @property
     def asynchronous(self) -> dict[str, Any] | None:

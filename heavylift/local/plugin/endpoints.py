@@ -57,6 +57,8 @@ class Endpoints:
         self._endpoints: dict[str, Endpoint] = {}
         self._containers: set[Container] = set()
         self._ending = threading.Event()
+        self.dress: Callable[[str, Container], None] = lambda name, container: None
+        """What a healthy container of an endpoint still gets before it serves; EndpointFailed."""
 
     def get(self, name: str) -> Endpoint:
         """The endpoint; ValidationException where there is none."""
@@ -156,6 +158,7 @@ class Endpoints:
         deployment, old = endpoint.asked, endpoint.served
         stay = {name: served for name, served in old.items() if keep and served.variant in deployment.variants}
         try:
+            deployment.prepare()
             started = self._start_all(
                 endpoint.name,
                 [each for each in deployment.variants if each.container is not None and each.name not in stay],
@@ -222,6 +225,7 @@ class Endpoints:
             container.start(variant.container.get("Environment", {}))
             seconds = variant.given.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
             container.wait_healthy(seconds, cancelled)
+            self.dress(name, container)
         except BaseException:
             self._stop(container)
             raise

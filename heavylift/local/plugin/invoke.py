@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from . import eventstream
+from .adapters import HEADER, base_of
 from .asgi import Receive, Scope, Send, fail, headers, reply, request_body
 from .container import Container
 from .deployment import Served, shadow, turn
@@ -71,7 +72,7 @@ class Invocations:
         given = headers(scope)
         meter = Meter(name, stream=stream, component=given.get(f"{PREFIX}inference-component"))
         try:
-            served, copied = self._serving(name, given)
+            served, copied, more = self._serving(name, given)
             body = await request_body(receive, MAX_BODY)
             if copied is not None and copied.container is not None:
                 self._threads.submit(_copy, copied.container, request_headers(given), body)
@@ -79,13 +80,14 @@ class Invocations:
             assert container is not None, "instances without a model answer nobody"
             path = await self._path(container, given.get(f"{PREFIX}target-model"))
             send = meter.watch(served.variant.production, send)
-            answer = await self._forward(container, path, request_headers(given), body)
+            answer = await self._forward(container, path, {**request_headers(given), **more}, body)
             await self._answer(served, container, answer, stream, receive, send)
         except ApiError as error:
             await fail(send, error)
 
-    def _serving(self, name: str, given: dict[str, str]) -> tuple[Served, Served | None]:
-        """The variant that answers: TargetVariant, whatever its weight, else by weight; and the shadow to copy to."""
+    def _serving(self, name: str, given: dict[str, str]) -> tuple[Served, Served | None, dict[str, str]]:
+        """The variant that answers: TargetVariant, whatever its weight, else by weight; the shadow to copy to; and what
+        SageMaker adds to the request's headers."""
         endpoint = self._endpoints.find(name)
         if endpoint is None:
             raise ApiError("ValidationError", f"Endpoint {name} not found.")
@@ -98,7 +100,7 @@ class Invocations:
             raise ApiError("ValidationError", f"endpoint {name} has an AsyncInferenceConfig; use InvokeEndpointAsync")
         component, wanted = (given.get(PREFIX + header) for header in ("inference-component", "target-variant"))
         if component is not None or all(each.container is None for each in there.values()):
-            return self._copy_of(component, endpoint), None
+            return self._copy_of(component, endpoint)
         served = turn(there.values()) if wanted is None else there.get(wanted)
         if served is None or served.variant.shadow:
             raise ApiError(
@@ -112,23 +114,26 @@ class Invocations:
         copied = shadow(there.values(), served)
         if copied is not None:
             copied.answered += 1
-        return served, copied
+        return served, copied, {}
 
-    def _copy_of(self, component: str | None, endpoint: Endpoint) -> Served:
-        """The copy of an inference component of the endpoint that answers: each in turn."""
+    def _copy_of(self, component: str | None, endpoint: Endpoint) -> tuple[Served, None, dict[str, str]]:
+        """The copy of an inference component of the endpoint that answers, each in turn; an adapter's base has them."""
         if component is None:
             told = f"endpoint {endpoint.name} has inference components: name one with InferenceComponentName"
             raise ApiError("ValidationError", told)
         found = self._components.find(component)
         if found is None or found.asked.given["EndpointName"] != endpoint.name or found.status == "Deleting":
             raise ApiError("ValidationError", f"endpoint {endpoint.name} has no inference component {component!r}")
+        more, base = {}, base_of(found)
+        if base is not None and (under := self._components.find(base)) is not None and found.serving is not None:
+            found, more = under, {HEADER: component}
         served = turn(found.served.values())
         if served is None:
             put_no_capacity(component)
             told = f"inference component {component} is {found.status} and has no copy that could answer"
             raise ApiError("ValidationError", told)
         served.answered += 1
-        return served
+        return served, None, more
 
     async def _path(self, container: Container, target: str | None) -> str:
         """Where the container takes the request: of a multi-model one, once it has loaded the model."""

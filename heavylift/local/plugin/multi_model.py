@@ -9,15 +9,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import shutil
-import tarfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from .archive import ArchiveFault, unpack
 from .container import Container
 from .errors import ApiError
 
@@ -72,26 +69,10 @@ class Models:
             self._ask("DELETE", f"/models/{oldest}")
 
     def _unpack(self, target: str, folder: Path) -> None:
-        key = f"{self._prefix}{target.lstrip('/')}"
-        partial = folder.with_name("partial")
-        shutil.rmtree(partial, ignore_errors=True)  # of an archive that broke off
-        archive = folder.with_name("archive.tar.gz")
-        archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with open(archive, "wb") as file:
-                for chunk in self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(1 << 20):
-                    file.write(chunk)
-            with tarfile.open(archive, "r:gz") as packed:
-                packed.extractall(partial, filter="data")  # nothing outside of the folder, no devices
-        except (BotoCoreError, ClientError) as error:
-            told = f"Failed to download model data(bucket: {self._bucket}, key: {key}): {error}"
-            raise ApiError("ValidationError", told) from None
-        except (tarfile.TarError, OSError, EOFError) as error:
-            told = f"Failed to extract model data archive (bucket: {self._bucket}, key: {key}): {error}"
-            raise ApiError("ValidationError", told) from None
-        finally:
-            archive.unlink(missing_ok=True)
-        partial.rename(folder)
+            unpack(self._s3, self._bucket, f"{self._prefix}{target.lstrip('/')}", folder)
+        except ArchiveFault as fault:
+            raise ApiError("ValidationError", str(fault)) from None
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, str]:
         """Status and text; status 0 where there is no answer."""

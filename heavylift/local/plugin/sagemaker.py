@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from . import model_data
+from .adapters import Adapters
 from .components import Components
 from .deployment import Deployment, Served, Variant
 from .endpoints import Endpoint, Endpoints
@@ -35,7 +36,9 @@ class SageMaker:
     def __init__(self, settings: Settings, endpoints: Endpoints, copies: Endpoints, jobs: Jobs) -> None:
         self._settings = settings
         self._endpoints, self._copies = endpoints, copies
-        self._components = components = Components(endpoints, copies, lambda name: self._get("Model", name))
+        adapters = Adapters(settings, copies)
+        copies.dress = adapters.dress
+        self._components = components = Components(endpoints, copies, adapters, lambda name: self._get("Model", name))
         self._shapes = Shapes("sagemaker")
         self._stored: dict[str, dict[str, Parameters]] = {"Model": {}, "EndpointConfig": {}}
         self._tags: dict[str, dict[str, str]] = {}
@@ -221,8 +224,9 @@ class SageMaker:
         return {"InferenceComponentArn": made.arn}
 
     def _delete_component(self, given: Parameters) -> Parameters:
-        self._tags.pop(self._copies.get(given["InferenceComponentName"]).arn, None)
+        arn = self._copies.get(given["InferenceComponentName"]).arn
         self._components.delete(given)
+        self._tags.pop(arn, None)
         return {}
 
     # Tags
