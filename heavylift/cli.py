@@ -103,7 +103,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         FILE, ENV, LOCAL_HERE, JSON,
         ("--output", {"type": Path, "metavar": "FILE", "help": "default: .heavylift/measured/<name>.json"})]),
     "partition": ("partition:partition", "split a checkpoint ahead of time, a file for each rank", [
-        ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),
+        ("source", {"metavar": "FOLDER", "help": "a folder, s3://bucket/prefix/, or owner/name@revision of the hub"}),
         ("--out", {"type": Path, "metavar": "DIR", "help": "the folder to write"}),
         ("--tensor-parallel-degree", {"type": int, "metavar": "N", "help": "the ranks that share each layer"}),
         ("--pipeline-parallel-degree", {"type": int, "metavar": "P", "help": "the stages that divide the layers"}),
@@ -111,7 +111,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--quantize", {"choices": ["none", "int8", "int4"], "help": "round the layers' matrices (default: none)"}),
         ("--check", {"action": "store_true", "help": "prove every SHA-256 of a partitioned folder instead"})]),
     "quantize": ("quantize:quantize", "write a checkpoint in AWQ's or GPTQ's 4-bit layout", [
-        ("source", {"metavar": "FOLDER", "help": "a Hugging Face checkpoint: a folder, or s3://bucket/prefix/"}),
+        ("source", {"metavar": "FOLDER", "help": "a folder, s3://bucket/prefix/, or owner/name@revision of the hub"}),
         ("--out", {"type": Path, "metavar": "DIR", "required": True, "help": "the folder to write"}),
         ("--method", {"choices": ["awq", "gptq"], "required": True, "help": "whose layout"}),
         ("--group-size", {"type": int, "metavar": "N", "help": "inputs that share a scale (default: 128)"})]),

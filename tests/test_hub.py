@@ -13,12 +13,18 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import torch
 
+from heavylift_runtime.engines.engine import Request, Sampling
+from heavylift_runtime.engines.native import load
+from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native import hub as hub_module
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.hub import ATTEMPTS, Hub
 from heavylift_runtime.native.loader import Loader
+from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import Folder, Source, source_of, whole
+from heavylift_runtime.options import Options
+from tests.native_cores import replies_of
 from tests.t5_checkpoints import write_t5
 
 ID, COMMIT = "owner/tiny-t5", "0123456789abcdef0123456789abcdef01234567"
@@ -211,3 +217,36 @@ def test_without_a_way_to_the_hub_that_is_said(hub: Site, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(LoadError, match="HF_HUB_OFFLINE forbids to ask the hub"):
         Hub(ID)
+
+
+def test_the_server_is_told_the_prompts_files_of_a_model_on_the_hub(hub: Site, tmp_path: Path) -> None:
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    hub.files["tokenizer_config.json"] = json.dumps({"chat_template": template}).encode()
+
+    found = prompt_files(Options(model_id=ID), tmp_path)
+
+    assert json.loads(found["tokenizer_config.json"])["chat_template"] == template
+    assert prompt_files(Options(model_id=ID, engine="accelerate"), tmp_path) == {}  # its library has a cache of its own
+    (tmp_path / ID).mkdir(parents=True)
+    assert prompt_files(Options(model_id=ID), tmp_path) == {}
+
+
+def test_the_engine_answers_from_the_hub_as_from_a_folder(hub: Site, folder: Path) -> None:
+    request = Request("0 1 2 3", Sampling(12))
+
+    answers = [
+        replies_of(load(options, folder, 0, 1, ""), [request])[0].text for options in (Options(), Options(model_id=ID))
+    ]
+
+    assert answers[0] == answers[1]
+
+
+def test_a_partition_of_a_model_on_the_hub_says_which_revision_it_was_made_of(
+    hub: Site, folder: Path, tmp_path: Path
+) -> None:
+    partition(Hub(ID), tmp_path / "hub", 2)
+    partition(Folder(folder), tmp_path / "folder", 2)
+
+    made, other = (json.loads((tmp_path / name / "partition.json").read_text()) for name in ("hub", "folder"))
+    assert made["source_revision"] == f"{ID}@{COMMIT}" and other["source_revision"] is None
+    assert made["files"] == other["files"]

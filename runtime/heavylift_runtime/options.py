@@ -6,6 +6,7 @@ Precedence is LMI's: the file wins over OPTION_* and its relatives, SERVING_* ov
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from heavylift_runtime.properties import read_properties
 
 PROPERTIES = "serving.properties"
 __all__ = ["PROPERTIES", "Options", "known_keys"]
+_MANIFEST = Path("MAR-INF", "MANIFEST.json")  # of a TorchServe archive
 _SECRET = ("token", "secret", "password", "credential", "api_key", "access_key")
 _SCRIPTED = ("python", "mpi", "deepspeed", "fastertransformer")  # `engine=` of LMI under which a model.py may run
 _MPI = ("mpi", "deepspeed")  # those under which it runs on every rank
@@ -107,6 +109,8 @@ class Options:
         named = "option.entryPoint" in written or "OPTION_ENTRYPOINT" in environ
         if (folder / "model.py").is_file() and not named and (given or "python").lower() in _SCRIPTED:
             written = {"engine": "Python", "option.entryPoint": "model.py"} | written
+        if (folder / _MANIFEST).is_file() and not named:
+            written = {"engine": "Python", "option.entryPoint": _archived(folder / _MANIFEST)} | written
         if merged(written, environ).get("option.tensor_parallel_degree") == "max":
             written["option.tensor_parallel_degree"] = str(devices())
         return cls.parse(written, environ)
@@ -136,6 +140,15 @@ class Options:
         """The inverse of to_json."""
         return cls(**{**document, "warnings": tuple(document["warnings"])})
 
+    def elsewhere(self, folder: Path) -> bool:
+        """Whether our own loader reads the weights from S3 or the hub; `folder` is the model's, and does not have them.
+
+        Other engines' libraries know the hub themselves.
+        """
+        if self.model_id is None or self.model_id.startswith("s3://"):
+            return self.model_id is not None
+        return self.engine in ("native", "fastertransformer") and not (folder / self.model_id).is_dir()
+
     def describe(self) -> str:
         """The effective configuration in one line: what matters most, and what is not as usual; no secrets."""
         usual = Options()
@@ -148,6 +161,15 @@ class Options:
         own = [key for key in self.properties if f"option.{key}" not in KEYS]
         shown += [f"option.{key}={'***' if _is_secret(key) else self.properties[key]}" for key in own]
         return " ".join(shown)
+
+
+def _archived(manifest: Path) -> str:
+    """The file of the handler in a TorchServe archive; OptionsError where the manifest names none."""
+    try:
+        name = json.loads(manifest.read_bytes())["model"]["handler"].partition(":")[0]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise OptionsError(f"{manifest} names no handler: it needs model.handler, a .py file of the folder") from error
+    return str(name if name.endswith(".py") else f"{name}.py")
 
 
 def devices() -> int:

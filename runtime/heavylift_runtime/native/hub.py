@@ -68,6 +68,7 @@ class Hub(Remote):
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise LoadError(f"{self.place}: the hub's list of files is not what its interface promises") from error
         self._revision, self.place = commit, f"{self._id}@{commit[:12]}"
+        self.revision = f"{self._id}@{commit}"
         return files
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:

@@ -88,7 +88,8 @@ def partition(
         digest, model_type = source_digest(source, checkpoint.sizes), str(checkpoint.config["model_type"])
         packing = PACKINGS.get(quantize, checkpoint.packing)
         form = "none" if packing is None else packing.name
-        made = Partition(digest, model_type, NAMES[kind], form, degree, stages, {file.path: file for file in files})
+        listed = {file.path: file for file in files}
+        made = Partition(digest, model_type, NAMES[kind], form, degree, stages, listed, source.revision)
         _write(out / MANIFEST, made.to_json().encode())
     for rank, place in enumerate(places):
         Checkpoint.open(Folder(out), place.part, degree, Stage.holding(rank, degree, stages)).agree()

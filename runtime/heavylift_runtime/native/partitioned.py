@@ -49,6 +49,8 @@ class Partition:
     tensor_parallel_degree: int
     pipeline_parallel_degree: int
     files: Mapping[str, File]
+    source_revision: str | None = None
+    """`owner/name@commit` of the hub, where it was made of that."""
 
     def to_json(self) -> str:
         content = {"format": FORMAT, **asdict(self)}
@@ -97,6 +99,7 @@ class Partition:
             _size(content["tensor_parallel_degree"]),
             _size(content["pipeline_parallel_degree"]),
             {file.path: file for file in files},
+            content.get("source_revision"),
         )
         for rank in range(made.ranks):
             file = made.files[rank_file(rank, made.ranks)]

@@ -29,6 +29,8 @@ class Source(Protocol):
     """How many reads at once pay off; 1: no threads."""
     pieces: bool
     """Whether many small reads cost no more than their bytes; if not, ranks rather read rows for each other."""
+    revision: str | None
+    """Which version is read, where it has a name: `owner/name@commit`."""
 
     def files(self) -> dict[str, int]:
         """Name → size in bytes."""
@@ -47,6 +49,7 @@ class Folder:
     """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
 
     readers, pieces = 1, True
+    revision: str | None = None
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
@@ -108,6 +111,7 @@ class Remote:
     """What sources behind a network have in common: a read costs a request, and many at once pay off."""
 
     readers, pieces = 8, False
+    revision: str | None = None
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
         raise NotImplementedError
