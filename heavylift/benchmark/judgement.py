@@ -237,7 +237,7 @@ def _figures(value: float | None, limit: float, unit: str) -> tuple[str, str]:
     """`812.3 ms` and `1.0 ms`; shares as percentages. With as many digits as it takes to show the limit, and to tell
     the value from it."""
     shown, texts = limit if value is None else value, ("", "")
-    for digits in (1, 2, 3, 6):
+    for digits in (4, 6) if unit == "USD" else (1, 2, 3, 6):  # a request costs less than a cent
         if unit == "share":
             texts = percent(shown, digits + 1), percent(limit, digits + 1)
         else:

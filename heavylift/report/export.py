@@ -55,7 +55,7 @@ def to_junit(report: Mapping[str, Any]) -> str:
     suite = ElementTree.Element("testsuite", name=_legal(f"heavylift {report['name']}"))
     properties = ElementTree.SubElement(suite, "properties")
     for key in ("run", "endpoint", "endpoint_config", "verdict", "samples"):
-        ElementTree.SubElement(properties, "property", name=key, value=_legal(str(report[key])))
+        ElementTree.SubElement(properties, "property", name=key, value=_legal(str(report[key] or "not asked")))
     _case(suite, report, "the run can judge", "error" if report["void"] else None, "; ".join(report["void"]))
     for row in report["judgements"]:
         outcome = {True: None, False: "failure", None: "error"}[row["passed"]]

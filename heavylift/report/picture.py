@@ -81,7 +81,7 @@ def _head(canvas: Canvas, report: Mapping[str, Any]) -> None:
     canvas.text(WIDTH + 56, 44, verdict, 24, COLOURS[verdict], "rs")
     canvas.text(24, 66, f"{headline(report)}. {report['started_at']}, {report['run']}", 11, SOFT)
     figures = [(f"{name} latency", _number(latency[name.lower()], " ms")) for name in ("P50", "P90", "P99")]
-    figures.append(("throughput", _number(report["tokens_per_second"], " tokens/s")))
+    figures.append(("tokens/s", _number(report["tokens_per_second"], "")))
     figures.append(("exact answers", _share(report["quality"]["overall"])))
     figures.append(("requests failed", _share(report["errors"]["rate"])))
     for place, (name, value) in enumerate(figures):
