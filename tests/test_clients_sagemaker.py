@@ -1,7 +1,7 @@
 """SageMaker's own clients, unmodified, on an endpoint of the embedded AWS that runs the whole server with tiny-t5.
 
 boto3 invokes and reads response streams, whose parts are cut within lines and characters; the SageMaker SDK's
-predictors (v2) run in an environment of their own, as they pin much of what we do otherwise.
+predictors (v2) and Endpoint (v3) run in environments of their own, as they pin much of what we do otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 SDK = "sagemaker==2.257.7"
+CORE = "sagemaker-core==2.27.0"
+"""What `sagemaker` 3.27.0 asks endpoints with; the rest of it trains, builds and keeps lineage."""
 ENDPOINT = "clients"
 ASKED, ANSWER = "write in words: 298", "two hundred and ninety-eight"
 DETAILED = {"inputs": ASKED, "parameters": {"max_new_tokens": 40, "details": True}}
@@ -138,33 +140,47 @@ def test_a_chat_template_comes_with_weights_in_s3(endpoint: Embedded) -> None:
     assert json.load(reply["Body"])["choices"][0]["message"]["content"] == ANSWER
 
 
-@pytest.fixture(scope="module")
-def sdk() -> Path:
-    """The interpreter of an environment with the SageMaker SDK, made on the first use: some two minutes, 600 MB."""
+def interpreter(requirement: str) -> Path:
+    """The interpreter of an environment with an SDK, made on the first use: some two minutes, 600 MB."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "heavylift" / SDK.replace("==", "-")
+    folder = cache / "heavylift" / requirement.replace("==", "-")
     python = folder / "bin" / "python"
     if not (folder / "installed").is_file():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", SDK], capture_output=True, text=True, check=False
+            [python, "-m", "pip", "install", "--quiet", requirement], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            pytest.skip(f"pip could not install {SDK} into an environment of its own: {done.stderr[-300:]}")
+            pytest.skip(f"pip could not install {requirement} into an environment of its own: {done.stderr[-300:]}")
         (folder / "installed").touch()
     return python
 
 
-def test_the_sagemaker_sdks_predictors_predict_and_stream(endpoint: Embedded, sdk: Path) -> None:
-    environ = {"PATH": os.defpath, "HOME": str(sdk.parent), "AWS_EC2_METADATA_DISABLED": "true"}
+def said_by(python: Path, program: str, url: str, *arguments: str) -> dict[str, Any]:
+    """What a program printed last."""
+    environ = {"PATH": os.defpath, "HOME": str(python.parent), "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(
-        [sdk, ROOT / "tests" / "sagemaker_predictor.py", endpoint.running.url, ENDPOINT, ASKED],
-        capture_output=True, text=True, env=environ, timeout=300, check=False,
+        [python, ROOT / "tests" / program, *arguments],
+        capture_output=True, text=True, env=environ | {"AWS_ENDPOINT_URL": url}, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
-    said = json.loads(done.stdout.splitlines()[-1])
+
+def test_the_sagemaker_sdks_predictors_predict_and_stream(endpoint: Embedded) -> None:
+    url = endpoint.running.url
+
+    said = said_by(interpreter(SDK), "sagemaker_predictor.py", url, url, ENDPOINT, ASKED)
 
     assert said["one"]["outputs"] == [ANSWER] == said["hugging face"]["outputs"]
     assert said["many"]["outputs"] == [ANSWER, ANSWER]
+    assert said["stream"][-1]["generated_text"] == ANSWER
+
+
+def test_version_3_of_the_sagemaker_sdk_invokes_and_streams(endpoint: Embedded) -> None:
+    said = said_by(interpreter(CORE), "sagemaker_endpoint.py", endpoint.running.url, ENDPOINT, ASKED)
+
+    assert said["status"] == "InService"
+    assert said["one"]["outputs"] == [ANSWER]
     assert said["stream"][-1]["generated_text"] == ANSWER

@@ -196,6 +196,29 @@ def test_a_stream_that_fails_ends_with_the_error_and_the_next_one_is_whole(strea
     assert sound.text == '{"outputs": ["one"]}\n'
 
 
+ARCHIVED = """
+class Shouter:
+    def initialize(self, context):
+        self.mark = context.manifest["mark"]
+
+    def handle(self, data, context):
+        context.set_response_content_type(0, "text/x-shout")
+        return [row["body"]["inputs"].upper() + self.mark for row in data]
+"""
+
+
+def test_a_torchserve_archive_runs_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "MAR-INF").mkdir(parents=True)
+    (folder / "shouter.py").write_text(ARCHIVED)
+    (folder / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"handler": "shouter"}, "mark": "!"}')
+
+    with serving(folder) as served:
+        reply = served.ask({"inputs": "hello"})
+
+    assert (reply.status_code, reply.headers["content-type"], reply.text) == (200, "text/x-shout", "HELLO!")
+
+
 def test_memory_that_ran_out_is_507_and_the_script_goes_on(tmp_path: Path) -> None:
     script = "def handle(inputs):\n    if not inputs.is_empty(): raise MemoryError('too much')\n"
     with serving(write_script(tmp_path / "model", script)) as served:

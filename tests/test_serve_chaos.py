@@ -24,7 +24,7 @@ from tests.served import Served, eventually, kill, serving
 
 pytestmark = pytest.mark.slow
 
-CLIENTS, EACH, KILLS = 8, 15, 5  # a client asks at least so often, and until so many ranks were killed
+CLIENTS, EACH, KILLS = 8, 15, 5  # a client asks until it has so many answers, and so many ranks were killed
 PROMPTS = [f"write in words: {number}" for number in range(100, 900, 17)]
 
 
@@ -51,7 +51,6 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
         killer.result()
         served.wait()
 
-        assert outcomes["answered"] >= sum(outcomes.values()) * 0.5, outcomes
         assert set(outcomes) <= {"answered", "424", "503", "broken stream"}, outcomes
         assert served.ask({"inputs": PROMPTS}).json()["outputs"] == answers
 
@@ -78,7 +77,7 @@ def client(served: Served, known: dict[str, str], number: int, killer: Future[No
     dice, outcomes = random.Random(number), []
     with httpx.Client(base_url=served.address, timeout=60) as http:
         for turn in count():
-            if turn >= EACH and killer.done():
+            if outcomes.count("answered") >= EACH and killer.done():
                 break
             prompts = dice.sample(PROMPTS, dice.choice([1, 1, 4, 16]))
             headers = {"x-request-id": f"client-{number}-{turn}"}

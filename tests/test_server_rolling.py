@@ -183,6 +183,23 @@ def test_a_copy_with_work_that_says_nothing_is_stopped_and_an_idle_one_is_not() 
     with_line(story, stall=0.05)
 
 
+def test_a_copy_that_had_nothing_to_do_was_not_silent() -> None:
+    now = [0.0]
+
+    async def run() -> None:
+        line = Rolling(2, 0.08, clock=lambda: now[0])
+        copy = Told(line)
+        join(line, "a")
+        copy.say(copy.given[0][0], "done")
+        now[0] += 100
+        join(line, "b")
+        await asyncio.sleep(0.1)  # while the copy is looked at
+
+        assert copy.fallen == []
+
+    asyncio.run(run())
+
+
 def test_a_copy_that_waits_for_a_processor_is_not_silent() -> None:
     async def story(line: Rolling) -> None:
         starved = Told(line)

@@ -19,6 +19,7 @@ from djl_python.encode_decode import decode, encode
 from djl_python.input_parser import MARK
 from djl_python.inputs import Input
 from djl_python.outputs import Output
+from djl_python.torchserve import MANIFEST, torchserve_handler
 
 Handler = Callable[[Input], Any]
 _PARAMETERS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
@@ -32,6 +33,8 @@ class ModelService:
 
     def handler(self, name: str) -> Handler:
         """The function that answers; AttributeError, with a sentence, where the script has none."""
+        if Path(self.model_dir, MANIFEST).is_file():
+            return torchserve_handler(self.module, self.model_dir)
         handle = getattr(self.module, name, None)
         if callable(handle):
             found: Handler = handle
