@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     worker = commands.add_parser("worker", help="one rank process; the server starts it")
     worker.add_argument("--channel", type=int, required=True, help="the inherited socket")
     cut = commands.add_parser("partition", help="split a checkpoint ahead of time, a file for each rank")
-    cut.add_argument("source", help="a folder with a Hugging Face checkpoint, s3://bucket/prefix/, or owner/name@revision of the hub")
+    cut.add_argument(
+        "source", help="a folder with a Hugging Face checkpoint, s3://bucket/prefix/, or owner/name@revision of the hub"
+    )
     cut.add_argument("--out", type=Path, help="the folder to write")
     cut.add_argument("--tensor-parallel-degree", type=int, help="the ranks that share each layer")
     cut.add_argument("--pipeline-parallel-degree", type=int, default=1, help="the stages that divide the layers")
