@@ -49,8 +49,9 @@ def test_a_trace_is_replayed_line_by_line_at_its_times_and_begins_again() -> Non
     gaps = [round(b.intended_s - a.intended_s, 4) for a, b in pairwise(measured)]
     assert gaps == [0.05] * 15, "after the last line one mean gap, then the first"
     assert [sample.rows[0].generated_tokens for sample in measured] == [row["output_tokens"] for row in TRACE] * 2
-    asked = [json.loads(body)["inputs"] for _, _, _, body in server.heard][2 : 2 + 16]
-    assert [len(text.split()) for (text,) in asked] == [row["input_tokens"] for row in TRACE] * 2
+    assert [sample.rows[0].example for sample in measured] == [*range(1, 9)] * 2
+    asked = [len(json.loads(body)["inputs"][0].split()) for _, _, _, body in server.heard]  # a busy machine mixes them
+    assert set(asked) == {row["input_tokens"] for row in TRACE}
     assert judge(recording).verdict in ("PASS", "VOID"), "void where this machine was late"
 
 
