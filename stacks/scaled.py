@@ -47,9 +47,9 @@ def scale_variants(scope: Construct, spec: ModelSpec, plan: Plan, endpoint: Mode
 
 def add_components(
     scope: Construct, spec: ModelSpec, plan: Plan, endpoint: ModelEndpoint, container: Container
-) -> list[InferenceComponent]:
-    """The components, with their adapters and what scales them."""
-    times, made = plan.variant, list[InferenceComponent]()
+) -> dict[str, InferenceComponent]:
+    """The components by their names, with their adapters and what scales them."""
+    times, made = plan.variant, dict[str, InferenceComponent]()
     for number, asked in enumerate(spec.inference_components or ()):
         component = InferenceComponent(
             scope,
@@ -64,7 +64,7 @@ def add_components(
             model_data_download_timeout_in_seconds=times.model_data_download_timeout_in_seconds,
             container_startup_health_check_timeout_in_seconds=times.container_startup_health_check_timeout_in_seconds,
         )
-        made.append(component)
+        made[asked.name] = component
         for order, adapter in enumerate(asked.adapters):
             bucket, key = found(component, f"Adapter{order}", adapter.artifact)
             component.add_adapter(

@@ -51,7 +51,7 @@ class ServingStack(Stack):
         **options: Any,
     ) -> None:
         super().__init__(scope, id, stack_name=stack_of(plan.name), description=f"Heavylift: {plan.name}", **options)
-        self.components: list[InferenceComponent] = []
+        self.components: dict[str, InferenceComponent] = {}
         endpoint = self._endpoint(plan, spec, foundation, image, others, images)
         if spec is None or spec.multi_model is None:  # archives are the user's, and come and go
             ready = WeightsReady(
@@ -75,8 +75,9 @@ class ServingStack(Stack):
                 endpoint=endpoint,
                 reports=foundation.reports,
                 log_group=foundation.log_group,
+                component=self.components.get(plan.benchmark.inference_component or ""),
             )
-            gate.node.add_dependency(*self.components)
+            gate.node.add_dependency(*self.components.values())
         else:  # the gate looks at the live configuration itself
             LiveConfig(self, "LiveConfig", endpoint=endpoint, log_group=foundation.log_group)
 

@@ -24,7 +24,7 @@ from heavylift.local.interpreter import local_python
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_SERVER = ("{python}", str(ROOT / "tests" / "local_model_server.py"), "{model_dir}", "{port}")
-DEADLINE = 240.0
+DEADLINE = 500.0
 """Seconds after which a stack that does not settle fails the test."""
 
 

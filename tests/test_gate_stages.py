@@ -13,7 +13,7 @@ import pytest
 from heavylift.benchmark.client import SageMakerClient
 from heavylift.benchmark.dark import Dark
 from heavylift.benchmark.gate import undone
-from heavylift.benchmark.stage import GateClosed, Stage, described, replaces
+from heavylift.benchmark.stage import GateClosed, InPlace, Stage, described, replaces
 from heavylift.benchmark.staging import Staging
 from tests.embedded import Embedded
 from tests.local_stack import ROLE
@@ -211,3 +211,51 @@ def test_there_are_users_to_protect_only_where_an_endpoint_serves_something_else
     clean(aws, name)
 
     assert found == [True, False, False]
+
+
+def test_a_component_that_is_not_what_was_deployed_closes_the_gate(aws: Embedded) -> None:
+    sagemaker, number = aws.client("sagemaker"), next(NUMBERS)
+    name, component = f"hosting-{number}", f"component-{number}"
+    variant = {"VariantName": "v", "InstanceType": "ml.c6i.xlarge", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ExecutionRoleArn=ROLE, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    still(name)
+    models = [config(aws, "one"), config(aws, "two")]  # named as their configs
+
+    def specification(model: str) -> dict[str, Any]:
+        needs = {"MinMemoryRequiredInMb": 256}
+        times = {"ContainerStartupHealthCheckTimeoutInSeconds": 60}
+        return {"ModelName": model, "ComputeResourceRequirements": needs, "StartupParameters": times}
+
+    def settled() -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            found = sagemaker.describe_inference_component(InferenceComponentName=component)
+            if not found["InferenceComponentStatus"].endswith("ing"):
+                return
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+
+    with pytest.raises(GateClosed, match=f"there is no inference component {component}"):
+        InPlace(name, name, component).ready()
+    sagemaker.create_inference_component(
+        InferenceComponentName=component, EndpointName=name, Specification=specification(models[0]),
+        RuntimeConfig={"CopyCount": 1},
+    )  # fmt: skip
+    settled()
+    ready = InPlace(name, name, component, models[0]).ready()
+    with pytest.raises(GateClosed, match=f"has the Model {models[0]}, not {models[1]}, which was deployed"):
+        InPlace(name, name, component, models[1]).ready()
+    broken = config(aws, "three", EXIT_AT_START="1")
+    sagemaker.update_inference_component(InferenceComponentName=component, Specification=specification(broken))
+    settled()
+    with pytest.raises(GateClosed, match=r"is InService \(.*the weights are truncated"):
+        InPlace(name, name, component).ready()
+    sagemaker.delete_inference_component(InferenceComponentName=component)
+    deadline = time.monotonic() + 60
+    while sagemaker.list_inference_components(EndpointNameEquals=name)["InferenceComponents"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    clean(aws, name)
+
+    assert ready

@@ -335,6 +335,13 @@ def test_the_gate_measures_the_component_that_it_names_once_all_are_there(tmp_pa
     assert len(components) == 3
     assert components <= set(gate["DependsOn"])
     assert json.loads(gate["Properties"]["Benchmark"])["inference_component"] == "small"
+    (small,) = [
+        each["Properties"]
+        for each in template.values()
+        if each["Type"] == "AWS::SageMaker::InferenceComponent"
+        and each["Properties"].get("InferenceComponentName") == "small"
+    ]
+    assert gate["Properties"]["InferenceComponentModel"] == small["Specification"]["ModelName"]
     policies = json.dumps([each for each in template.values() if each["Type"] == "AWS::IAM::Policy"])
     assert ":inference-component/small" in policies
 

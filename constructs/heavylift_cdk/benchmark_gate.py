@@ -6,7 +6,7 @@ Not the benchmark: that is heavylift.benchmark, whose folder is the Lambda's who
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import CustomResource, Duration
 from aws_cdk import aws_iam as iam
@@ -22,6 +22,9 @@ from heavylift_cdk.gate_generators import Generators
 from heavylift_cdk.gate_rights import rights
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.slo_alarm import SloAlarm
+
+if TYPE_CHECKING:  # its import takes time, and no value of it is used here
+    from heavylift_cdk.inference_component import InferenceComponent
 
 LONGEST_SERVICE_TIMEOUT = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource
 
@@ -42,7 +45,9 @@ class BenchmarkGate(Construct):
         endpoint: ModelEndpoint,
         reports: s3.IBucket,
         log_group: logs.ILogGroup,
+        component: InferenceComponent | None = None,
     ) -> None:
+        """`component`: the one that the plan's benchmark measures, where it has copies of its own."""
         super().__init__(scope, id)
         assert plan.benchmark is not None, "a plan without a benchmark has no gate"
         self._runner = benchmark_function(
@@ -60,6 +65,8 @@ class BenchmarkGate(Construct):
             "GateDigest": plan.gate_digest,
             "Benchmark": plan.benchmark_json(),
         }
+        if component is not None:
+            asked |= {"InferenceComponentModel": component.model_name}
         if (count := plan.benchmark.load.get("generators", 1)) > 1:
             several = Generators(self, "Generators", runner=self._runner, count=count)
             self._ready += several.ready

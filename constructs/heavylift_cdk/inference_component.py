@@ -143,6 +143,7 @@ class InferenceComponent(Construct):
             isolated=endpoint.network_isolation,
             pulls_assets=endpoint.pulls_assets,
         )
+        self.model_name = model.attr_model_name
         times = None
         if (download, startup) != (None, None):
             times = Component.InferenceComponentStartupParametersProperty(

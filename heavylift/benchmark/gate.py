@@ -79,6 +79,8 @@ class Gate:
     digest: str
     benchmark: Benchmark
     strategy: str = "after_create"
+    model: str | None = None
+    """That of the inference component that is measured, where it was said."""
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any]) -> Gate:
@@ -90,7 +92,8 @@ class Gate:
         strategy = properties.get("Strategy", "after_create")
         if strategy not in (known := ("after_create", *STAGED)):
             raise GateClosed(f"the gate's Strategy is {strategy!r}; known: {', '.join(known)}")
-        return cls(endpoint, config, digest, Benchmark.from_json(benchmark), strategy)
+        model = properties.get("InferenceComponentModel")
+        return cls(endpoint, config, digest, Benchmark.from_json(benchmark), strategy, model)
 
     def run(
         self,
@@ -148,7 +151,7 @@ class Gate:
         """Where the new config is measured."""
         if self.strategy in STAGED:
             return STAGED[self.strategy](self.endpoint, self.endpoint_config)
-        return InPlace(self.endpoint, self.endpoint_config, self.benchmark.inference_component)
+        return InPlace(self.endpoint, self.endpoint_config, self.benchmark.inference_component, self.model)
 
     def measuring(self, properties: Mapping[str, Any]) -> Gate:
         """The same on the deployed endpoint, where it comes after it."""

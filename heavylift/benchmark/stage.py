@@ -53,13 +53,14 @@ class Stage(Protocol):
 class InPlace:
     """The deployed endpoint itself, or one of its inference components, whose users have the model already."""
 
-    def __init__(self, endpoint: str, config: str, component: str | None = None) -> None:
-        self.place, self._component = Place(endpoint, config), component
+    def __init__(self, endpoint: str, config: str, component: str | None = None, model: str | None = None) -> None:
+        """`model`: the Model that the component must have, where that is known."""
+        self.place, self._component, self._model = Place(endpoint, config), component, model
 
     def ready(self) -> bool:
         assert_deployed(self.place)
         if self._component is not None:
-            assert_in_service(self._component, self.place.endpoint)
+            assert_in_service(self._component, self.place.endpoint, self._model)
         return True
 
     def promote(self) -> bool:
@@ -84,8 +85,8 @@ def assert_deployed(place: Place) -> None:
         )
 
 
-def assert_in_service(component: str, endpoint: str) -> None:
-    """An update that failed leaves a component InService with its old copies, and a FailureReason."""
+def assert_in_service(component: str, endpoint: str, model: str | None) -> None:
+    """An update that failed leaves a component InService with its old copies: of the old Model, with a reason."""
     try:
         found = boto3.client("sagemaker").describe_inference_component(InferenceComponentName=component)
     except ClientError as error:
@@ -100,6 +101,12 @@ def assert_in_service(component: str, endpoint: str) -> None:
     if status != "InService" or found.get("FailureReason"):
         why = found.get("FailureReason", "no reason is given")
         raise GateClosed(f"the inference component {component} is {status} ({why}); nothing was benchmarked")
+    live = found.get("Specification", {}).get("ModelName")
+    if model is not None and live != model:
+        raise GateClosed(
+            f"the inference component {component} has the Model {live}, not {model}, which was deployed; nothing was "
+            "benchmarked"
+        )
 
 
 def replaces(endpoint: str, config: str) -> bool:
