@@ -86,6 +86,18 @@ def test_requests_that_come_and_go_get_the_models_own_tokens(kind: str, library:
     assert tokens_of(engine, PROMPTS) == expected(folder, PROMPTS)
 
 
+def test_a_copy_that_starts_again_in_the_same_server_loads_what_the_first_one_compiled(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "llama")
+    asked = options(model_loader="nxdi", n_positions="64")
+    first = tokens_of(load(folder, asked), PROMPTS)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "model.scratch").rglob("*")}
+
+    again = tokens_of(load(folder, asked), PROMPTS)
+
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "model.scratch").rglob("*")} == made
+
+
 def test_a_row_that_is_longer_than_its_padded_batch_has_room_for_is_read_again(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", "gpt2")
     engine = load(folder, options(rows=2, n_positions="24"))

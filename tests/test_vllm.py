@@ -35,7 +35,7 @@ PROMPTS = ("write in words: 234", "write as a Roman numeral: 41", "write in word
 CACHE = {"enforce_eager": "true", "kv_cache_memory_bytes": "268435456"}
 SCHEMA = {
     "type": "object", "required": ["a", "b"], "additionalProperties": False,
-    "properties": {"a": {"type": "integer"}, "b": {"enum": ["x", "y"]}},
+    "properties": {"a": {"enum": [1, 22, 333]}, "b": {"enum": ["x", "y"]}},
 }  # fmt: skip
 GRAMMAR = 'root ::= "(" digit "+" digit ")"\ndigit ::= "1" | "2"'
 
@@ -91,11 +91,11 @@ def counted(engine: Engine, name: str) -> float:
 
 
 def test_an_answer_is_bound_to_a_json_schema(plain: Engine) -> None:
-    for answer in texts(plain, Sampling(48, temperature=1.0, seed=3, form=Form("json_schema", json.dumps(SCHEMA)))):
+    for answer in texts(plain, Sampling(200, temperature=1.0, seed=3, form=Form("json_schema", json.dumps(SCHEMA)))):
         found = json.loads(answer)
 
         assert set(found) == {"a", "b"}
-        assert type(found["a"]) is int and found["b"] in ("x", "y")
+        assert found["a"] in (1, 22, 333) and found["b"] in ("x", "y")
 
 
 def test_an_answer_is_bound_to_a_regular_expression_a_grammar_or_a_choice(plain: Engine) -> None:
@@ -135,17 +135,6 @@ def test_a_form_that_nothing_can_have_is_refused_before_anything_is_computed(pla
         plain.add(0, Request("a", Sampling(5, form=form)))
 
     assert not plain.busy
-
-
-def test_speculation_by_the_prompts_own_words_gives_the_same_tokens() -> None:
-    how = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
-
-    with loaded(speculative_config=json.dumps(how), disable_log_stats="false") as engine:
-        answers = texts(engine, Sampling(24))
-        drafted = counted(engine, "vllm:spec_decode_num_draft_tokens")
-
-    assert answers == expected()
-    assert drafted > 0
 
 
 def test_a_draft_model_gives_the_same_tokens_in_fewer_passes() -> None:
@@ -209,3 +198,15 @@ def test_the_registrys_families_are_vllms() -> None:
     known = ModelRegistry.get_supported_archs()
     for family in ENGINES["vllm"].families:
         assert spelled_otherwise.get(family, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family)) in known, family
+
+
+def test_speculation_by_the_prompts_own_words_gives_the_same_tokens() -> None:
+    """The last one: numba, which this brings, has objects that vLLM's next start in the same process stumbles over."""
+    how = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+
+    with loaded(speculative_config=json.dumps(how), disable_log_stats="false") as engine:
+        answers = texts(engine, Sampling(24))
+        drafted = counted(engine, "vllm:spec_decode_num_draft_tokens")
+
+    assert answers == expected()
+    assert drafted > 0

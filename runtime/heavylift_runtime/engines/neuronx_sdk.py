@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -212,8 +214,12 @@ class DistributedInference:
 
     def prepare(self, artifact: Path | None) -> None:
         if artifact is None:
-            artifact = self._scratch / "neuron-compiled"
-            self.save(artifact)
+            artifact = self._scratch / "neuron-compiled"  # of the server, whose copies start again and may be several
+            if not artifact.is_dir():
+                making = Path(tempfile.mkdtemp(prefix="neuron-compiling-", dir=self._scratch))
+                self.save(making)
+                with suppress(OSError):  # another copy was first
+                    making.rename(artifact)
         self._model.load(f"{artifact}/")
 
     def save(self, target: Path) -> None:
