@@ -4,8 +4,9 @@ Not a served endpoint: no HTTP, no text, one process, no checkpoint (weights are
 workload: batches of four prompts of 32 tokens, 64 new ones each, greedy, the end ignored; a latency is that of a whole
 batch. The sides take turns, the first batch of each warms up (it compiles and records). The GPU's memory is read in the
 same run; the engine's share of it is the bytes of weights and cache that a step reads (the plan's own count) times
-steps per second. Both sides are held at once: T5-XXL in fp32 takes 90 GB. The last line is one JSON object. Without a GPU it says so and ends; `--tiny` takes shapes of a few
-thousand numbers, on a processor, too, which shows that this program runs and nothing else.
+steps per second. Both sides are held at once: T5-XXL in fp32 takes 90 GB. The last line is one JSON object. Without a
+GPU it says so and ends; `--tiny` takes shapes of a few thousand numbers, on a processor, too, which shows that this
+program runs and nothing else.
 `python benchmarks/gpu.py [--case C] [--batches N] [--compile] [--tiny]`
 """
 
@@ -131,12 +132,12 @@ def theirs(case: Case, device: torch.device) -> Side:
     config = transformers.AutoConfig.for_model(**case.config)
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     with device:
-        model = kind.from_config(config, dtype=DTYPES[case.dtype]).eval()
+        model: Any = kind.from_config(config, dtype=DTYPES[case.dtype])  # type: ignore[no-untyped-call]  # its own
 
     def answer(prompts: list[list[int]]) -> int:
         ids = torch.tensor(prompts, device=device)
         with torch.inference_mode():
-            found = model.generate(
+            found = model.eval().generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=ANSWER,
                 max_new_tokens=ANSWER, pad_token_id=0,
             )  # fmt: skip
