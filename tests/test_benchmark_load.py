@@ -100,18 +100,19 @@ def test_an_open_load_sends_at_its_times_whatever_the_replies_do() -> None:
 def test_a_stall_shows_in_the_tail_from_the_intended_send_not_in_the_service_time() -> None:
     def stalled(number: int, body: bytes) -> Reply:
         if number == 20:
-            threading.Event().wait(1.0)
+            threading.Event().wait(5.0)  # much longer than a busy machine's own stalls
         return good(number, body)
 
     # One connection: what the server makes wait, waits in the client, as in a closed loop of one.
     load = open_load(arrivals="constant", rate=50, max_in_flight=1)
     with fake_endpoint(stalled) as server:
-        recording = run(server, load=load, requests=60, warmup_requests=0, slo=P90)
+        patient = [{"metric": "e2e_latency", "percentile": 90, "max_ms": 60_000}]
+        recording = run(server, load=load, requests=60, warmup_requests=0, slo=patient)
 
     e2e = sorted(sample.latency_ms for sample in recording.measured)
     service = sorted(sample.service_ms for sample in recording.measured)
-    assert service[-2] < 500 < service[-1], "one request was slow"
-    assert sum(latency > 300 for latency in e2e) > 20, "those behind it waited for it"
+    assert service[-2] < 4000 < service[-1], "one request was slow"
+    assert sum(latency > 3000 for latency in e2e) > 20, "those behind it waited for it"
     assert judge(recording).verdict == "VOID"
     assert "the generator lagged" in judge(recording).void[0]
 
@@ -119,7 +120,7 @@ def test_a_stall_shows_in_the_tail_from_the_intended_send_not_in_the_service_tim
 def test_a_stall_of_the_server_alone_is_not_the_generators_lag() -> None:
     def stalled(number: int, body: bytes) -> Reply:
         if number == 10:
-            threading.Event().wait(0.5)
+            threading.Event().wait(4.0)
         return good(number, body)
 
     with fake_endpoint(stalled) as server:
@@ -128,17 +129,17 @@ def test_a_stall_of_the_server_alone_is_not_the_generators_lag() -> None:
             load=open_load(arrivals="constant", rate=60),
             requests=40,
             warmup_requests=0,
-            slo=P90,
-            max_lag_ms=200,
+            slo=[{"metric": "error_rate", "max": 0.0}],
+            max_lag_ms=3000,
         )
 
     assert judge(recording).verdict == "PASS"
-    assert max(sample.latency_ms for sample in recording.measured) >= 500
+    assert max(sample.latency_ms for sample in recording.measured) >= 4000
 
 
 def test_a_warm_up_goes_on_until_the_endpoint_is_steady_and_is_in_no_number() -> None:
     def warming(number: int, body: bytes) -> Reply:
-        threading.Event().wait(max(0.0, 0.06 - 0.004 * number))
+        threading.Event().wait(max(0.0, 0.6 - 0.05 * number))  # far more than a busy machine's noise
         return good(number, body)
 
     warmup = {"until": "stationary", "window": 5, "max_requests": 200}
@@ -149,22 +150,22 @@ def test_a_warm_up_goes_on_until_the_endpoint_is_steady_and_is_in_no_number() ->
     assert recording.run.stationary is not None and recording.run.stationary.reached
     assert 15 < len(warm) < 200
     assert len(recording.measured) == 30
-    assert statistics.fmean(s.latency_ms for s in recording.measured) < 30
+    assert statistics.median(s.latency_ms for s in recording.measured) < warm[0].latency_ms / 2
 
 
 def test_an_endpoint_that_never_becomes_steady_is_void_and_costs_no_more_than_its_warm_up() -> None:
     def slower_and_slower(number: int, body: bytes) -> Reply:
-        threading.Event().wait(0.004 * number)
+        threading.Event().wait(0.1 * number)
         return good(number, body)
 
-    warmup = {"until": "stationary", "window": 4, "max_requests": 24}
+    warmup = {"until": "stationary", "window": 3, "max_requests": 12}
     with fake_endpoint(slower_and_slower) as server:
-        recording = run(server, warmup=warmup, warmup_requests=4, requests=30)
+        recording = run(server, warmup=warmup, warmup_requests=3, requests=30)
 
     verdict = judge(recording)
     assert verdict.verdict == "VOID"
-    assert verdict.void[0].startswith("the endpoint never became steady in 24 requests: windows of 4 took")
-    assert recording.run.stopped == "unsteady" and len(server.heard) == 24
+    assert verdict.void[0].startswith("the endpoint never became steady in 12 requests: windows of 3 took")
+    assert recording.run.stopped == "unsteady" and len(server.heard) == 12
 
 
 def test_the_number_of_requests_is_planned_and_a_good_endpoint_gets_no_more() -> None:
