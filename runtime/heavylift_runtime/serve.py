@@ -26,6 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from heavylift_runtime.errors import AddressError, OptionsError, RuntimeFault
+from heavylift_runtime.garbage import settle
 from heavylift_runtime.hall import Hall
 from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options, model_folder
@@ -71,6 +72,7 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
+    settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
 

@@ -11,7 +11,6 @@ read between two steps, by the thread that makes them. Rank 0 gets the work; the
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import os
 import shutil
@@ -28,6 +27,7 @@ from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import LoadError, RuntimeFault, ran_out
+from heavylift_runtime.garbage import settle
 from heavylift_runtime.options import Options
 from heavylift_runtime.steps import roll
 from heavylift_runtime.wire import Channel, HungUp
@@ -72,7 +72,7 @@ def _serve(start: dict[str, Any], channel: Channel) -> None:
             channel.receive()  # stop, once every rank has written
             return
         loaded = script.load(options, folder, scratch, report, *place)
-        _settle()
+        settle()
         channel.send({"type": "ready", "capacity": 1})
         serve_calls(loaded, channel, rank, int(start["world"]))
         return
@@ -81,7 +81,7 @@ def _serve(start: dict[str, Any], channel: Channel) -> None:
         raise LoadError(missing)
     load: Callable[..., Engine] = importlib.import_module(row.module).load  # torch: only here, and only in a rank
     engine = load(options, folder, rank, int(start["world"]), start["rendezvous"], report)
-    _settle()
+    settle()
     if rank > 0:
         channel.send({"type": "ready"})
         engine.follow()
@@ -90,12 +90,6 @@ def _serve(start: dict[str, Any], channel: Channel) -> None:
     channel.send({"type": "ready", "capacity": engine.capacity, "files": files})
     roll(engine, channel)
     engine.close()  # not after a failure: the others may never listen again, and the server ends them
-
-
-def _settle() -> None:
-    """What a load has made stays: the garbage collector need not look at it again and again, in the middle of steps."""
-    gc.collect()
-    gc.freeze()
 
 
 def _sentence(error: BaseException) -> str:
