@@ -83,7 +83,8 @@ class Layers:
     def _laid(self, under: Any, over: Any, path: Path, origins: Origins) -> Any:
         self._origins[path] = origins(path)
         if not (isinstance(under, dict) and isinstance(over, dict)) or path in WHOLE:
-            self._forget_below(path)
+            if isinstance(under, dict | list):
+                self._forget_below(path)
             self._record(over, path, origins)
             return over
         laid = dict(under)

@@ -7,7 +7,8 @@ they speak of Python types and repeat themselves for each member of a union.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,15 +16,17 @@ from pydantic import ValidationError
 from heavylift.spec.fault import Fault, Path, dotted, short, shown
 
 Schema = dict[str, Any]
+Homes = Callable[[], dict[str, list[Path]]]
 
 
 def field_faults(error: ValidationError, data: Any, schema: Schema) -> list[Fault]:
     """The faults of single fields, in the document's order of fields, without doubles."""
     faults: dict[tuple[Path, bool], Fault] = {}
+    homes = cache(lambda: _homes(schema))
     for entry in error.errors(include_url=False, include_input=False, include_context=False):
         if entry["type"] == "too_short" and _walk(tuple(entry["loc"]), data, schema)[1]:
             continue  # the list is not empty: its members are faulty, and say so themselves
-        fault = _fault(entry["type"], tuple(entry["loc"]), data, schema)
+        fault = _fault(entry["type"], tuple(entry["loc"]), data, schema, homes)
         faults.setdefault((fault.path, fault.at_key), fault)
     return list(faults.values())
 
@@ -57,10 +60,10 @@ def allowed(schema: Schema, root: Schema) -> str:
             return "a mapping" + (f" with {_choice(keys, 'and')}" if 0 < len(keys) <= 5 else " of keys and values")
 
 
-def _fault(kind: str, location: Path, data: Any, root: Schema) -> Fault:
+def _fault(kind: str, location: Path, data: Any, root: Schema, homes: Homes) -> Fault:
     path, value, schema = _walk(location, data, root)
     if kind == "extra_forbidden":
-        return Fault(path, _unknown(path, _walk(path[:-1], data, root)[2], root), at_key=True)
+        return Fault(path, _unknown(path, _walk(path[:-1], data, root)[2], homes), at_key=True)
     if kind == "missing":
         missing = (*path, location[-1])
         return Fault(missing, f"'{dotted(missing)}' is missing: {allowed(schema['properties'][location[-1]], root)}")
@@ -109,33 +112,29 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
     return schema if reference is None else root["$defs"][reference.rsplit("/", 1)[1]]
 
 
-def _unknown(path: Path, parent: Schema, root: Schema) -> str:
+def _unknown(path: Path, parent: Schema, homes: Homes) -> str:
     key = str(path[-1])
     keys = list(parent.get("properties", {}))
     sentence = f"unknown key '{short(key)}'"
     if near := difflib.get_close_matches(key.lower().replace("-", "_"), keys, n=1):
         return f"{sentence}; did you mean '{near[0]}'?"
-    homes = sorted((home for home in _homes(key, root) if home != path), key=len)
-    if homes and (len(homes) == 1 or len(homes[0]) < len(homes[1])):
-        return f"{sentence} here; it belongs to '{dotted(homes[0])}'"
+    found = sorted((home for home in homes().get(key, ()) if home != path), key=len)
+    if found and (len(found) == 1 or len(found[0]) < len(found[1])):
+        return f"{sentence} here; it belongs to '{dotted(found[0])}'"
     return f"{sentence}; allowed here: {', '.join(keys)}"
 
 
-def _homes(key: str, root: Schema, at: Path = ()) -> Iterator[Path]:
-    """Where else in the file a key of this name is valid."""
-    for name, member in _chosen(root if not at else member_at(at, root), None, root).get("properties", {}).items():
-        if name == key:
-            yield (*at, name)
-        elif "properties" in _chosen(member, None, root):
-            yield from _homes(key, root, (*at, name))
+def _homes(root: Schema) -> dict[str, list[Path]]:
+    """Where in the file a key of each name is valid, reached through mappings only."""
+    homes: dict[str, list[Path]] = {}
 
+    def look(schema: Schema, at: Path) -> None:
+        for name, member in schema.get("properties", {}).items():
+            homes.setdefault(name, []).append((*at, name))
+            look(_chosen(member, None, root), (*at, name))
 
-def member_at(path: Path, root: Schema) -> Schema:
-    """The schema of a field reached through mappings only."""
-    schema = root
-    for step in path:
-        schema = _chosen(schema["properties"][step], None, root)
-    return schema
+    look(_chosen(root, None, root), ())
+    return homes
 
 
 def _choice(values: Any, word: str = "or") -> str:
