@@ -82,13 +82,15 @@ def prepare(side: Side) -> None:
 
 
 def turn(side: Side, environ: dict[str, str], peers: Path | None) -> dict[str, float]:
-    """One round of one side: all ranks at once."""
+    """One round of one side: all ranks at once. Only the peers see what is installed beside them, another torch too."""
+    theirs = {**environ, "PYTHONPATH": str(peers or "")}
     with tempfile.TemporaryDirectory() as home:
         program = [sys.executable, str(HERE / "sides" / "load_rank.py"), side.program, side.place]
         ranks = [
             subprocess.Popen(
                 [*program, str(rank), str(WORLD), f"file://{home}/meeting"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env=theirs if side.program == "runai" else environ,
             )
             for rank in range(WORLD)
         ]  # fmt: skip
@@ -105,7 +107,7 @@ def turn(side: Side, environ: dict[str, str], peers: Path | None) -> dict[str, f
                 "cp",
                 f"{side.fetch}*",
             ]
-            subprocess.run([*command, f"{side.place}/"], check=True, stdout=subprocess.DEVNULL, env=environ)
+            subprocess.run([*command, f"{side.place}/"], check=True, stdout=subprocess.DEVNULL, env=theirs)
         fetched = time.monotonic() - started
         for process in ranks:
             assert process.stdin is not None
@@ -167,7 +169,7 @@ def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]
             **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
-            "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(peers or ""),
+            "AWS_EC2_METADATA_DISABLED": "true",
         }  # fmt: skip
         turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
         rates: dict[str, list[float]] = {"cold": [], "warm": []}
