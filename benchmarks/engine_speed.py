@@ -5,8 +5,9 @@ exactly 64 (greedy, the end token ignored or suppressed). The sides of a case ar
 and take turns round by round; a number is tokens generated per second of wall clock, the median of the rounds after one
 that warms up. Peers live in environments of their own, made at the first run (~/.cache/heavylift/peers; pinned below).
 The machine's memory bandwidth is read in the same run; the native engine's share of it is the bytes of weights and
-cache that a step reads (the plan's own count) times steps per second. The last line is one JSON object; the last one
-kept is results/engine_speed.json. `python benchmarks/engine_speed.py [--case C] [--rounds N]`.
+cache that a step reads (of a screened head the copy, not the head itself) times steps per second. The last line is one
+JSON object; the last one kept is results/engine_speed.json.
+`python benchmarks/engine_speed.py [--case C] [--rounds N]`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sides.checkpoints import write_llama_350m, write_t5_base
 
 from heavylift.plan.model import ModelFacts
 from heavylift.plan.performance.work import Work
+from heavylift_runtime.families import family_of
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "heavylift" / "peers"
@@ -74,6 +76,7 @@ CASES = (
         Side("native", "native", FP32),
         Side("ctranslate2 fp32", "ctranslate2", FP32, "ctranslate2", (2.0, 2.0)),
         Side("transformers", "transformers", FP32),
+        Side("batch-invariant", "native", {**FP32, "batch_invariant": True}),  # ours: what that costs
     )),
     Case("t5-base fastest", write_t5_base, "int8", (1, 4), (
         Side("native int8", "native", {"dtype": "bf16", "quantize": "int8"}),
@@ -87,6 +90,8 @@ CASES = (
         Side("transformers", "transformers", BF16),
     )),
 )  # fmt: skip
+ONCE = ("EncDecAttention.k.weight", "EncDecAttention.v.weight")
+"""Matrices that are multiplied with once for each source."""
 BANDWIDTH_GOALS = {"fp32": 0.8, "bf16": 0.7, "int8": 0.45}
 
 
@@ -158,10 +163,24 @@ def bandwidth() -> float:
 
 
 def step_bytes(folder: Path, dtype: str) -> float:
-    """What a decoding step of one row reads at the middle of its answer."""
-    model = ModelFacts.of(json.loads((folder / "config.json").read_text()))
-    work = Work.of(model, "bf16", "int8") if dtype == "int8" else Work.of(model, dtype)
-    return float(work.read_bytes(1.0) + work.cache_bytes(PROMPT, ANSWER / 2))
+    """What a decoding step of one row reads at the middle of its answer: the decoder's matrices, and the cache.
+
+    Not the encoder, nor what turned its output into the cache, nor the embedding, of which a step reads a row.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    read, plain = 0, 4 if dtype == "fp32" else 2
+    for weight in family_of(config).weights(config):
+        if not weight.matrix or weight.name.startswith("encoder") or weight.name.endswith(ONCE):
+            continue
+        outputs, inputs = weight.shape
+        if dtype == "int8":
+            read += outputs * (inputs + 8)  # a scale and a sum of levels for each output
+        elif weight.head:
+            read += outputs * (inputs + 16)  # and the lengths that the bound is made of
+        else:
+            read += outputs * inputs * plain
+    work = Work.of(ModelFacts.of(config), "bf16" if dtype == "int8" else dtype)
+    return float(read + work.cache_bytes(PROMPT, ANSWER / 2))
 
 
 def measure(case: Case, folder: Path, rounds: int, seed: int) -> dict[str, Any]:

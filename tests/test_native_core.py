@@ -165,7 +165,8 @@ def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[in
     original = core._end
 
     def end(flight: Flight, given: list[Tensor]) -> Any:
-        parts = [part for part, each in zip(given, flight.passes, strict=False) if each.wanting]
+        passes = zip(given, flight.passes, strict=False)
+        parts = [model.vocabulary.scores(part)[each.kept] for part, each in passes if each.kept]
         for sequence, row in zip(flight.wanting, torch.cat(parts) if parts else [], strict=True):
             seen.setdefault(sequence.key, []).append(row.clone())
         return original(flight, given)

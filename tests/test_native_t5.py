@@ -164,7 +164,7 @@ def test_fp16_is_no_further_from_fp32_than_transformers_fp16(checkpoints: dict[s
 class MetaWeights:
     """Hands out tensors without storage, in the shapes of the table, and remembers what was taken."""
 
-    stage, dtype, device = WHOLE, torch.float32, torch.device("meta")
+    stage, dtype, device, total = WHOLE, torch.float32, torch.device("meta"), 0
 
     def __init__(self, config: dict[str, Any], rank: int, world: int, absent: set[str]) -> None:
         table = [weight for weight in family_of(config).weights(config) if weight.name not in absent]

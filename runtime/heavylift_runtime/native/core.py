@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.architectures import Model
-from heavylift_runtime.native.found import Found
+from heavylift_runtime.native.found import Found, Given
 from heavylift_runtime.native.lane import Flight, Lane, Progress
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.mesh import ALONE, Mesh
@@ -179,7 +178,7 @@ class Core:
         return [] if ended is None else self._end(ended, given if stage.last else [])
 
     def _compute(self, flight: Flight | None) -> list[Tensor]:
-        """This stage's part: hidden states for the next, or, on the last, what the encoder or the head gave."""
+        """This stage's part: hidden states for the next, or, on the last, what the encoder gave or the head gets."""
         if flight is None:
             return []
         hidden = [*self._taken] if not self._mesh.stage.first else [None] * len(flight.lengths)
@@ -190,10 +189,6 @@ class Core:
                 given.append(steps(each.batch, x))
                 continue
             found = self._model.forward(each.batch.on(self._model.device), flight.lane.caches.stores, x)
-            if self._mesh.stage.last and each.wanting:
-                kept = [place for place, sequence in enumerate(each.wanting) if sequence is not None]
-                found = self._model.vocabulary.scores(found)
-                found = found if len(kept) == len(found) else found[kept]
             given.append(found)
         return given
 
@@ -216,11 +211,12 @@ class Core:
                 model.remember(reading.sources, hidden, lane.caches.stores)
         if flight.readings:
             return []
-        wanting, scores = flight.wanting, None
+        wanted = None
         if self._mesh.stage.last:
-            parts = [part for part, each in zip(given, flight.passes, strict=True) if each.wanting]
-            scores = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(0)
-        return lane.end(wanting, Found.of(wanting, scores, model.vocabulary, self._mesh, self._ends))
+            parts = [(part, each.kept) for part, each in zip(given, flight.passes, strict=True)]
+            wanted = Given([(part, kept) for part, kept in parts if kept])
+        found = Found.of(flight.wanting, wanted, model.vocabulary, self._mesh, self._ends)
+        return lane.end(flight.wanting, found)
 
 
 def _is_memory(error: Exception) -> bool:

@@ -7,7 +7,8 @@ for itself, the logits do.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,20 @@ from heavylift_runtime.native.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
+class Given:
+    """What the head gets, pass by pass."""
+
+    parts: Several[tuple[Tensor, Several[int]]]
+    """(M, d), and which of the rows somebody wants a token for; always as many rows go through the head."""
+
+    def through(self, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a part of the vocabulary makes of the rows that are somebody's, (N, …)."""
+        found = [(head(hidden), kept) for hidden, kept in self.parts]
+        own = [scores if len(kept) == len(scores) else scores[list(kept)] for scores, kept in found]
+        return own[0] if len(own) == 1 else torch.cat(own)
+
+
+@dataclass(frozen=True)
 class Found:
     """By the place among the sequences that wanted a token."""
 
@@ -29,19 +44,22 @@ class Found:
 
     @classmethod
     def of(
-        cls, wanting: list[Sequence], scores: Tensor | None, vocabulary: Vocabulary, mesh: Mesh, ends: Collection[int]
+        cls, wanting: list[Sequence], given: Given | None, vocabulary: Vocabulary, mesh: Mesh, ends: Collection[int]
     ) -> Found:
-        """`scores`: on the last stage, a rank's part of the logits of those that want a token. Called on all ranks."""
+        """`given`: on the last stage, what the head gets for those that want a token. Called on all ranks."""
         plain = [place for place, each in enumerate(wanting) if each.plain]
         beams = [place for place, each in enumerate(wanting) if each.width > 1]
         drawn = [place for place, each in enumerate(wanting) if not each.plain and each.width == 1]
         chosen: dict[int, Chosen] = {}
         logits: dict[int, Tensor] = {}
+        scores = None if given is None or not (drawn or beams) else given.through(vocabulary.scores)
         if plain:
             likeliest = None if scores is None else vocabulary.likeliest(scores).cpu()
+            if given is not None and scores is None:
+                likeliest = given.through(vocabulary.greedy).cpu()
             tokens = mesh.tell(likeliest, (len(wanting),), torch.int64).tolist()
             chosen |= {place: Chosen(tokens[place]) for place in plain}
-        every = None if scores is None or not (drawn or beams) else vocabulary.logits(scores[drawn + beams]).cpu()
+        every = None if scores is None else vocabulary.logits(scores[drawn + beams]).cpu()
         if drawn:
             rows = [wanting[place] for place in drawn]
             own = None if every is None else [choose(*pair, ends) for pair in zip(every, rows, strict=False)]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.calls import Seen
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -124,13 +125,16 @@ def slopes_of(heads: int) -> Tensor:
     return torch.tensor(first + rest)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float = 1.0) -> Tensor:
-    """softmax(scale q k + bias) v: q (N, G, D), k (N, D, T), v (N, T, D), bias (N, 1 or G, T) → (N, G, D).
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float, mixed: Tensor) -> None:
+    """softmax(scale q k + bias) v, into `mixed`: q (B, H, D), k (B * P, D, T), v (B * P, T, D) → (B, H, D).
 
-    N is batch times key-value heads, G the query heads that share one; each has one query. Without our kernels,
-    batched products beat PyTorch's fused one, whose start costs more than one query's work.
+    P key-value heads, each for H / P query heads; each row has one query. Without our kernels, batched products beat
+    PyTorch's fused one, whose start costs more than one query's work.
     """
     if kernels.usable(query):
-        return kernels.attend(query, key, value, bias, scale)
-    scores = torch.baddbmm(bias, query, key, alpha=scale)
-    return torch.bmm(torch.softmax(scores, -1), value)
+        kernels.attend(query, key, value, seen, scale, mixed)
+        return
+    # a copy of its own: a product's last bits depend on where in memory its factors begin
+    query = query.clone(memory_format=torch.contiguous_format).view(len(key), -1, query.shape[2])
+    scores = torch.baddbmm(seen.bias, query, key, alpha=scale)
+    torch.bmm(torch.softmax(scores, -1), value, out=mixed.view(query.shape))

@@ -47,6 +47,10 @@ class Weights(Protocol):
     def device(self) -> torch.device:
         """Where."""
 
+    @property
+    def total(self) -> int:
+        """Bytes of this rank's part of all of them, before they are rounded."""
+
     def has(self, name: str) -> bool:
         """Whether there is a weight of this name; if not, its stand-in is to be used."""
 
@@ -99,7 +103,7 @@ class Loader:
         self._ahead = 0
         self._spare: dict[tuple[int, torch.dtype], list[Tensor]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
-        self._total = sum(self._bytes(weight.name) for weight in held)
+        self.total = sum(self._bytes(weight.name) for weight in held)
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
 
@@ -261,7 +265,7 @@ class Loader:
 
     def _progress(self, count: int) -> None:
         self._done += count
-        tenths = self._done * 10 // max(1, self._total)
+        tenths = self._done * 10 // max(1, self.total)
         if tenths > self._tenths:
             self._tenths = tenths
-            self._report(f"weights: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB ({tenths * 10} %)")
+            self._report(f"weights: {self._done / 1e6:.1f} of {self.total / 1e6:.1f} MB ({tenths * 10} %)")

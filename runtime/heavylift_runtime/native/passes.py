@@ -23,6 +23,11 @@ class Pass:
     batch: Batch
     wanting: list[Sequence | None]
 
+    @property
+    def kept(self) -> list[int]:
+        """Which of the hidden states are somebody's."""
+        return [place for place, sequence in enumerate(self.wanting) if sequence is not None]
+
 
 @dataclass(frozen=True)
 class Reading:

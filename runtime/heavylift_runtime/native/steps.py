@@ -50,7 +50,7 @@ class Steps:
         return not batch.chunks and not batch.apart and len(batch.at) == len(batch.tokens)
 
     def __call__(self, batch: Batch, x: Tensor | None = None) -> Tensor:
-        """What `Model.forward` gives, or, on the last stage, the scores of each row; valid until the next call."""
+        """What `Model.forward` gives; valid until the next call."""
         count = len(batch.at)
         rows = _room(count, 1, self._slots)
         span = _room(max(batch.at) + 1, LEAST, self._furthest)
@@ -82,8 +82,7 @@ class Steps:
         x = None if self._stage.first else self._hidden[:rows]
 
         def work() -> Tensor:
-            found = self._model.forward(batch, self._stores, x)
-            return self._model.vocabulary.scores(found) if self._stage.last else found
+            return self._model.forward(batch, self._stores, x)
 
         return work
 

@@ -5,7 +5,7 @@ Not the products around it (blocks.py): it gets fused queries, keys and values, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from heavylift_runtime.families.decoder import Shape
 from heavylift_runtime.native.batch import Batch
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.calls import Seen
 from heavylift_runtime.native.layers import attend, slopes_of
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.rotary import Rotation
@@ -58,8 +60,8 @@ class Rows(NamedTuple):
 
     first: int
     last: int
-    biases: list[Tensor]
-    """For each layer (rows * P, 1 or H / P, span)"""
+    seen: list[Seen]
+    """For each layer (rows * P, 1 or H / P, span); layers of one kind share one."""
     keys: list[Tensor]
     values: list[Tensor]
 
@@ -79,16 +81,37 @@ class Pass:
         self._padding = len(batch.tokens) - count - sum(chunk.count for chunk in batch.chunks)
         self._masks: dict[tuple[int, int], Tensor | None] = {}
 
+    def pick(self, x: Tensor) -> Tensor:
+        """(N, d) → (M, d), of the tokens that are wanted"""
+        return self._batch.pick(x)
+
+    @property
+    def form(self) -> Hashable:
+        """What two passes have in common that differ in positions alone; None: it is not of rows only."""
+        if self._batch.chunks or self._padding:
+            return None
+        return self._store, self._batch.first, tuple((rows.first, rows.last) for rows in self._rows)
+
+    def follow(self, other: Pass) -> None:
+        """Becomes another pass of the same form, in the same places of memory."""
+        assert self._places is not None and other._places is not None
+        self._places.copy_(other._places)
+        for own, new in zip(self._turns or (), other._turns or (), strict=True):
+            own.copy_(new)
+        for rows, following in zip(self._rows, other._rows, strict=True):
+            for seen, new_seen in dict(zip(rows.seen, following.seen, strict=True)).items():
+                seen.become(new_seen.bias)
+
     def _together(self, first: int, last: int, span: int) -> Rows:
         """Rows [first, last), of which the longest has `span` tokens."""
         span = min(-(-span // STEP) * STEP, self._store.room)
         positions, pairs = self._batch.positions[first:last], self._heads.pairs
-        biases = {
-            sight: _by_pair(sight.of(positions, span).transpose(0, 1), pairs)
+        seen = {
+            sight: Seen(_by_pair(sight.of(positions, span).transpose(0, 1), pairs))
             for sight in dict.fromkeys(self._heads.sights)
         }
         keys, values = self._store.views(self._batch.first + first, last - first, span)
-        return Rows(first, last, [biases[sight] for sight in self._heads.sights], keys, values)
+        return Rows(first, last, [seen[sight] for sight in self._heads.sights], keys, values)
 
     def mix(self, layer: int, qkv: Tensor) -> Tensor:
         """(N, (H + 2 P) * D) → (N, H * D); the argument is overwritten."""
@@ -99,25 +122,24 @@ class Pass:
         queries, remembered = split.narrow(1, 0, heads.queries), split.narrow(1, heads.queries, 2 * pairs)
         if self._places is not None:
             self._store.put(layer, self._places, remembered[: len(self._batch.at)])
-        mixed = []
+        mixed = kernels.empty(qkv, len(qkv), heads.queries, heads.width)
         for rows in self._rows:
-            query = queries[rows.first : rows.last].reshape((rows.last - rows.first) * pairs, -1, heads.width)
-            if self._batch.apart:
-                query = query.clone()  # a product's last bits depend on where in memory its factors begin
-            part = attend(query, rows.keys[layer], rows.values[layer], rows.biases[layer], heads.scale)
-            mixed.append(part.view(rows.last - rows.first, -1))
+            own = slice(rows.first, rows.last)
+            keys, values = rows.keys[layer], rows.values[layer]
+            attend(queries[own], keys, values, rows.seen[layer], heads.scale, mixed[own])
         at = len(self._batch.at)
         for chunk in self._batch.chunks:
             part = remembered[at : at + chunk.count].view(chunk.count, 2, pairs, heads.width)
             self._store.write(layer, chunk.slot, chunk.first, part)
-            mixed.append(self._portion(layer, chunk.slot, chunk.first, queries[at : at + chunk.count]))
+            own = slice(at, at + chunk.count)
+            mixed[own] = self._portion(layer, chunk.slot, chunk.first, queries[own])
             at += chunk.count
         if self._padding:
-            mixed.append(qkv.new_zeros(self._padding, heads.queries * heads.width))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            mixed[at:].zero_()
+        return mixed.flatten(1)
 
     def _portion(self, layer: int, slot: int, first: int, query: Tensor) -> Tensor:
-        """Tokens [first, first + n) of one text over those up to themselves: (n, H, D) → (n, H * D)"""
+        """Tokens [first, first + n) of one text over those up to themselves: (n, H, D) → the same"""
         heads, count, sight = self._heads, len(query), self._heads.sights[layer]
         keys, values = self._store.read(layer, slot, first + count)
         mask = None
@@ -132,12 +154,12 @@ class Pass:
 def together(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, is_causal: bool = False
 ) -> Tensor:
-    """Attention of one text's tokens: q (n, H, D), k and v (P, T, D), mask (1, 1 or H, n, T) → (n, H * D)"""
+    """Attention of one text's tokens: q (n, H, D), k and v (P, T, D), mask (1, 1 or H, n, T) → (n, H, D)"""
     mixed = F.scaled_dot_product_attention(
         query.transpose(0, 1)[None], keys[None], values[None],
         attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=query.shape[1] != len(keys),
     )  # fmt: skip
-    return mixed.squeeze(0).transpose(0, 1).reshape(len(query), -1)
+    return mixed.squeeze(0).transpose(0, 1)
 
 
 def _by_pair(bias: Tensor, pairs: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heavylift_runtime.native.architectures.attention import Pass
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.layers import ACTIVATIONS, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.quantize.forms import Matrix
@@ -29,7 +30,9 @@ class Output:
     def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
         # the residual is in the sum once: rank 0 brings it
         part = self._linear.onto(residual, x) if self._group.rank == 0 else self._linear(x)
-        return self._group.all_reduce(part)
+        if self._group.world > 1:
+            between(lambda: self._group.all_reduce(part))
+        return part
 
 
 class Block(Protocol):

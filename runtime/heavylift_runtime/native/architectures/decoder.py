@@ -14,6 +14,7 @@ from torch import Tensor
 from heavylift_runtime.families.decoder import DecoderFamily, Shape
 from heavylift_runtime.native.architectures.attention import Heads, Pass
 from heavylift_runtime.native.architectures.blocks import Block
+from heavylift_runtime.native.architectures.repeated import Repeated
 from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
@@ -58,7 +59,8 @@ def assemble(
         leave = back()
         head = None if shape.tied else weights.matrix(family.head)
     beside = weights.take(bias) if bias is not None and stage.last else None
-    vocabulary = Vocabulary(group, shape.vocabulary, table, head, beside)
+    held = weights.total if stage.last else 0
+    vocabulary = Vocabulary(group, shape.vocabulary, table, head, beside, held=held)
     room = stage.most(shape.layers)
     return Decoder(shape, vocabulary, heads, blocks, enter, leave, weights.dtype, weights.device, room)
 
@@ -85,6 +87,7 @@ class Decoder:
         self.vocabulary, self.heads, self.dtype, self.device = vocabulary, heads, dtype, device
         self.width, self.positions, self.stream = shape.width, shape.positions, dtype
         self._blocks, self._enter, self._leave, self._room = blocks, enter, leave, room
+        self._repeated = Repeated(self._through)
 
     def stores(self, slots: int, source: int, text: int) -> tuple[Store]:
         """Its cache: of texts of at most so many tokens; there are no sources. As large on every stage."""
@@ -106,9 +109,12 @@ class Decoder:
         if x is None:
             assert self._enter is not None
             x = self._enter(self.vocabulary.embed(batch.tokens), batch.positions)
+        return self._repeated(x, text)
+
+    def _through(self, x: Tensor, text: Pass) -> Tensor:
         for layer, block in enumerate(self._blocks):
             x = block(x, layer, text)
         if self._leave is None:
             return x
-        x = batch.pick(x)
+        x = text.pick(x)
         return self._leave(x) if len(x) else x

@@ -9,7 +9,7 @@ fp32, and so does the residual; what attention adds to it is kept finite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,9 +28,12 @@ from heavylift_runtime.families.t5 import (
 )
 from heavylift_runtime.native.architectures.attention import STEP, Heads, Pass, runs, together
 from heavylift_runtime.native.architectures.blocks import Output
+from heavylift_runtime.native.architectures.repeated import Repeated
 from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.calls import Seen
 from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
@@ -147,10 +150,12 @@ class T5Model:
         self.decoder_norm = Norm(weights, "decoder.final_layer_norm.weight", shape) if stage.last else None
         sight = Sight(lambda count: past.between(count)[:, :count])
         self.heads = Heads(heads, heads, shape.d_kv, (sight,) * len(self.decoder))
-        self.vocabulary = Vocabulary(group, shape.vocab_size, table, weights.matrix(HEAD) if untied else None)
+        head = weights.matrix(HEAD) if untied else None
+        self.vocabulary = Vocabulary(group, shape.vocab_size, table, head, held=weights.total if stage.last else 0)
         self._scale = shape.d_model**-0.5 if shape.scaled else None
         self._room = stage.most(shape.num_decoder_layers)
         self._looked: tuple[object, list[Look]] = None, []
+        self._repeated = Repeated(self._through)
 
     def stores(self, slots: int, source: int, text: int) -> tuple[Store, Store]:
         """Its caches: of texts, and of what the encoder has read, of at most so many tokens in each slot."""
@@ -182,7 +187,7 @@ class T5Model:
             for length, one in zip(lengths, torch.split(qkv, lengths), strict=True):
                 query, keys, values = one.unbind(1)
                 mixed.append(together(query, keys.transpose(0, 1), values.transpose(0, 1), biases[length], 1.0))
-            x = feed_forward(attention.output(x, torch.cat(mixed)))
+            x = feed_forward(attention.output(x, torch.cat(mixed).flatten(1)))
         return x if self.encoder_norm is None or part < parts - 1 else self.encoder_norm(x)
 
     def forward(self, batch: Batch, stores: Sequence[Store], x: Tensor | None = None) -> Tensor:
@@ -193,14 +198,15 @@ class T5Model:
         own, cross = stores
         text, read = Pass(self.heads, own, batch), Sources(self.heads, cross, batch, self._looks(cross, batch))
         x = self.vocabulary.embed(batch.tokens).to(self.stream) if x is None else x
+        x = self._repeated(x, text, read)
+        return x if self.decoder_norm is None or self._scale is None else x * self._scale
+
+    def _through(self, x: Tensor, text: Pass, read: Sources) -> Tensor:
         for layer, (attention, over_source, feed_forward) in enumerate(self.decoder):
             x = attention.output(x, text.mix(layer, attention.qkv(attention.norm(x))))
             x = over_source.output(x, read.mix(layer, over_source.query(over_source.norm(x))))
             x = feed_forward(x)
-        if self.decoder_norm is None:
-            return x
-        x = self.decoder_norm(batch.pick(x))
-        return x if self._scale is None else x * self._scale
+        return x if self.decoder_norm is None else self.decoder_norm(text.pick(x))
 
     def _looks(self, cross: Store, batch: Batch) -> list[Look]:
         if batch.looked is not None:
@@ -248,22 +254,33 @@ class Sources:
 
     def __init__(self, heads: Heads, store: Store, batch: Batch, rows: list[Look]) -> None:
         self._heads, self._store, self._batch, self._rows = heads, store, batch, rows
+        self._seen = [Seen(bias) for _, _, bias, _, _ in rows]
         self._padding = len(batch.tokens) - len(batch.at) - sum(chunk.count for chunk in batch.chunks)
 
     def mix(self, layer: int, query: Tensor) -> Tensor:
         """(N, H * D) → (N, H * D)"""
         heads = self._heads
-        mixed = []
-        for first, last, bias, keys, values in self._rows:
-            part = query[first:last].view((last - first) * heads.pairs, 1, heads.width)
-            if self._batch.apart:
-                part = part.clone()  # as in Pass
-            mixed.append(attend(part, keys[layer], values[layer], bias).view(last - first, -1))
+        query = query.view(len(query), heads.queries, heads.width)
+        mixed = kernels.empty(query, *query.shape)
+        for (first, last, _, keys, values), seen in zip(self._rows, self._seen, strict=True):
+            attend(query[first:last], keys[layer], values[layer], seen, 1.0, mixed[first:last])
         at = len(self._batch.at)
         for chunk in self._batch.chunks:
-            part = query[at : at + chunk.count].view(chunk.count, heads.queries, heads.width)
-            mixed.append(together(part, *self._store.read(layer, chunk.slot, chunk.source), None, 1.0))
+            own = slice(at, at + chunk.count)
+            mixed[own] = together(query[own], *self._store.read(layer, chunk.slot, chunk.source), None, 1.0)
             at += chunk.count
         if self._padding:
-            mixed.append(torch.zeros_like(query[: self._padding]))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            mixed[at:].zero_()
+        return mixed.flatten(1)
+
+    @property
+    def form(self) -> Hashable:
+        """As a Pass's."""
+        if self._batch.chunks or self._padding:
+            return None
+        return self._store, self._batch.first, tuple((first, last) for first, last, *_ in self._rows)
+
+    def follow(self, other: Sources) -> None:
+        """As a Pass does."""
+        for seen, new in zip(self._seen, other._seen, strict=True):
+            seen.become(new.bias)

@@ -6,13 +6,15 @@ Not a choice: linear.py, layers.py and cache.py ask `usable`, and else take PyTo
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from heavylift_runtime.native.kernels import arguments
 from heavylift_runtime.native.kernels.library import library
+from heavylift_runtime.native.kernels.recording import Recording, current
 from heavylift_runtime.native.quantize.forms import DynamicInt8, Int8
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -30,13 +32,37 @@ def usable(tensor: Tensor) -> bool:
     return tensor.dtype in TYPES and tensor.device.type == "cpu" and library() is not None
 
 
-class _Matrix(ctypes.Structure):
-    """kernels.h's struct matrix."""
+@cache
+def _kernel(name: str) -> Any:
+    found = library()
+    assert found is not None
+    kernel = getattr(found, name)
+    kernel.argtypes = [ctypes.c_void_p]
+    return kernel
 
-    _fields_ = [
-        ("weight", c_void_p), ("scale", c_void_p), ("sums", c_void_p), ("bias", c_void_p),
-        ("outputs", c_int64), ("inputs", c_int64), ("kind", c_int32), ("parts", c_int32),
-    ]  # fmt: skip
+
+def _do(name: str, what: ctypes.Structure) -> None:
+    """Calls a kernel, and keeps the call where calls are kept."""
+    kernel = _kernel(name)
+    if kernel(ctypes.addressof(what)):
+        raise MemoryError("can't allocate memory for a kernel's own numbers")
+    if (recording := current()) is not None:
+        recording.add(kernel, what)
+
+
+def again(recording: Recording) -> None:
+    """All calls of a recording."""
+    found = library()
+    assert found is not None
+    found.run.argtypes, found.run.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64
+    if not recording.again(found.run):
+        raise MemoryError("can't allocate memory for a kernel's own numbers")
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """A tensor of the same type, with no numbers yet, where kernels may put something."""
+    recording = current() if usable(like) else None
+    return like.new_empty(shape) if recording is None else recording.room.empty(shape, like.dtype)
 
 
 class Product:
@@ -44,10 +70,6 @@ class Product:
 
     def __init__(self, weight: Tensor | Int8, bias: Tensor | None = None) -> None:
         """`weight`: fp32 or bf16, then for activations of the same type; or in whole numbers, for both."""
-        found = library()
-        assert found is not None
-        self._call = found.product
-        self._call.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_int]
         self._outputs, self._inputs = weight.shape
         self._bias = None if bias is None else bias.float().contiguous()
         if isinstance(weight, Tensor):
@@ -61,8 +83,8 @@ class Product:
             self._types, kind, parts = TYPES, WHOLE, 1 if isinstance(weight, DynamicInt8) else 2
         numbers, scale, sums_at = [*(each.data_ptr() for each in self._kept), None, None][:3]
         under = None if self._bias is None else self._bias.data_ptr()
-        self._matrix = _Matrix(numbers, scale, sums_at, under, self._outputs, self._inputs, kind, parts)
-        self._at = ctypes.addressof(self._matrix)
+        self._matrix = arguments.Matrix(numbers, scale, sums_at, under, self._outputs, self._inputs, kind, parts)
+        self.at = ctypes.addressof(self._matrix)
 
     def __call__(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """(N, in) → (N, out), in x's type"""
@@ -72,39 +94,20 @@ class Product:
             x = x.contiguous()
         if base is not None and not base.is_contiguous():
             base = base.contiguous()
-        y = x.new_empty(rows, self._outputs)
+        y = empty(x, rows, self._outputs)
         under = None if base is None else base.data_ptr()
-        if self._call(self._at, x.data_ptr(), rows, under, y.data_ptr(), self._types[x.dtype]):
-            raise MemoryError("can't allocate memory for the levels of activations")
+        _do("product", arguments.Product(self.at, x.data_ptr(), under, y.data_ptr(), rows, self._types[x.dtype]))
         return y
-
-
-@cache
-def _rows() -> ctypes.CDLL:
-    """The library, with what the functions of rows.c take."""
-    found = library()
-    assert found is not None
-    found.norm.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, c_int]
-    found.norm.restype = None
-    found.gate.argtypes = [c_void_p, c_int64, c_int64, c_float, c_float, c_void_p, c_int]
-    found.gate.restype = None
-    found.turn.argtypes = [c_void_p] + [c_int64] * 5 + [c_void_p, c_void_p, c_int]
-    found.turn.restype = None
-    found.likeliest.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int]
-    found.likeliest.restype = None
-    found.put.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p]
-    found.put.restype = None
-    found.attend.argtypes = [c_void_p] * 5 + [c_int64] * 8 + [c_float, c_int]
-    return found
 
 
 def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """x / sqrt(mean(x²) + epsilon) * weight: (N, d) → (N, d)"""
     if not x.is_contiguous():
         x = x.contiguous()
-    y, (rows, width) = torch.empty_like(x), x.shape
+    rows, width = x.shape
+    y = empty(x, rows, width)
     assert weight.shape[0] == width and weight.dtype == x.dtype
-    _rows().norm(x.data_ptr(), rows, width, weight.data_ptr(), epsilon, y.data_ptr(), TYPES[x.dtype])
+    _do("norm", arguments.Norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), rows, width, epsilon, TYPES[x.dtype]))
     return y
 
 
@@ -113,8 +116,8 @@ def gate(inner: Tensor, slope: float, cubic: float) -> Tensor:
     if not inner.is_contiguous():
         inner = inner.contiguous()
     rows, both = inner.shape
-    y = inner.new_empty(rows, both // 2)
-    _rows().gate(inner.data_ptr(), rows, both // 2, slope, cubic, y.data_ptr(), TYPES[inner.dtype])
+    y = empty(inner, rows, both // 2)
+    _do("gate", arguments.Gate(inner.data_ptr(), y.data_ptr(), rows, both // 2, slope, cubic, TYPES[inner.dtype]))
     return y
 
 
@@ -123,8 +126,22 @@ def likeliest(scores: Tensor) -> Tensor:
     scores = scores.contiguous()
     rows, count = scores.shape
     places = torch.empty(rows, dtype=torch.int64)
-    _rows().likeliest(scores.data_ptr(), rows, count, places.data_ptr(), TYPES[scores.dtype])
+    _do("likeliest", arguments.Likeliest(scores.data_ptr(), places.data_ptr(), rows, count, TYPES[scores.dtype]))
     return places
+
+
+def screen(exact: Product, rough: Tensor, lengths: Tensor, errors: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """The highest output of each row of x (N, in), (N,) fp32; where it is, (N,) int64; how many outputs were computed.
+
+    `exact`: of plain numbers, without a bias; `rough`: (N, out) fp32, x times the same weights in whole numbers;
+    `lengths`, `errors`: (out,) fp32, see head.c.
+    """
+    x, rows = x.contiguous(), len(x)
+    scores, places, looked = torch.empty(rows), torch.empty(rows, dtype=torch.int64), torch.empty(1, dtype=torch.int64)
+    given = exact.at, rough.data_ptr(), lengths.data_ptr(), errors.data_ptr(), x.data_ptr()
+    found = scores.data_ptr(), places.data_ptr(), looked.data_ptr()
+    _do("screen", arguments.Screen(*given, *found, rows, TYPES[x.dtype]))
+    return scores, places, int(looked)
 
 
 def turn_(heads: Tensor, cosines: Tensor, sines: Tensor) -> None:
@@ -132,10 +149,8 @@ def turn_(heads: Tensor, cosines: Tensor, sines: Tensor) -> None:
     rows, count, width = heads.shape
     pitch, *steps = heads.stride()
     assert steps == [width, 1] and cosines.is_contiguous() and sines.is_contiguous() and cosines.dtype == heads.dtype
-    _rows().turn(
-        heads.data_ptr(), rows, count, pitch, width, cosines.shape[2], cosines.data_ptr(), sines.data_ptr(),
-        TYPES[heads.dtype],
-    )  # fmt: skip
+    at, by, and_by = heads.data_ptr(), cosines.data_ptr(), sines.data_ptr()
+    _do("turn", arguments.Turn(at, by, and_by, rows, count, pitch, width, cosines.shape[2], TYPES[heads.dtype]))
 
 
 def put(places: Tensor, pairs: Tensor, cache: Tensor) -> None:
@@ -143,27 +158,49 @@ def put(places: Tensor, pairs: Tensor, cache: Tensor) -> None:
     rows, heads, width = pairs.shape
     pitch, *steps = pairs.stride()
     assert steps == [width, 1] and places.is_contiguous() and places.shape == (rows, heads)
-    item = pairs.itemsize
-    _rows().put(
-        places.data_ptr(), rows, heads, pairs.data_ptr(), pitch * item, width * item, cache.data_ptr()
-    )  # fmt: skip
+    numbers = places.data_ptr(), pairs.data_ptr(), cache.data_ptr()
+    _do("put", arguments.Put(*numbers, rows, heads, pitch * pairs.itemsize, width * pairs.itemsize))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """softmax(scale q k + bias) v: q (N, G, D), k (N, D, T), v (N, T, D), bias (N, 1 or G, T) → (N, G, D).
+class Seen:
+    """What queries see: a bias on each place, (N, 1 or G, T); a call that is kept looks at what is here then."""
+
+    def __init__(self, bias: Tensor) -> None:
+        self.bias = bias
+        self._fields: arguments.Seen | None = None
+
+    @property
+    def at(self) -> int:
+        """Where a kernel finds it."""
+        if self._fields is None:
+            self._fields = arguments.Seen()
+            self.become(self.bias)
+        return ctypes.addressof(self._fields)
+
+    def become(self, bias: Tensor) -> None:
+        """Something else is seen, by as many."""
+        self.bias, fields = bias, self._fields
+        if fields is not None:
+            pitch, step, side = bias.stride()
+            assert side == 1
+            fields.bias, fields.span, fields.pitch = bias.data_ptr(), bias.shape[2], pitch
+            fields.step = step if bias.shape[1] > 1 else 0
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float, mixed: Tensor | None = None) -> Tensor:
+    """softmax(scale q k + bias) v: q (B, H, D), k (B * P, D, T), v (B * P, T, D) → (B, H, D), into `mixed` if given.
 
     A place's key, and its value, are D numbers side by side, places follow one another: so the cache's views are.
     """
-    query = query.contiguous()
-    pairs, groups, width = query.shape
-    span, mixed = key.shape[2], torch.empty_like(query)
+    rows, heads, width = query.shape
+    query_pitch, *inner = query.stride()
     (key_pitch, *keys), (value_pitch, *values) = key.stride(), value.stride()
-    bias_pitch, bias_step, side = bias.stride()
-    assert keys == [1, width] and values == [width, 1] and side == 1 and value.shape[1] == bias.shape[2] == span
-    if _rows().attend(
-        query.data_ptr(), key.data_ptr(), value.data_ptr(), bias.data_ptr(), mixed.data_ptr(),
-        pairs, groups, width, span, key_pitch, value_pitch, bias_pitch, bias_step if bias.shape[1] > 1 else 0,
-        scale, TYPES[query.dtype],
-    ):  # fmt: skip
-        raise MemoryError("can't allocate memory for the scores of attention")
+    pairs, span = key.shape[0] // rows, key.shape[2]
+    mixed = empty(query, rows, heads, width) if mixed is None else mixed
+    assert inner == [width, 1] and keys == [1, width] and values == [width, 1] and mixed.is_contiguous()
+    assert value.shape[1] == seen.bias.shape[2] == span and seen.bias.shape[0] == rows * pairs
+    _do("attend", arguments.Attend(
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), seen.at, mixed.data_ptr(),
+        rows, pairs, heads // pairs, width, query_pitch, key_pitch, value_pitch, scale, TYPES[query.dtype],
+    ))  # fmt: skip
     return mixed

@@ -7,7 +7,7 @@
 enum { FP32, BF16, INT8 };
 #define FINER 254.0f /* steps of an activation's second part in one of the first */
 
-/* A weight that never changes; calls.py has the same fields. */
+/* A weight that never changes. */
 struct matrix {
     const void *weight;  /* (outputs, inputs) */
     const float *scale;  /* (outputs,) of whole numbers: what a level stands for */
@@ -28,6 +28,87 @@ struct factor {
     int type; /* of x, base and y: FP32 or BF16 */
 };
 
+/* What each kernel is called with: one argument, so that a row of calls can be kept and made again (run, in rows.c).
+ * calls.py has the same fields. */
+struct product {
+    const struct matrix *matrix;
+    const void *x, *base; /* base: or none */
+    void *y;
+    int64_t rows;
+    int32_t type; /* of x, base and y */
+};
+
+struct norm {
+    const void *x, *weight;
+    void *y;
+    int64_t rows, width;
+    float epsilon;
+    int32_t type;
+};
+
+struct gate {
+    const void *inner;
+    void *y;
+    int64_t rows, half;
+    float slope, cubic;
+    int32_t type;
+};
+
+struct turn {
+    void *numbers;
+    const void *cosines, *sines;
+    int64_t rows, heads, pitch, width, turned;
+    int32_t type;
+};
+
+struct put {
+    const int64_t *places;
+    const char *pairs;
+    char *cache;
+    int64_t rows, heads, pitch, width; /* in bytes */
+};
+
+/* What queries see: biases on places, pitches in numbers, from one pair's to the next one's and from one group's. */
+struct seen {
+    const void *bias;
+    int64_t span, pitch, step;
+};
+
+struct attend {
+    const void *query, *keys, *values;
+    const struct seen *seen;
+    void *mixed;
+    int64_t rows, pairs, groups, width; /* pairs: of each row */
+    int64_t query_pitch, key_pitch, value_pitch; /* from one row's to the next one's, one pair's to the next one's */
+    float scale;
+    int32_t type;
+};
+
+struct likeliest {
+    const void *scores;
+    int64_t *places;
+    int64_t rows, count;
+    int32_t type;
+};
+
+struct screen {
+    const struct matrix *matrix; /* fp32 or bf16 */
+    const float *rough;          /* (rows, outputs): x times the matrix in whole numbers */
+    const float *lengths;        /* (outputs,): of each output's weights, as a vector */
+    const float *errors;         /* (outputs,): of what they differ by from the whole numbers */
+    const void *x;
+    float *scores;   /* (rows,): the highest */
+    int64_t *places; /* (rows,): and where */
+    int64_t *looked; /* (1,): outputs that were computed */
+    int64_t rows;
+    int32_t type; /* of x, and what scores are rounded to */
+};
+
+struct call {
+    int (*kernel)(const void *with); /* 0, or -1 where there is no memory */
+    const void *with;
+};
+
 static inline float of_bf16(uint16_t number) {
     uint32_t bits = (uint32_t)number << 16;
     float value;
@@ -35,11 +116,8 @@ static inline float of_bf16(uint16_t number) {
     return value;
 }
 
-static inline uint16_t to_bf16(float value) { /* to the nearest, to the even one of two */
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (value != value) return 0x7fc0;
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+static inline uint16_t to_bf16(float value) { /* as the processor does it for many at once */
+    return (uint16_t)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
 }
 
 static inline __mmask16 mask(int64_t left) { return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1); }

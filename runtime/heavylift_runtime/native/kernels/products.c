@@ -11,49 +11,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "kernels.h"
+#include "sums.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define MOST 6 /* rows at once; with 4 outputs, 24 of the 32 registers hold sums */
-
-/* Sums of R rows with O outputs: C lines of 64 bytes, and a rest of `rest` numbers. `ahead`: where the next outputs
- * begin; they are fetched meanwhile, for a processor's own guess ends with every page. */
-#define SUMS(NAME, ELEMENT, SUM, ZERO, LANES, LOAD, REST, STEP)                                                        \
-    INLINE void NAME(const ELEMENT *restrict w, const ELEMENT *restrict x, int64_t pitch, int64_t inputs, int R, int O,\
-                     SUM sum[MOST][8]) {                                                                               \
-        const char *ahead = (const char *)(w + O * inputs);                                                           \
-        _Pragma("GCC unroll 8") for (int r = 0; r < R; r++)                                                            \
-            _Pragma("GCC unroll 8") for (int o = 0; o < O; o++) sum[r][o] = ZERO;                                      \
-        int64_t k = 0;                                                                                                 \
-        for (; k + LANES <= inputs; k += LANES) {                                                                      \
-            _Pragma("GCC unroll 8") for (int o = 0; o < O; o++) {                                                      \
-                __m512i weight = LOAD(w + o * inputs + k);                                                             \
-                _mm_prefetch(ahead + 64 * o, _MM_HINT_T0);                                                             \
-                _Pragma("GCC unroll 8") for (int r = 0; r < R; r++)                                                    \
-                    sum[r][o] = STEP(sum[r][o], LOAD(x + r * pitch + k), weight);                                      \
-            }                                                                                                          \
-            ahead += 64 * O;                                                                                           \
-        }                                                                                                              \
-        if (k < inputs)                                                                                                \
-            _Pragma("GCC unroll 8") for (int o = 0; o < O; o++)                                                        \
-                _Pragma("GCC unroll 8") for (int r = 0; r < R; r++)                                                    \
-                    sum[r][o] = STEP(sum[r][o], REST(x + r * pitch + k, inputs - k),                                   \
-                                     REST(w + o * inputs + k, inputs - k));                                            \
-    }
-
-#define WHOLE(p) _mm512_loadu_si512((const void *)(p))
-#define REST4(p, n) _mm512_maskz_loadu_epi32((__mmask16)((1u << (n)) - 1), (p))
-#define REST2(p, n) _mm512_maskz_loadu_epi16((__mmask32)((1u << (n)) - 1), (p))
-#define REST1(p, n) _mm512_maskz_loadu_epi8((__mmask64)((1ull << (n)) - 1), (p))
-#define STEP4(sum, x, w) _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(w), sum)
-#define STEP2(sum, x, w) _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(w))
-#define STEP1(sum, x, w) _mm512_dpbusd_epi32(sum, x, w)
-
-SUMS(sums4, float, __m512, _mm512_setzero_ps(), 16, WHOLE, REST4, STEP4)
-SUMS(sums2, uint16_t, __m512, _mm512_setzero_ps(), 32, WHOLE, REST2, STEP2)
-SUMS(sums1, int8_t, __m512i, _mm512_setzero_si512(), 64, WHOLE, REST1, STEP1)
-
-/* What y gets of one sum. */
+/* What y gets of one sum, and of four outputs' at once. */
 INLINE void give(const struct matrix *m, const struct factor *x, int64_t row, int64_t output, float value) {
     int64_t place = row * m->outputs + output;
     if (m->bias) value += m->bias[output];
@@ -63,21 +23,65 @@ INLINE void give(const struct matrix *m, const struct factor *x, int64_t row, in
         ((uint16_t *)x->y)[place] = to_bf16(x->base ? value + of_bf16(((const uint16_t *)x->base)[place]) : value);
 }
 
-/* R rows by O outputs. Of whole numbers, a row of x is `parts` rows here. */
+INLINE void give4(const struct matrix *m, const struct factor *x, int64_t row, int64_t output, __m128 values) {
+    int64_t place = row * m->outputs + output;
+    if (m->bias) values = _mm_add_ps(values, _mm_loadu_ps(m->bias + output));
+    if (x->type == FP32) {
+        if (x->base) values = _mm_add_ps(values, _mm_loadu_ps((const float *)x->base + place));
+        _mm_storeu_ps((float *)x->y + place, values);
+        return;
+    }
+    if (x->base) {
+        __m128i half = _mm_loadl_epi64((const __m128i *)((const uint16_t *)x->base + place));
+        values = _mm_add_ps(values, _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(half), 16)));
+    }
+    _mm_storel_epi64((__m128i *)((uint16_t *)x->y + place), (__m128i)_mm_cvtneps_pbh(values));
+}
+
+/* Four sums' lanes added up, in reduce_add's order: those 8, then 4, 2 and 1 apart. */
+#define ADDED(NAME, WIDE, FOUR, SHUFFLE, ADD, SWAP, PICK)                                                              \
+    INLINE FOUR NAME(WIDE a, WIDE b, WIDE c, WIDE d) {                                                                 \
+        WIDE ab = ADD(SHUFFLE(a, b, 0x44), SHUFFLE(a, b, 0xee)), cd = ADD(SHUFFLE(c, d, 0x44), SHUFFLE(c, d, 0xee));   \
+        WIDE all = ADD(SHUFFLE(ab, cd, 0x88), SHUFFLE(ab, cd, 0xdd));                                                  \
+        all = ADD(all, SWAP(all, 0x4e));                                                                               \
+        all = ADD(all, SWAP(all, 0xb1));                                                                               \
+        return PICK(_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0), all);                           \
+    }
+
+#define PICK4(places, all) _mm512_castps512_ps128(_mm512_permutexvar_ps(places, all))
+#define PICK1(places, all) _mm512_castsi512_si128(_mm512_permutexvar_epi32(places, all))
+ADDED(added, __m512, __m128, _mm512_shuffle_f32x4, _mm512_add_ps, _mm512_permute_ps, PICK4)
+ADDED(added1, __m512i, __m128i, _mm512_shuffle_i32x4, _mm512_add_epi32, _mm512_shuffle_epi32, PICK1)
+
+/* R rows by O outputs, 1 or a multiple of 4. Of whole numbers, a row of x is `parts` rows here. */
 INLINE void block(const struct matrix *m, const struct factor *x, int64_t row, int64_t output, int kind,
                   int parts, int R, int O) {
     int64_t inputs = m->inputs, from = output * inputs;
     if (kind == INT8) {
         __m512i sum[MOST][8];
-        sums1((const int8_t *)m->weight + from, (const int8_t *)x->numbers + row * parts * x->pitch, x->pitch, inputs,
+        sums1((const int8_t *)m->weight + from, (const uint8_t *)x->numbers + row * parts * x->pitch, x->pitch, inputs,
               R, O, sum);
-        _Pragma("GCC unroll 8") for (int o = 0; o < O; o++) {
-            float scale = m->scale[output + o];
-            int32_t extra = 128 * m->sums[output + o]; /* a level of x has 128 more than it stands for */
+        if (O == 1) {
+            int32_t extra = 128 * m->sums[output]; /* a level of x has 128 more than it stands for */
+            for (int r = 0; r < R; r += parts) {
+                float value = (float)(_mm512_reduce_add_epi32(sum[r][0]) - extra);
+                if (parts == 2) value += (float)(_mm512_reduce_add_epi32(sum[r + 1][0]) - extra) * (1.0f / FINER);
+                give(m, x, row + r / parts, output, value * x->tops[row + r / parts] * m->scale[output]);
+            }
+            return;
+        }
+        _Pragma("GCC unroll 2") for (int o = 0; o < O; o += 4) {
+            const __m128 scale = _mm_loadu_ps(m->scale + output + o);
+            const __m128i extra = _mm_slli_epi32(_mm_loadu_si128((const __m128i *)(m->sums + output + o)), 7);
             _Pragma("GCC unroll 8") for (int r = 0; r < R; r += parts) {
-                float value = (float)(_mm512_reduce_add_epi32(sum[r][o]) - extra);
-                if (parts == 2) value += (float)(_mm512_reduce_add_epi32(sum[r + 1][o]) - extra) * (1.0f / FINER);
-                give(m, x, row + r / parts, output + o, value * x->tops[row + r / parts] * scale);
+                __m512i *s = &sum[r][o], *t = &sum[r + parts - 1][o];
+                __m128 values = _mm_cvtepi32_ps(_mm_sub_epi32(added1(s[0], s[1], s[2], s[3]), extra));
+                if (parts == 2) {
+                    __m128 fine = _mm_cvtepi32_ps(_mm_sub_epi32(added1(t[0], t[1], t[2], t[3]), extra));
+                    values = _mm_add_ps(values, _mm_mul_ps(fine, _mm_set1_ps(1.0f / FINER)));
+                }
+                values = _mm_mul_ps(_mm_mul_ps(values, _mm_set1_ps(x->tops[row + r / parts])), scale);
+                give4(m, x, row + r / parts, output + o, values);
             }
         }
         return;
@@ -88,16 +92,22 @@ INLINE void block(const struct matrix *m, const struct factor *x, int64_t row, i
     else
         sums2((const uint16_t *)m->weight + from, (const uint16_t *)x->numbers + row * inputs, inputs, inputs, R, O,
               sum);
-    _Pragma("GCC unroll 8") for (int o = 0; o < O; o++)
+    if (O == 1) {
+        for (int r = 0; r < R; r++) give(m, x, row + r, output, _mm512_reduce_add_ps(sum[r][0]));
+        return;
+    }
+    _Pragma("GCC unroll 2") for (int o = 0; o < O; o += 4)
         _Pragma("GCC unroll 8") for (int r = 0; r < R; r++)
-            give(m, x, row + r, output + o, _mm512_reduce_add_ps(sum[r][o]));
+            give4(m, x, row + r, output + o, added(sum[r][o], sum[r][o + 1], sum[r][o + 2], sum[r][o + 3]));
 }
 
 /* All rows by the outputs [first, last). */
 INLINE void range(const struct matrix *m, const struct factor *x, int64_t rows, int64_t first, int64_t last,
                   int kind, int parts) {
     int64_t output = first;
-    for (; rows * parts <= 2 && output + 8 <= last; output += 8) /* there are registers for more outputs at once */
+    /* there are registers for more outputs at once; of near ones, fewer let more of the next be near */
+    const int few = rows * parts <= 2 && !(kind == FP32 && 16 * m->inputs <= NEAR && 32 * m->inputs > NEAR);
+    for (; few && output + 8 <= last; output += 8)
         if (parts == 1 && rows == 1)
             block(m, x, 0, output, kind, 1, 1, 8);
         else
@@ -148,12 +158,15 @@ static void level(const struct matrix *m, const void *x, int64_t row, const stru
     }
 }
 
-/* y = x W' + bias + base; x, base (or none) and y are of `type`. -1 where there is no memory. */
-int product(const struct matrix *m, const void *x, int64_t rows, const void *base, void *y, int type) {
+/* y = x W' + bias + base */
+int product(const void *with) {
     static _Thread_local void *room;
     static _Thread_local size_t size;
+    const struct product *c = with;
+    const struct matrix *m = c->matrix;
+    int64_t rows = c->rows;
     if (rows == 0) return 0;
-    struct factor factor = {(void *)x, 0, m->inputs, base, y, type};
+    struct factor factor = {(void *)c->x, 0, m->inputs, c->base, c->y, c->type};
     if (m->kind == INT8) {
         factor.pitch = (m->inputs + 63) / 64 * 64;
         size_t levels = rows * m->parts * factor.pitch, wanted = levels + rows * sizeof(float);
@@ -166,14 +179,14 @@ int product(const struct matrix *m, const void *x, int64_t rows, const void *bas
         factor.numbers = room;
         factor.tops = (float *)((char *)room + levels);
         if (rows < 16)
-            for (int64_t row = 0; row < rows; row++) level(m, x, row, &factor);
+            for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
     }
     int64_t eights = (m->outputs + 7) / 8;
 #pragma omp parallel if (m->outputs * m->inputs * (rows + 1) > 1 << 16)
     {
         if (m->kind == INT8 && rows >= 16) {
 #pragma omp for
-            for (int64_t row = 0; row < rows; row++) level(m, x, row, &factor);
+            for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
         }
         int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
         int64_t first = eights * thread / threads * 8, last = eights * (thread + 1) / threads * 8;

@@ -9,7 +9,11 @@
 #include "kernels.h"
 
 /* x / sqrt(mean(x²) + epsilon) * weight */
-void norm(const void *x, int64_t rows, int64_t width, const void *weight, float epsilon, void *y, int type) {
+int norm(const void *with) {
+    const struct norm *c = with;
+    const void *x = c->x;
+    const int64_t rows = c->rows, width = c->width;
+    const int type = c->type;
 #pragma omp parallel for if (rows * width > 1 << 15)
     for (int64_t row = 0; row < rows; row++) {
         __m512 sum = _mm512_setzero_ps();
@@ -17,16 +21,21 @@ void norm(const void *x, int64_t rows, int64_t width, const void *weight, float 
             __m512 part = load(x, row * width + k, width - k, type);
             sum = _mm512_fmadd_ps(part, part, sum);
         }
-        __m512 scale = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / (float)width + epsilon));
+        __m512 scale = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / (float)width + c->epsilon));
         for (int64_t k = 0; k < width; k += 16) {
             __m512 part = _mm512_mul_ps(load(x, row * width + k, width - k, type), scale);
-            store(y, row * width + k, width - k, type, _mm512_mul_ps(part, load(weight, k, width - k, type)));
+            store(c->y, row * width + k, width - k, type, _mm512_mul_ps(part, load(c->weight, k, width - k, type)));
         }
     }
+    return 0;
 }
 
 /* Where each row's highest number is, the first of them; 0 in a row of NaN */
-void likeliest(const void *scores, int64_t rows, int64_t count, int64_t *places, int type) {
+int likeliest(const void *with) {
+    const struct likeliest *c = with;
+    const void *scores = c->scores;
+    const int64_t rows = c->rows, count = c->count;
+    const int type = c->type;
 #pragma omp parallel for if (rows * count > 1 << 17)
     for (int64_t row = 0; row < rows; row++) {
         __m512 top = _mm512_set1_ps(-INFINITY);
@@ -35,27 +44,31 @@ void likeliest(const void *scores, int64_t rows, int64_t count, int64_t *places,
             top = _mm512_mask_max_ps(top, mask(count - k), part, top); /* the second one, where the first is NaN */
         }
         top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
-        places[row] = 0;
+        c->places[row] = 0;
         for (int64_t k = 0; k < count; k += 16) {
             __m512 part = load(scores, row * count + k, count - k, type);
             __mmask16 found = _mm512_mask_cmp_ps_mask(mask(count - k), part, top, _CMP_EQ_OQ);
             if (found) {
-                places[row] = k + __builtin_ctz(found);
+                c->places[row] = k + __builtin_ctz(found);
                 break;
             }
         }
     }
+    return 0;
 }
 
 /* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place: the k-th number
  * with the one half of them further on, by cosines and signed sines (rows, turned). */
-void turn(void *numbers, int64_t rows, int64_t heads, int64_t pitch, int64_t width, int64_t turned,
-          const void *cosines, const void *sines, int type) {
-    int64_t half = turned / 2;
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t head = 0; head < heads; head++)
+int turn(const void *with) {
+    const struct turn *c = with;
+    void *numbers = c->numbers;
+    const void *cosines = c->cosines, *sines = c->sines;
+    const int64_t half = c->turned / 2;
+    const int type = c->type;
+    for (int64_t row = 0; row < c->rows; row++)
+        for (int64_t head = 0; head < c->heads; head++)
             for (int64_t k = 0; k < half; k += 16) {
-                int64_t low = row * pitch + head * width + k, high = low + half, angle = row * turned + k;
+                int64_t low = row * c->pitch + head * c->width + k, high = low + half, angle = row * c->turned + k;
                 __m512 a = load(numbers, low, half - k, type), b = load(numbers, high, half - k, type);
                 __m512 cosine = load(cosines, angle, half - k, type), sine = load(sines, angle, half - k, type);
                 __m512 other_cosine = load(cosines, angle + half, half - k, type);
@@ -63,14 +76,17 @@ void turn(void *numbers, int64_t rows, int64_t heads, int64_t pitch, int64_t wid
                 store(numbers, low, half - k, type, _mm512_fmadd_ps(a, cosine, _mm512_mul_ps(b, sine)));
                 store(numbers, high, half - k, type, _mm512_fmadd_ps(b, other_cosine, _mm512_mul_ps(a, other_sine)));
             }
+    return 0;
 }
 
 /* pairs (rows, heads, width bytes), rows `pitch` bytes apart, to the places (rows, heads) of the cache */
-void put(const int64_t *places, int64_t rows, int64_t heads, const char *pairs, int64_t pitch, int64_t width,
-         char *cache) {
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t head = 0; head < heads; head++)
-            memcpy(cache + places[row * heads + head] * width, pairs + row * pitch + head * width, width);
+int put(const void *with) {
+    const struct put *c = with;
+    for (int64_t row = 0; row < c->rows; row++)
+        for (int64_t head = 0; head < c->heads; head++)
+            memcpy(c->cache + c->places[row * c->heads + head] * c->width,
+                   c->pairs + row * c->pitch + head * c->width, c->width);
+    return 0;
 }
 
 /* e^x, 0 from -110 down and infinite from 110 up: 2^n times a polynomial on the rest (the coefficients of Cephes' expf, Moshier) */
@@ -90,32 +106,32 @@ static inline __m512 power(__m512 x) {
 }
 
 /* a * sigmoid(slope (a + cubic a³)) * b, a and b being the halves of each row: silu and GELU's tanh form, gating. */
-void gate(const void *inner, int64_t rows, int64_t half, float slope, float cubic, void *y, int type) {
-    __m512 one = _mm512_set1_ps(1);
+int gate(const void *with) {
+    const struct gate *c = with;
+    const void *inner = c->inner;
+    const int64_t rows = c->rows, half = c->half;
+    const int type = c->type;
+    const __m512 one = _mm512_set1_ps(1), slope = _mm512_set1_ps(-c->slope), cubic = _mm512_set1_ps(c->cubic);
 #pragma omp parallel for if (rows * half > 1 << 15)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t k = 0; k < half; k += 16) {
             __m512 a = load(inner, 2 * row * half + k, half - k, type);
             __m512 b = load(inner, (2 * row + 1) * half + k, half - k, type);
-            __m512 bent = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_mul_ps(a, _mm512_set1_ps(cubic)), a), a, a);
-            __m512 share = _mm512_div_ps(one, _mm512_add_ps(one, power(_mm512_mul_ps(bent, _mm512_set1_ps(-slope)))));
-            store(y, row * half + k, half - k, type, _mm512_mul_ps(_mm512_mul_ps(a, share), b));
+            __m512 bent = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_mul_ps(a, cubic), a), a, a);
+            __m512 share = _mm512_div_ps(one, _mm512_add_ps(one, power(_mm512_mul_ps(bent, slope))));
+            store(c->y, row * half + k, half - k, type, _mm512_mul_ps(_mm512_mul_ps(a, share), b));
         }
+    return 0;
 }
-
-struct look {
-    const void *query, *keys, *values, *bias;
-    void *mixed;
-    int64_t groups, span, key_pitch, value_pitch, bias_pitch, bias_step;
-    float scale;
-};
 
 /* One query of `width` numbers over `span` places; `scores`: room for span + 15 numbers. Usual widths and both types are
  * constants, so that nothing is asked for each place. */
-static inline __attribute__((always_inline)) void look(const struct look *l, int64_t pair, int64_t group,
+static inline __attribute__((always_inline)) void look(const struct attend *l, int64_t row, int64_t head,
                                                        float *scores, int64_t width, int type) {
-    int64_t span = l->span, query = (pair * l->groups + group) * width;
-    int64_t keys = pair * l->key_pitch, values = pair * l->value_pitch;
+    const int64_t span = l->seen->span, pair = row * l->pairs + head / l->groups;
+    const int64_t query = row * l->query_pitch + head * width, keys = pair * l->key_pitch, values = pair * l->value_pitch;
+    const int64_t biases = pair * l->seen->pitch + head % l->groups * l->seen->step;
+    const int64_t out = (row * l->pairs * l->groups + head) * width;
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (int64_t t = 0; t < span; t++) {
         __m512 dot = _mm512_setzero_ps();
@@ -125,7 +141,7 @@ static inline __attribute__((always_inline)) void look(const struct look *l, int
         scores[t] = _mm512_reduce_add_ps(dot);
     }
     for (int64_t t = 0; t < span; t += 16) {
-        __m512 bias = load(l->bias, pair * l->bias_pitch + group * l->bias_step + t, span - t, type);
+        __m512 bias = load(l->seen->bias, biases + t, span - t, type);
         __m512 score = _mm512_fmadd_ps(_mm512_loadu_ps(scores + t), _mm512_set1_ps(l->scale), bias);
         score = _mm512_mask_blend_ps(mask(span - t), _mm512_set1_ps(-INFINITY), score);
         _mm512_storeu_ps(scores + t, score);
@@ -149,35 +165,38 @@ static inline __attribute__((always_inline)) void look(const struct look *l, int
                         share, load(l->values, values + t * width + k + 16 * i, left - 16 * i, type), mixed[i]);
         }
         for (int i = 0; i < 4; i++)
-            if (left > 16 * i) store(l->mixed, query + k + 16 * i, left - 16 * i, type, _mm512_mul_ps(mixed[i], whole));
+            if (left > 16 * i) store(l->mixed, out + k + 16 * i, left - 16 * i, type, _mm512_mul_ps(mixed[i], whole));
     }
 }
 
-/* softmax(scale q k + bias) v for each query; -1 where there is no memory. Pitches are in numbers, from one pair's to the
- * next one's; `bias_step`: from one group's to the next one's. */
-int attend(const void *query, const void *keys, const void *values, const void *bias, void *mixed, int64_t pairs,
-           int64_t groups, int64_t width, int64_t span, int64_t key_pitch, int64_t value_pitch, int64_t bias_pitch,
-           int64_t bias_step, float scale, int type) {
-    const struct look l = {query, keys, values, bias, mixed, groups, span, key_pitch, value_pitch, bias_pitch, bias_step,
-                           scale};
-    int64_t count = pairs * groups, room = (span + 31) / 16 * 16;
-    int many = count * span * width > 1 << 17;
+/* softmax(scale q k + bias) v for each query */
+int attend(const void *with) {
+    const struct attend *c = with;
+    const int64_t heads = c->pairs * c->groups, count = c->rows * heads, room = (c->seen->span + 31) / 16 * 16;
+    const int many = count * c->seen->span * c->width > 1 << 17;
     float *scores = malloc((many ? omp_get_max_threads() : 1) * room * sizeof *scores);
     if (!scores) return -1;
 #pragma omp parallel for if (many)
     for (int64_t one = 0; one < count; one++) {
         float *own = scores + omp_get_thread_num() * room;
-        if (width == 64 && type == FP32)
-            look(&l, one / groups, one % groups, own, 64, FP32);
-        else if (width == 64)
-            look(&l, one / groups, one % groups, own, 64, BF16);
-        else if (width == 128 && type == FP32)
-            look(&l, one / groups, one % groups, own, 128, FP32);
-        else if (width == 128)
-            look(&l, one / groups, one % groups, own, 128, BF16);
+        if (c->width == 64 && c->type == FP32)
+            look(c, one / heads, one % heads, own, 64, FP32);
+        else if (c->width == 64)
+            look(c, one / heads, one % heads, own, 64, BF16);
+        else if (c->width == 128 && c->type == FP32)
+            look(c, one / heads, one % heads, own, 128, FP32);
+        else if (c->width == 128)
+            look(c, one / heads, one % heads, own, 128, BF16);
         else
-            look(&l, one / groups, one % groups, own, width, type);
+            look(c, one / heads, one % heads, own, c->width, c->type);
     }
     free(scores);
     return 0;
+}
+
+/* Calls one after another; how many of them were made before one found no memory. */
+int64_t run(const struct call *calls, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (calls[i].kernel(calls[i].with)) return i;
+    return count;
 }

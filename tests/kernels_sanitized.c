@@ -1,0 +1,87 @@
+/* Every kernel on odd shapes, each array in a block of its own size, for a compiler that watches every access.
+ *
+ * Not a test of numbers (test_kernels.py, test_screened.py): what is proved is that nothing outside is touched.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels.h"
+
+int product(const void *), norm(const void *), gate(const void *), turn(const void *), put(const void *),
+    attend(const void *), likeliest(const void *), screen(const void *);
+int64_t run(const struct call *, int64_t);
+
+static uint32_t state = 1;
+static int64_t some(int64_t most) { return 1 + (state = state * 1664525 + 1013904223) / 65536 % most; }
+
+static void *room(int64_t bytes, int what) { /* what: 0 small numbers, 1 of any bits, among them NaN and infinity */
+    unsigned char *at = malloc(bytes ? bytes : 1);
+    for (int64_t k = 0; k < bytes; k++) at[k] = what ? (unsigned char)some(256) : 0;
+    return at;
+}
+
+static int64_t size(int type) { return type == FP32 ? 4 : type == BF16 ? 2 : 1; }
+
+static void products(int any) {
+    for (int i = 0; i < 120; i++) {
+        int kind = i % 3, type = kind == INT8 ? i / 3 % 2 : kind, parts = kind == INT8 ? 1 + i / 6 % 2 : 1;
+        int64_t rows = some(20), outputs = some(50), inputs = some(200);
+        void *w = room(outputs * inputs * size(kind), any), *x = room(rows * inputs * size(type), any);
+        float *scale = room(outputs * 4, 0), *bias = room(outputs * 4, any);
+        int32_t *sums = room(outputs * 4, 0);
+        void *base = room(rows * outputs * size(type), any), *y = room(rows * outputs * size(type), 0);
+        struct matrix m = {w, scale, sums, i & 8 ? bias : 0, outputs, inputs, kind, parts};
+        struct product p = {&m, x, i & 16 ? base : 0, y, rows, type};
+        struct call call = {product, &p};
+        if (run(&call, 1) != 1) exit(1);
+        if (kind != INT8) {
+            float *rough = room(rows * outputs * 4, any), *lengths = room(outputs * 4, any), *errors = room(outputs * 4, any);
+            float *scores = room(rows * 4, 0);
+            int64_t *places = room(rows * 8, 0), looked;
+            struct screen s = {&m, rough, lengths, errors, x, scores, places, &looked, rows, type};
+            if (screen(&s)) exit(1);
+            struct likeliest l = {y, places, rows, outputs, type};
+            likeliest(&l);
+            free(rough), free(lengths), free(errors), free(scores), free(places);
+        }
+        free(w), free(x), free(scale), free(bias), free(sums), free(base), free(y);
+    }
+}
+
+static void rows(int any) {
+    for (int i = 0; i < 60; i++) {
+        int type = i % 2;
+        int64_t count = some(5), width = i % 5 ? some(150) : i % 2 ? 64 : 128, item = size(type);
+        void *x = room(count * width * item, any), *weight = room(width * item, any), *y = room(count * width * item, 0);
+        struct norm n = {x, weight, y, count, width, 1e-6f, type};
+        norm(&n);
+        void *inner = room(2 * count * width * item, any);
+        struct gate g = {inner, y, count, width, 1.6f, 0.04f, type};
+        gate(&g);
+        int64_t heads = some(4), half = some(40), wide = 2 * half + some(9) - 1, turned = 2 * half;
+        void *numbers = room(count * heads * wide * item, any);
+        void *cosines = room(count * turned * item, any), *sines = room(count * turned * item, any);
+        struct turn t = {numbers, cosines, sines, count, heads, heads * wide, wide, turned, type};
+        turn(&t);
+        int64_t *places = room(count * heads * 8, 0);
+        void *cache = room(count * heads * wide * item, 0);
+        for (int64_t k = 0; k < count * heads; k++) places[k] = count * heads - 1 - k;
+        struct put p = {places, numbers, cache, count, heads, heads * wide * item, wide * item};
+        put(&p);
+        int64_t pairs = some(4), groups = some(3), span = some(100);
+        void *query = room(count * pairs * groups * width * item, any), *bias = room(count * pairs * span * item, any);
+        void *keys = room(count * pairs * span * width * item, any), *values = room(count * pairs * span * width * item, any);
+        void *mixed = room(count * pairs * groups * width * item, 0);
+        struct seen seen = {bias, span, span, 0};
+        struct attend a = {query, keys, values, &seen, mixed, count, pairs, groups, width, pairs * groups * width,
+                           span * width, span * width, 0.3f, type};
+        if (attend(&a)) exit(1);
+        free(x), free(weight), free(y), free(inner), free(numbers), free(cosines), free(sines), free(places), free(cache);
+        free(query), free(bias), free(keys), free(values), free(mixed);
+    }
+}
+
+int main(void) {
+    for (int any = 0; any < 2; any++) products(any), rows(any);
+    puts("nothing outside was touched");
+}
