@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+import uvloop
 from starlette.routing import Route
 
 from heavylift_runtime.engines.engine import Request
@@ -24,6 +25,7 @@ from heavylift_runtime.server.schemas import Defaults, failure, read
 from heavylift_runtime.server.texts import Texts
 from heavylift_runtime.server.visit import Visit
 from tests.stepping import Parrot, ThreadCopy
+from tests.test_server_app import until
 
 BY_PLATFORM = "x-amzn-sagemaker-adapter-identifier"
 
@@ -111,7 +113,8 @@ def with_desk(story: Story, sources: dict[str, str] | None = None) -> None:
             for copy in desk.copies:
                 await copy.end()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as serve.py does
+        runner.run(run())
 
 
 def accent(folder: Path, name: str, text: str) -> Path:
@@ -240,6 +243,8 @@ def test_a_copy_that_comes_back_has_its_adapters_again(tmp_path: Path) -> None:
 
 def test_an_adapter_whose_folder_is_gone_is_forgotten_and_said_so(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
+        await until(lambda: len(desk.lost) == 2)
+
         assert (await desk.ask("gone")).status_code == 404
         assert (await desk.ask("here")).json()["outputs"] == ["good morning x"]
         assert [json.dumps(sentence)[:36] for sentence in desk.lost] == ["\"adapter 'gone' cannot be loaded and"] * 2

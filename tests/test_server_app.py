@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+import uvloop
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -90,7 +91,8 @@ def with_server(
             await asyncio.gather(task, return_exceptions=True)
             await serving.copy.end()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as serve.py does
+        runner.run(run())
 
 
 async def until(true: Callable[[], object]) -> None:

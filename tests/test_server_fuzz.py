@@ -211,7 +211,7 @@ async def connect(port: int, data: bytes, *, drip: bool) -> bytes:
         writer.write(data[30:] if drip else data)
         await writer.drain()
         return await asyncio.wait_for(reader.read(65536), 2)
-    except (ConnectionError, TimeoutError):
+    except (ConnectionError, TimeoutError, RuntimeError):  # libuv's: the transport is closed
         return b""
     finally:
         writer.close()

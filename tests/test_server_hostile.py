@@ -33,7 +33,7 @@ async def talk(port: int, *parts: bytes, pause: float = 0.02) -> bytes:
             await asyncio.sleep(pause)
         while data := await asyncio.wait_for(reader.read(65536), 0.5):
             said += data
-    except (ConnectionError, TimeoutError):
+    except (ConnectionError, TimeoutError, RuntimeError):  # libuv's: the transport is closed
         pass
     finally:
         writer.close()

@@ -41,6 +41,6 @@ class Gathered(asyncio.Transport):
         self._transport.abort()
 
     def _flush(self) -> None:
-        if self._parts:
-            parts, self._parts = self._parts, []
+        parts, self._parts = self._parts, []
+        if parts and not self.is_closing():  # libuv's transports raise where asyncio's own drop what comes too late
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
