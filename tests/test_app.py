@@ -80,6 +80,38 @@ def test_two_files_with_one_name_are_refused() -> None:
         app.add_model(cdk_app, TINY)
 
 
+def test_each_account_and_region_has_one_foundation_and_a_model_lives_beside_its_own(tmp_path: Path) -> None:
+    import app
+
+    cdk_app, places = App(context={"image": IMAGE}), {}
+    shutil.copytree(TINY.with_suffix(""), tmp_path / "tiny-t5")
+    for name, where in {
+        "a": "region: eu-west-1\naccount: '111111111111'\n",
+        "b": "region: eu-west-1\naccount: '111111111111'\n",
+        "c": "region: us-west-2\naccount: '111111111111'\n",
+        "d": "",
+    }.items():
+        text = TINY.read_text().replace("name: tiny-t5", f"name: {name}", 1)
+        (tmp_path / f"{name}.yaml").write_text(text + where)
+        (tmp_path / f"{name}.lock").write_bytes(TINY.with_suffix(".lock").read_bytes())
+        app.add_model(cdk_app, tmp_path / f"{name}.yaml")
+        made = cdk_app.node.find_child(f"heavylift-{name}")
+        places[name] = (made.region, made.account)
+
+    foundations = {each.node.id: each.stack_name for each in cdk_app.node.children if "foundation" in each.node.id}
+    assert foundations == dict.fromkeys(
+        [
+            "heavylift-foundation-111111111111-eu-west-1",
+            "heavylift-foundation-111111111111-us-west-2",
+            "heavylift-foundation",
+        ],
+        "heavylift-foundation",
+    )
+    assert places["a"] == places["b"] == ("eu-west-1", "111111111111")
+    assert places["c"] == ("us-west-2", "111111111111")
+    assert places["d"][0].startswith("${Token")
+
+
 def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
     import app
 
