@@ -146,7 +146,8 @@ def evidence(row: Mapping[str, Any]) -> str:
         text += f", in clusters, so that they weigh as {row['effective_requests']}"
     allowed = "not even none" if row["allowed"] is None else f"{row['allowed']}"
     text += f"; {allowed} would pass at {percent(row['confidence'])} confidence"
-    return text + (f"; it lies {_between(row)}" if row["interval"] is not None else "")
+    bounded = row["interval"] is not None and any(end is not None for end in row["interval"])
+    return text + (f"; it lies {_between(row)}" if bounded else "")
 
 
 def _batches(row: Mapping[str, Any]) -> str:
