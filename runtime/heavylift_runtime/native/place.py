@@ -74,6 +74,10 @@ class Placed:
     def dtype(self) -> torch.dtype:
         return self._weights.dtype
 
+    @property
+    def total(self) -> int:
+        return self._weights.total
+
     def has(self, name: str) -> bool:
         return self._weights.has(name)
 
