@@ -106,9 +106,7 @@ def client_to(place: str, benchmark: Benchmark) -> Iterator[Client]:
 def _faults(chosen: argparse.Namespace) -> list[str]:
     faults = []
     if not 2 <= chosen.turns <= 50:
-        faults.append(
-            f"--turns is {chosen.turns}; it must be 2 to 50: one says nothing of the noise between turns"
-        )
+        faults.append(f"--turns is {chosen.turns}; it must be 2 to 50: one says nothing of the noise between turns")
     if not 0 <= chosen.tolerance <= 1000:
         faults.append(f"--tolerance is {chosen.tolerance:g}; it must be 0 to 1000 percent")
     return faults
