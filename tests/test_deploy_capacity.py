@@ -21,6 +21,10 @@ def test_a_lack_of_machines_and_a_small_quota_are_told_apart() -> None:
     (lack,), (quota,) = explained([LACK], "ml.g5.xlarge"), explained([QUOTA], "ml.g5.xlarge")
     assert "no ml.g5.xlarge free" in lack and "--retry-capacity" in lack and "instance_pools" in lack
     assert "'ml.g5.xlarge for endpoint usage'" in quota and "does not help" in quota
+    (job,) = explained(
+        [QUOTA.replace("ml.g5.xlarge for endpoint", "ml.trn1.32xlarge for training job")], "ml.g5.xlarge"
+    )
+    assert "'ml.trn1.32xlarge for training job usage' is too small" in job
     assert explained(["Endpoint: the container exited with code 3"], "ml.g5.xlarge") == []
 
 
@@ -87,6 +91,15 @@ def test_a_quota_that_is_large_enough_is_told() -> None:
     ]
 
 
+def test_a_job_that_the_account_may_not_run_is_seen_before_the_deployment() -> None:
+    quotas, sagemaker = account(limit=4, running=1)
+
+    with pytest.raises(DeployError) as raised:
+        check(quotas, sagemaker, "mine", {"ml.g5.xlarge": 2}, None, {"training": "ml.trn1.32xlarge"})
+
+    assert str(raised.value).startswith("the quota 'ml.trn1.32xlarge for training job usage' is 0, and this model's")
+
+
 def test_an_account_that_may_not_ask_is_not_held_up() -> None:
     quotas = boto3.client("service-quotas", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     with Stubber(quotas) as stub:
@@ -104,7 +117,8 @@ def account(*, limit: int, running: int) -> tuple[Any, Any]:
     first, second = Stubber(quotas), Stubber(sagemaker)
     name = "ml.g5.xlarge for endpoint usage"
     first.add_response("list_aws_default_service_quotas", {"Quotas": [{"QuotaName": name, "Value": 0.0}]})
-    first.add_response("list_service_quotas", {"Quotas": [{"QuotaName": name, "Value": float(limit)}]})
+    job = {"QuotaName": "ml.trn1.32xlarge for training job usage", "Value": 0.0}
+    first.add_response("list_service_quotas", {"Quotas": [{"QuotaName": name, "Value": float(limit)}, job]})
     arn, when = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/x", 0
     rows = [
         {"EndpointName": each, "EndpointArn": arn, "CreationTime": when, "LastModifiedTime": when, "EndpointStatus": s}

@@ -5,6 +5,7 @@ Not the quotas' numbers: quota.py.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -24,10 +25,14 @@ EXPLAINED = (
     ),
     (
         ("ResourceLimitExceeded", "service limit", "account-level service limit"),
-        "your account's quota of {type} is too small: ask for more at Service Quotas, Amazon SageMaker, "
-        "'{type} for endpoint usage', or stop another endpoint; a new try does not help",
+        "your account's quota '{quota}' is too small: ask for more at Service Quotas, Amazon SageMaker, or stop "
+        "another one that uses it; a new try does not help",
     ),
 )
+
+
+NAMED = re.compile(r"service limit '([^']{1,200})'")
+"""How SageMaker names the quota that is too small: an endpoint's, or a job's."""
 
 
 class NoCapacity(DeployError):
@@ -36,8 +41,11 @@ class NoCapacity(DeployError):
 
 def explained(reasons: Iterable[str], type_: str) -> list[str]:
     """What to do about each lack that the reasons of a failed deployment tell of."""
-    text = "\n".join(reasons).lower()
-    return [what.format(type=type_) for words, what in EXPLAINED if any(word.lower() in text for word in words)]
+    text = "\n".join(reasons)
+    named = NAMED.search(text)
+    quota = f"{type_} for endpoint usage" if named is None else named[1]
+    told = [what for words, what in EXPLAINED if any(word.lower() in text.lower() for word in words)]
+    return [what.format(type=type_, quota=quota) for what in told]
 
 
 def lacks_capacity(reasons: Iterable[str]) -> bool:

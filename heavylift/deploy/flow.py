@@ -62,8 +62,9 @@ class Deployment:
         """DeployError where the account may not run so many instances; the embedded AWS has no quotas."""
         if not self.local:
             clients = boto3.client("service-quotas"), boto3.client("sagemaker")
-            region = clients[1].meta.region_name
-            for line in quota.check(*clients, self.prepared.plan.name, self.prepared.instances, region):
+            region, plan = clients[1].meta.region_name, self.prepared.plan
+            jobs: dict[str, str] = {} if plan.job is None else {plan.job.service: plan.job.instance_type}
+            for line in quota.check(*clients, plan.name, self.prepared.instances, region, jobs):
                 self.console.detail(line)
 
     def foundation(self) -> stacks.Stack:

@@ -7,6 +7,8 @@ DescribeEndpoint and DescribeEndpointConfig.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,20 +17,28 @@ from heavylift.errors import DeployError
 from heavylift.plan.hosted import not_hosted
 
 
-def check(quotas: Any, sagemaker: Any, endpoint: str, wanted: dict[str, int], region: str | None = None) -> list[str]:
+def check(
+    quotas: Any,
+    sagemaker: Any,
+    endpoint: str,
+    wanted: dict[str, int],
+    region: str | None = None,
+    jobs: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """One line for each type: its quota and what is used. `wanted` instances by type; `endpoint` is not counted, since
-    its instances are the ones that are asked for.
+    its instances are the ones that are asked for. `jobs`: a type for each service, processing or training, one of it.
 
     Raises DeployError with every type whose quota is too small, and with every type that the region neither lists a
     quota for nor hosted when the table was made. Where an API refuses to tell, a line says so.
     """
     try:
-        limits, used = _limits(quotas, wanted), _used(sagemaker, endpoint)
+        needed = [*map(_name, wanted), *(_job_name(service, type_) for service, type_ in jobs.items())]
+        limits, used = _limits(quotas, needed), _used(sagemaker, endpoint)
     except (ClientError, BotoCoreError) as error:
         return [f"quotas not checked: {error}"]
     lines, faults = [], []
     for type_, count in wanted.items():
-        limit = limits.get(type_)
+        limit = limits.get(_name(type_))
         if limit is None and region is not None and (sentence := not_hosted(type_, region)) is not None:
             faults.append(
                 f"{sentence}; and Service Quotas has no quota '{_name(type_)}' there: take another of the two"
@@ -43,6 +53,12 @@ def check(quotas: Any, sagemaker: Any, endpoint: str, wanted: dict[str, int], re
                 f"the quota '{_name(type_)}' is {limit:g}: {count} wanted, {used[type_]} in other endpoints; raise it "
                 f"to {count + used[type_]} at Service Quotas, Amazon SageMaker; an increase may take days"
             )
+    for service, type_ in jobs.items():
+        if limits.get(_job_name(service, type_)) == 0:
+            faults.append(
+                f"the quota '{_job_name(service, type_)}' is 0, and this model's artifact is made by such a job; raise "
+                f"it to 1 at Service Quotas, Amazon SageMaker; an increase may take days"
+            )
     if faults:
         raise DeployError("\n".join(faults))
     return lines
@@ -53,14 +69,17 @@ def _name(type_: str) -> str:
     return f"{type_} for endpoint usage"
 
 
-def _limits(quotas: Any, wanted: dict[str, int]) -> dict[str, float]:
-    names = {_name(type_): type_ for type_ in wanted}
+def _job_name(service: str, type_: str) -> str:
+    return f"{type_} for {service} job usage"
+
+
+def _limits(quotas: Any, names: Collection[str]) -> dict[str, float]:
     found = {}
     for operation in ("list_aws_default_service_quotas", "list_service_quotas"):  # the account's own come last
         for page in quotas.get_paginator(operation).paginate(ServiceCode="sagemaker"):
             for row in page["Quotas"]:
                 if row["QuotaName"] in names:
-                    found[names[row["QuotaName"]]] = float(row["Value"])
+                    found[row["QuotaName"]] = float(row["Value"])
     return found
 
 
