@@ -192,7 +192,7 @@ def test_no_rank_outlives_a_script_that_is_killed(t5: Path, tmp_path: Path) -> N
     script.stdout.close()
 
     assert len(pids) == 2
-    eventually(lambda: not any(alive(pid) for pid in pids), 10)
+    eventually(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_a_saved_checkpoint_is_loaded_by_its_ranks(t5: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_models_leave_with_the_server(tmp_path: Path) -> None:
         load(served, "one", tmp_path / "one")
         (rank,) = served.ranks()
         kill(served.process.pid)
-        eventually(lambda: not alive(rank), 10)
+        eventually(lambda: not alive(rank))
 
 
 def test_unloading_a_model_answers_those_who_wait_for_it(many: Served, tiny_t5: Path, tmp_path: Path) -> None:
