@@ -135,6 +135,14 @@ def test_a_branch_is_looked_up_once_and_all_files_are_those_of_its_commit(hub: S
     assert {path for path, _ in hub.asked[1:]} == {f"/{ID}/resolve/{COMMIT}/config.json"}
 
 
+def test_the_revision_is_named_in_the_id_or_beside_it(tmp_path: Path) -> None:
+    assert source_of(ID, tmp_path, "v2").place == f"{ID}@v2"
+    assert source_of(f"{ID}@v2", tmp_path, "v2").place == f"{ID}@v2"
+    with pytest.raises(LoadError, match=r"'model_id' is 'owner/tiny-t5@v1' and 'revision' is 'v2'; leave one"):
+        source_of(f"{ID}@v1", tmp_path, "v2")
+    assert source_of(None, tmp_path, "v2").place == str(tmp_path)  # HF_REVISION may stand in any environment
+
+
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     hub.cuts = 0
@@ -235,7 +243,8 @@ def test_the_engine_answers_from_the_hub_as_from_a_folder(hub: Site, folder: Pat
     request = Request("0 1 2 3", Sampling(12))
 
     answers = [
-        replies_of(load(options, folder, 0, 1, ""), [request])[0].text for options in (Options(), Options(model_id=ID))
+        replies_of(load(options, folder, 0, 1, ""), [request])[0].text
+        for options in (Options(), Options.parse("engine=native", {"HF_MODEL_ID": ID, "HF_REVISION": COMMIT}))
     ]
 
     assert answers[0] == answers[1]

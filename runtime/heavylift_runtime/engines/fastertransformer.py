@@ -30,7 +30,8 @@ def load(
     """The native engine, for a model that FasterTransformer had; LoadError for others."""
     tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
     stage = Stage.holding(rank, tensor, pipeline)
-    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), rank % tensor, tensor, stage)
+    source = source_of(options.model_id, model_dir, options.properties.get("revision"))
+    checkpoint = Checkpoint.open(source, rank % tensor, tensor, stage)
     kind, has = str(checkpoint.config.get("model_type")), ENGINES["fastertransformer"].families
     if kind not in has:
         other = f"FasterTransformer never had the model_type {kind!r}: it had {', '.join(has)}; set engine=native"

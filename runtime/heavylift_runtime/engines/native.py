@@ -57,7 +57,8 @@ def load(
     tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
     assert world == tensor * pipeline, f"{world} ranks for degrees {tensor} and {pipeline}"
     stage, part = Stage.holding(rank, tensor, pipeline), rank % tensor
-    checkpoint = Checkpoint.open(source_of(options.model_id, model_dir), part, tensor, stage)
+    source = source_of(options.model_id, model_dir, options.properties.get("revision"))
+    checkpoint = Checkpoint.open(source, part, tensor, stage)
     if faults := checkpoint.family.check(checkpoint.config, tensor, pipeline):
         raise LoadError("\n".join(faults))
     checkpoint.agree()

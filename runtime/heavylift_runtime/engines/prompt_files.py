@@ -20,7 +20,7 @@ def prompt_files(options: Options, folder: Path) -> dict[str, str]:
         return {}
     from heavylift_runtime.server.templates import FILES, LARGEST_FILE, TOKENIZER, chained, prompts_of, reader  # jinja2
 
-    source = source_of(place, folder)
+    source = source_of(place, folder, options.properties.get("revision"))
     found = {}
     for name, size in source.files().items():
         if name in FILES:

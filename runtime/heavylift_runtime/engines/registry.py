@@ -95,7 +95,7 @@ _ROWS = (
         streams=True,
         module="heavylift_runtime.engines.native",
         gpu_quantizations=("fp8",),
-        keys=GPU_KEYS,
+        keys=("revision", *GPU_KEYS),
     ),
     Capabilities(
         "script",
@@ -121,7 +121,7 @@ _ROWS = (
         aot_partition=True,
         streams=True,
         module="heavylift_runtime.engines.fastertransformer",
-        keys=GPU_KEYS,
+        keys=("revision", *GPU_KEYS),
     ),
     Capabilities(
         "accelerate",

@@ -130,8 +130,11 @@ class Remote:
         """Nothing: readers are ahead themselves."""
 
 
-def source_of(model_id: str | None, model_dir: Path) -> Source:
-    """What `option.model_id` names: nothing (the model folder itself), an S3 prefix, a local folder, a model's id."""
+def source_of(model_id: str | None, model_dir: Path, revision: str | None = None) -> Source:
+    """What `option.model_id` names: nothing (the model folder itself), an S3 prefix, a local folder, a model's id.
+
+    `revision`: of a model on the hub, where its id does not name one; what lies elsewhere has none.
+    """
     if model_id is None:
         return Folder(model_dir)
     if model_id.startswith("s3://"):
@@ -145,7 +148,9 @@ def source_of(model_id: str | None, model_dir: Path) -> Source:
     from heavylift_runtime.native.hub import ID, Hub
 
     if (named := ID.fullmatch(model_id)) is not None:
-        return Hub(named["id"], named["revision"] or "main")
+        if named["revision"] is not None and revision not in (None, named["revision"]):
+            raise LoadError(f"'model_id' is {model_id!r} and 'revision' is {revision!r}; leave one of the two out")
+        return Hub(named["id"], named["revision"] or revision or "main")
     raise LoadError(
         f"'model_id' is {model_id!r}; the native engine loads s3://bucket/prefix/, an existing local folder, or "
         "owner/name of the Hugging Face hub (owner/name@revision)"
