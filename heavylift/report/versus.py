@@ -76,7 +76,9 @@ def _row(row: Difference) -> tuple[str, ...]:
         return row.name, percent(row.a), percent(row.b), change, interval, row.verdict
     interval = "-" if row.low is None else f"{_number(row.low, 3)} .. {_number(row.high, 3)}"
     name = f"{row.name}, {row.unit}"
-    return name, _number(row.a, 2), _number(row.b, 2), f"x {_number(row.change, 3)}", interval, row.verdict
+    change = _number(row.change, 3)
+    change = change if row.change is None or math.isinf(row.change) else f"x {change}"
+    return name, _number(row.a, 2), _number(row.b, 2), change, interval, row.verdict
 
 
 def _rows(task: Any) -> str:
