@@ -74,6 +74,18 @@ def test_a_batch_answered_by_the_requests_own_keys_is_sound() -> None:
     assert [answer.body for answer in Handler(handle, {}).answer([call(b"a"), call(b"b")])] == [b"a", b"b"]
 
 
+def test_an_answer_of_a_batch_may_have_its_own_content_type() -> None:
+    def handle(inputs: Input) -> Output:
+        output = (
+            Output().add_property("content-type", "application/json").add_property("batch_1_Content-Type", "text/x")
+        )
+        return output.add([1], batch_index=0).add("two", batch_index=1)
+
+    first, second = Handler(handle, {}).answer([call(b"a"), call(b"b")])
+
+    assert (first.headers, second.headers) == ({"content-type": "application/json"}, {"content-type": "text/x"})
+
+
 @pytest.mark.parametrize(
     "outputs",
     [

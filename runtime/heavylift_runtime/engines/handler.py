@@ -122,7 +122,10 @@ class Handler:
                 f"Batch output size mismatch: a batch of {count} needs one content for each request, "
                 f"added with batch_index= or the request's own key: got {len(output.content)} ({keys})"
             )
-        return [Answer(code, headers, bodies[prefix]) for prefix in wanted]
+        types = [headers.pop(f"{prefix}_Content-Type", None) for prefix in wanted]
+        usual = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        own = [headers if kind is None else {**usual, "content-type": kind} for kind in types]
+        return [Answer(code, each, bodies[prefix]) for prefix, each in zip(wanted, own, strict=True)]
 
     def _chunks(self, output: Output, stream: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
         items = self._loop.each(stream) if isinstance(stream, AsyncIterable) else stream
