@@ -115,7 +115,8 @@ INLINE void range(const struct matrix *m, const struct factor *x, int64_t rows, 
     for (; output < last; output += 4) {
         int some = last - output < 4 ? (int)(last - output) : 4;
         for (int64_t row = 0; row < rows;) {
-            int count = rows - row < MOST / parts ? (int)(rows - row) : MOST / parts;
+            int64_t left = rows - row, blocks = (left + MOST / parts - 1) / (MOST / parts);
+            int count = (int)((left + blocks - 1) / blocks); /* about as many in each */
             if (some == 4)
                 switch (count * parts) {
                 case 1: if (parts == 1) block(m, x, row, output, kind, 1, 1, 4); break;
