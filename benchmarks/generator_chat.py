@@ -101,13 +101,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--aiperf", help="the program, of an environment with aiperf")
     parser.add_argument("--guidellm", help="the program, of an environment with guidellm")
-    parser.add_argument("--fifo", action="store_true", help="schedule all processes before all others; as root")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true", help="write results/generator_chat.json")
     chosen = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    if chosen.fifo:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     os.sched_setaffinity(0, {cores[0]})
     endpoint = [sys.executable, str(ROOT / "benchmarks" / "scripted" / "endpoint.py"), "--core", str(cores[-1])]
     endpoint += ["--tokens", str(TOKENS), "--first", "0.05", "--gap", "0.005"]
@@ -130,7 +127,6 @@ def main() -> None:
         "tokens": TOKENS,
         "rounds": chosen.rounds,
         "load_average": round(os.getloadavg()[0], 1),
-        "scheduling": "SCHED_FIFO" if chosen.fifo else "ordinary",
         **{name: f"skipped: --{name} is not given" for name, (_, binary) in peers.items() if binary is None},
         **{name: medians([run.row() for run in runs]) for name, runs in rounds.items()},
     }

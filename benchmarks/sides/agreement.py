@@ -34,15 +34,16 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """`agree`: the interval holds 1, so that the difference may be noise, or lies within 5 %; else `differ`."""
+        """Noise: the interval holds 1. Else they agree as far as it reaches, where that is not beyond 5 %."""
+        if self.low <= 1 <= self.high:
+            return "agree within noise"
         within = self.low >= 1 / (1 + TOLERANCE) and self.high <= 1 + TOLERANCE
-        return "agree" if self.low <= 1 <= self.high or within else "differ"
+        return f"agree within {TOLERANCE:.0%}" if within else "differ"
 
     @property
     def sentence(self) -> str:
-        found = "agree within noise" if self.verdict == "agree" else "differ"
         ends = f"between {self.low:.3f} and {self.high:.3f}"
-        return f"{self.name}: {self.ours:.2f} and {self.theirs:.2f}, x {self.ratio:.3f}, {ends}: {found}"
+        return f"{self.name}: {self.ours:.2f} and {self.theirs:.2f}, x {self.ratio:.3f}, {ends}: {self.verdict}"
 
     def to_dict(self) -> dict[str, Any]:
         said = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
