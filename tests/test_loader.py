@@ -352,6 +352,26 @@ def test_what_s3_refuses_is_said_with_the_place(bucket: Any, folder: Path) -> No
         loader.take("shared.weight")
 
 
+def test_what_is_told_to_the_disk_changes_nothing_and_is_never_a_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    class Watched(Folder):
+        def ahead(self, name: str, start: int, size: int) -> None:
+            told.append(size)
+            super().ahead(name, start, size)
+
+    found = taken(Watched(folder), 1, 2)
+    Folder(folder).ahead("nothing", 0, 10)
+
+    checkpoint = Checkpoint.open(Folder(folder))
+    held = [checkpoint.readings(weight, 1, 2)[0] for weight in checkpoint.agree()]
+    assert sum(told) == sum(block.span for reading in held for block in reading.blocks())
+    monkeypatch.setattr(Folder, "ahead", lambda *_: None)
+    assert all(torch.equal(found[name], tensor) for name, tensor in taken(Folder(folder), 1, 2).items())
+
+
 def test_files_are_listed_with_those_in_folders_and_a_missing_folder_is_said(folder: Path) -> None:
     (folder / "more").mkdir()
     (folder / "more" / "README.txt").write_text("text")

@@ -65,10 +65,11 @@ class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
     A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
-    the part is read, straight to where it stays. From S3, where so many requests would take longer, each rank of a
-    group reads its share of the rows and the ranks exchange them; without a group whole rows are read. Peak memory:
-    what was handed out, plus the tensors on their way (64 MiB and one tensor; one tensor from a local folder, one whole
-    tensor where rows are exchanged), plus for each reader 8 MiB where numbers are cast or cut.
+    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
+    many requests would take longer, each rank of a group reads its share of the rows and the ranks exchange them;
+    without a group whole rows are read. Peak memory: what was handed out, plus one tensor from a local folder; from
+    elsewhere the tensors on their way (64 MiB and one tensor), and as much at most of rows that were exchanged; plus
+    for each reader 8 MiB where numbers are cast or cut.
     """
 
     def __init__(

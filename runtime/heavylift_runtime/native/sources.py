@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
@@ -84,7 +84,7 @@ class Folder:
 
     def ahead(self, name: str, start: int, size: int) -> None:
         """The kernel reads while what came before is copied; by itself it guesses only that a file goes on."""
-        with self._open(name) as file:
+        with suppress(OSError), open(self._path / name, "rb", buffering=0) as file:  # the read itself will say it
             for offset in range(start, start + size, WINDOW):
                 length = min(WINDOW, start + size - offset)
                 os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
