@@ -9,6 +9,7 @@ others, and it is made known to the whole process.
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.core import Core
 from heavylift_runtime.native.distributed import Alone
-from heavylift_runtime.native.found import Found
+from heavylift_runtime.native.found import Found, Given
 from heavylift_runtime.native.news import News
 from heavylift_runtime.native.place import within
 from heavylift_runtime.native.replay import Work
 from heavylift_runtime.native.sampling import Chosen
+from heavylift_runtime.native.vocabulary import Vocabulary
 from tests.native_cores import arrival, core_of
 from tests.test_native_t5 import MetaWeights
 
@@ -36,9 +38,11 @@ def begin() -> None:
     fake_tensor.CONSTANT_NUMEL_LIMIT = -1  # single numbers are forgotten, too
     torch._C._set_only_lift_cpu_tensors(True)  # as FakeTensorMode does for CUDA
 
-    def of(wanting: list[Any], scores: Tensor | None, *_: object) -> Found:
-        assert scores is not None and len(scores) == len(wanting)
-        assert not wanting or scores.device.type == NAME
+    def of(wanting: list[Any], given: Given | None, vocabulary: Vocabulary, *_: object) -> Found:
+        assert given is not None
+        for head in (vocabulary.greedy, vocabulary.scores) if wanting else ():
+            found = given.through(head)
+            assert len(found) == len(wanting) and found.device.type == NAME
         return Found({place: Chosen(5) for place in range(len(wanting))}, {})
 
     Found.of = of  # type: ignore[method-assign,assignment]  # in this process only
@@ -77,7 +81,13 @@ def serve(config: dict[str, Any], *, record: bool) -> int:
 
     def recorder(work: Work) -> Work:
         recorded.append(work)
-        return work
+
+        def replay() -> Tensor:
+            # numbers of the host's would have to be copied, which no graph records
+            with patch.object(torch, "tensor", side_effect=LookedError("a list became a tensor")):
+                return work()
+
+        return replay
 
     with FakeTensorMode(), torch.inference_mode():
         engine = core(config, tokens=8, record=recorder if record else None)

@@ -14,7 +14,12 @@ from heavylift_runtime.options import Options
 
 
 def side(settings: dict[str, Any]) -> tuple[Generate, str]:
-    options = Options(dtype=settings["dtype"], quantize=settings.get("quantize", "none"), batch_size=16)
+    options = Options(
+        dtype=settings["dtype"],
+        quantize=settings.get("quantize", "none"),
+        batch_invariant=settings.get("batch_invariant", False),
+        batch_size=16,
+    )
     engine = load(options, Path(settings["folder"]), 0, 1, "")
 
     def generate(prompts: list[list[int]], tokens: int) -> int:
