@@ -26,7 +26,8 @@ TARGETS = """
 benchmark:
   workload: four-tasks
   requests: 40
-  warmup_requests: 4{aim}
+  warmup_requests: 4
+  load: {load}
   slo:
     - {{metric: e2e_latency, percentile: 90, max_ms: {max_ms}}}
     - {{metric: error_rate, max: 0.0}}
@@ -41,9 +42,8 @@ class Hosted:
     aws: Embedded
     folder: Path
     name: str
-    how: str
-    component: str | None = None
-    """Which of several is measured."""
+    how: str = ""
+    load: str = "{mode: closed, concurrency: 1}"
 
     def up(self, *, max_ms: float = 60_000, delay: int = 10) -> Deployed:
         """Foundation, weights, serving stack: as `heavylift deploy` does it. Another `delay` is another model."""
@@ -53,8 +53,7 @@ class Hosted:
         text = text.replace("name: tiny-t5", f"name: {self.name}")
         text = text.replace("batch_size: 4", f"batch_size: 4\n  max_batch_delay: {delay}")
         text = text.replace("degree: 2", "degree: 1")
-        aim = "" if self.component is None else f"\n  inference_component: {self.component}"
-        (home / f"{self.name}.yaml").write_text(text + self.how + TARGETS.format(max_ms=max_ms, aim=aim))
+        (home / f"{self.name}.yaml").write_text(text + self.how + TARGETS.format(max_ms=max_ms, load=self.load))
         spec = ModelSpec.from_yaml(home / f"{self.name}.yaml")
         lock = inspect(spec, home)
         plan = Plan.fit(spec, lock)
@@ -64,7 +63,7 @@ class Hosted:
         bucket, s3 = self.output("WeightsBucketName"), self.aws.client("s3")
         push(plan, lock, Folder(home / "tiny-t5"), bucket, s3)
         push_config(plan, home, bucket, s3)
-        return self.aws.deploy(self.stack, made.json(self.stack), made.folder)
+        return self.aws.deploy(self.stack, patient(made.json(self.stack)), made.folder)
 
     @property
     def stack(self) -> str:
@@ -92,3 +91,12 @@ class Hosted:
         ServingStack(app, self.stack, plan=plan, model_file=file, foundation=foundation, image=IMAGE, spec=spec)
         app.synth()
         return Synthesized(folder)
+
+
+def patient(template: dict[str, Any]) -> dict[str, Any]:
+    """A generator on a busy machine lags, and lag makes a run void: that is tested with clocks that are scripted."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == "Custom::HeavyliftBenchmarkGate":
+            asked = json.loads(resource["Properties"]["Benchmark"])
+            resource["Properties"]["Benchmark"] = json.dumps({**asked, "max_lag_ms": 60_000})
+    return template
