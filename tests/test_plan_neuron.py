@@ -45,16 +45,18 @@ def test_what_the_plan_writes_is_what_the_runtime_compiles() -> None:
     assert (build.library, build.degree, build.rows, build.longest) == ("tnx", plan.tensor_parallel_degree, 4, 2048)
 
 
-def test_what_only_neuron_cores_compile_has_no_job_and_the_plan_says_why() -> None:
+def test_what_only_neuron_cores_compile_has_a_job_on_them_and_the_plan_says_why() -> None:
     shapes = {"backend": "neuron", "sequence_lengths": [512, 2048]}
     gptj = plan_of("gpt-j-6b", "ml.inf2.8xlarge", compile=shapes, engine="neuronx")
     llama = plan_of("llama-3-1-8b", "ml.inf2.24xlarge", compile=shapes, engine="neuronx", dtype="bf16")
     rounded = plan_of("llama-3-1-8b", "ml.inf2.24xlarge", compile=shapes, dtype="bf16", quantization="static_int8")
 
-    assert (gptj.job, rounded.job) == (None, None)
-    why = next(each.why for each in gptj.decisions if each.field == "compile")
-    assert "compiles on NeuronCores" in why and "compiled_graph_path" in why
-    assert llama.job is not None and llama.job.kind == "compile"
+    split = plan_of("gpt-j-6b", "ml.inf2.24xlarge", compile=shapes, engine="neuronx", tensor_parallel_degree=4)
+
+    services = [None if plan.job is None else plan.job.service for plan in (gptj, rounded, llama, split)]
+    assert services == ["training", "training", "processing", None]
+    why = next(each.why for each in split.decisions if each.field == "compile")
+    assert "compiles on NeuronCores alone, and no type of SageMaker's training jobs has 4 of inf2's" in why
     assert dict(gptj.properties)["option.n_positions"] == "512,2048"
 
 
@@ -75,7 +77,7 @@ def test_what_only_neuron_cores_compile_has_no_job_and_the_plan_says_why() -> No
             "gpt-j-6b",
             "ml.inf2.8xlarge",
             {"compile": {"backend": "neuron", "instance_type": "ml.m5.12xlarge"}},
-            "'compile.instance_type' ml.m5.12xlarge: no job can compile it",
+            "'compile.instance_type' ml.m5.12xlarge compiles nothing for degree 1 of ml.inf2.8xlarge",
         ),
         ("flan-t5-xxl", "ml.inf2.24xlarge", {}, "no engine of this version serves model_type 't5' on neuron"),
     ],
