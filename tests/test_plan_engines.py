@@ -77,6 +77,7 @@ def test_engines_that_write_text_refuse_encoders_with_the_one_that_has_them(engi
             {"engine": "deepspeed", "quantization": "int8", "dtype": "fp16", "tensor_parallel_degree": 2},
             "int8 of engine deepspeed is for decoder-only models at tensor_parallel_degree 1",
         ),
+        (LLAMA, {"engine": "vllm", "pipeline_parallel_degree": 2}, "engine vllm has no stages on processors"),
         (LLAMA, {"engine": "deepspeed", "quantization": "int8"}, "engine deepspeed needs dtype fp16: got fp32"),
         (
             LLAMA,

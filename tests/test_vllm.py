@@ -41,9 +41,9 @@ GRAMMAR = 'root ::= "(" digit "+" digit ")"\ndigit ::= "1" | "2"'
 
 
 @contextmanager
-def loaded(folder: Path = MODEL, degree: int = 1, stages: int = 1, **given: str | None) -> Iterator[Engine]:
-    """`given`: option.*, as in serving.properties; None: without it."""
-    asked = {f"option.{name}": value for name, value in (CACHE | given).items() if value is not None}
+def loaded(folder: Path = MODEL, degree: int = 1, stages: int = 1, **given: str) -> Iterator[Engine]:
+    """`given`: option.*, as in serving.properties."""
+    asked = {f"option.{name}": value for name, value in (CACHE | given).items()}
     asked |= {"engine": "Python", "option.entryPoint": "djl_python.vllm", "option.max_rolling_batch_size": "4"}
     asked |= {"option.tensor_parallel_degree": str(degree), "option.pipeline_parallel_degree": str(stages)}
     options = Options.parse({"option.dtype": "fp32"} | asked, {})
@@ -165,12 +165,9 @@ def test_two_parts_of_vllm_give_transformers_own_tokens() -> None:
         assert texts(engine, Sampling(24)) == expected()
 
 
-def test_two_stages_of_vllm_give_transformers_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    # where the cache's size is given and nothing is compiled, vLLM 0.32 runs no first pass, and its second stage fails
-    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
-
-    with loaded(stages=2, kv_cache_memory_bytes=None, gpu_memory_utilization="0.1") as engine:
-        assert texts(engine, Sampling(24)) == expected()
+def test_stages_which_vllm_does_not_have_on_processors_are_refused() -> None:
+    with pytest.raises(LoadError, match="no stages on processors"), loaded(stages=2):
+        pass
 
 
 @pytest.mark.parametrize(

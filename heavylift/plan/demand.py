@@ -65,6 +65,8 @@ class Demand:
         beside = engine.rounded_in or engine.dtypes
         if spec.quantization != "none" and dtype not in beside and dtype in engine.dtypes:
             faults.append(f"quantization of engine {engine.name} needs dtype {' or '.join(beside)}: got {dtype}")
+        if engine.name == "vllm" and hardware == ("cpu",) and spec.pipeline_parallel_degree > 1:
+            faults.append("engine vllm has no stages on processors; use pipeline_parallel_degree 1")
         given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
         tokens = int(given) if given.isdecimal() and len(given) < 10 else NEW_TOKENS  # the runtime refuses other values
         prompt = PROMPT_TOKENS if engine.name == "script" else _prompt_tokens(_facts(lock), tokens, faults)

@@ -74,11 +74,17 @@ def load(
 def _share_cores(options: Options, place: str) -> None:
     """On processors, before vLLM and torch are imported: threads by our rule, and nobody is bound to a core.
 
-    vLLM binds each of its ranks to a NUMA node of its own, and does not start where there are fewer of them.
+    vLLM binds each of its ranks to a NUMA node of its own, and does not start where there are fewer of them. LoadError
+    for stages.
     """
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return
-    ranks = options.tensor_parallel_degree * options.pipeline_parallel_degree
+    if options.pipeline_parallel_degree > 1:
+        raise LoadError(
+            "vLLM 0.32 has no stages on processors, its second one fails at the first request: set "
+            f"option.pipeline_parallel_degree=1, got {options.pipeline_parallel_degree}"
+        )
+    ranks = options.tensor_parallel_degree
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if (count := threads(ranks * options.workers, stored(place) // ranks)) is not None:
         os.environ[VARIABLE] = str(count)
