@@ -4,7 +4,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define MOST 6    /* rows at once; with 4 outputs, 24 of the 32 registers hold sums */
-#define NEAR 12288 /* bytes of weights that the nearest cache has room for twice, and some more */
+#define NEAR 12288 /* bytes of weights that the nearest cache has room for twice, beside a row or two; measured */
 
 /* Sums of R rows with O outputs: lines of 64 bytes, and a rest. The next outputs are fetched meanwhile, from their first
  * line to their last, for a processor's own guess ends with every page: as near as there is room. */
@@ -26,7 +26,7 @@
         _Pragma("GCC unroll 8") for (int r = 0; r < R; r++)                                                            \
             _Pragma("GCC unroll 8") for (int o = 0; o < O; o++) sum[r][o] = ZERO;                                      \
         int64_t k = 0;                                                                                                 \
-        if (O * inputs * (int64_t)sizeof(ELEMENT) <= NEAR) {                                                           \
+        if (O * inputs * (int64_t)sizeof(ELEMENT) <= (R <= 2 ? NEAR : NEAR / 4)) {                                     \
             LINES(LANES, LOAD, STEP, _MM_HINT_T0)                                                                      \
         } else {                                                                                                       \
             LINES(LANES, LOAD, STEP, _MM_HINT_T1)                                                                      \
