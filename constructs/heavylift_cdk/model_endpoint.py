@@ -164,7 +164,8 @@ class ModelEndpoint(Construct, EndpointMetrics):
         refuse(between("alarms", len(self.rollout.alarms), 0, 10))
         self.endpoint.deployment_config = self.rollout.render()
         self.endpoint.retain_all_variant_properties = self.rollout.retain or None
-        self.endpoint.exclude_retained_variant_properties = self.rollout.not_retained()
+        excluded = self.rollout.not_retained()
+        self.endpoint.exclude_retained_variant_properties = None if excluded is None else [*excluded]
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` invoke this endpoint, streaming or not."""
