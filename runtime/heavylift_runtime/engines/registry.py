@@ -167,7 +167,7 @@ _ROWS = (
             *("apertus", "arcee", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "exaone4"),
             *("falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_bigcode"),
             *("gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "llama", "llama4", "llama4_text", "minimax_m2"),
-            *("mistral", "mistral3", "mixtral", "mpt", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3"),
+            *("mistral", "mistral3", "mixtral", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3"),
             *("phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2"),
         ),
         hardware=("cpu", "gpu"),
