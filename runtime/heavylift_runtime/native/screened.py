@@ -14,7 +14,7 @@ from heavylift_runtime.native.kernels import calls
 from heavylift_runtime.native.quantize.rounding import SPAN, int8_of
 
 ROWS = {torch.float32: 32, torch.bfloat16: 2}
-"""Rows up to which the copy is read and multiplied with faster than the head; benchmarks/head.py measures it."""
+"""Rows up to which it is used: beyond, multiplying with whole numbers in two parts costs what their bytes save."""
 SMALLEST = 2**22
 """Numbers in a head from which it takes a noticeable part of a step."""
 SHARE = 0.1
