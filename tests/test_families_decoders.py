@@ -78,7 +78,7 @@ def shapes(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return family, {**base, **changes, "vocab_size": words, "tie_word_embeddings": tied, **NO_WORDS}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes())
 def test_the_table_is_transformers_model_tensor_by_tensor(drawn: tuple[str, dict[str, Any]]) -> None:
     name, given_config = drawn
@@ -99,7 +99,7 @@ def test_the_table_is_transformers_model_tensor_by_tensor(drawn: tuple[str, dict
         assert {n: w.shape for n, w in ours.items()} == {n: tuple(t.shape) for n, t in named.items()}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes(), st.integers(1, 8))
 def test_a_degree_either_has_a_sentence_or_splits_every_weight(drawn: tuple[str, dict[str, Any]], world: int) -> None:
     name, given_config = drawn

@@ -119,7 +119,7 @@ def _weights(used: list[int], loads: list[dict[int, Fraction]]) -> list[dict[int
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_no_fleet_is_cheaper_than_ours_and_ours_does_carry_the_load(problem: Problem) -> None:
     strict, loose = brute_force(problem, 0.0), brute_force(problem, SLACK)
@@ -179,7 +179,7 @@ def slices(problem: Problem, factor: int) -> float | None:
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(quotas=False), st.integers(1, 3))
 def test_ours_never_costs_more_than_melanges_slices(problem: Problem, factor: int) -> None:
     assume(problem.asked)
@@ -189,7 +189,7 @@ def test_ours_never_costs_more_than_melanges_slices(problem: Problem, factor: in
     assert solve(problem).usd_per_hour <= sliced + 1e-9  # type: ignore[operator]  # assumed above
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(offers=4, buckets=4, quotas=False), st.randoms(use_true_random=False))
 def test_the_order_of_the_types_changes_nothing(problem: Problem, random: object) -> None:
     shuffled = list(problem.offers)
@@ -204,7 +204,7 @@ def test_the_order_of_the_types_changes_nothing(problem: Problem, random: object
     assert solve(replace(problem, offers=tuple(shuffled))).counts == first.counts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(offers=4, buckets=4), NUMBERS)
 def test_units_do_not_matter_and_less_choice_is_never_cheaper(problem: Problem, factor: float) -> None:
     try:

@@ -1,4 +1,4 @@
-"""Which types a region hosts: what the table says, and what a deployment makes of it. Synthesis: test_constructs_dlc.py."""
+"""Which types a region hosts: the table, and what a deployment makes of it. Synthesis is test_constructs_dlc.py's."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_type_without_a_price_is_planned_where_it_is_named_but_never_chosen() 
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), name=st.sampled_from(["Llama-3.1-8B", "Mixtral-8x7B", "flan-t5-base", "gpt2-xl", "bloom"]))
 def test_every_mutated_config_becomes_a_plan_or_sentences(data: Any, name: str) -> None:
     config = dict(PUBLISHED[name][0])

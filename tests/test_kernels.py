@@ -52,7 +52,7 @@ def close(found: Tensor, exact: Tensor, dtype: torch.dtype, size: float) -> None
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(0, 20), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
 def test_a_product_is_the_sum_of_the_products(
     rows: int, outputs: int, inputs: int, dtype: torch.dtype, seed: int
@@ -73,7 +73,7 @@ def test_a_product_is_the_sum_of_the_products(
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 20), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), dynamic=st.booleans(),
     seed=st.integers(0, 99),
@@ -149,7 +149,7 @@ def test_zeros_and_huge_activations_stay_what_they_are_in_whole_numbers() -> Non
 
 
 @needs_kernels
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(0, 5), width=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
 def test_a_norm_is_pytorchs(rows: int, width: int, dtype: torch.dtype, seed: int) -> None:
     torch.manual_seed(seed)
@@ -162,7 +162,7 @@ def test_a_norm_is_pytorchs(rows: int, width: int, dtype: torch.dtype, seed: int
 
 
 @needs_kernels
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(0, 5), half=SIZES, dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1, 50, 1e30]))
 def test_a_gate_is_the_activation_of_one_half_times_the_other(
     rows: int, half: int, dtype: torch.dtype, scale: float
@@ -178,7 +178,7 @@ def test_a_gate_is_the_activation_of_one_half_times_the_other(
 
 
 @needs_kernels
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 5), heads=st.integers(1, 4), half=st.integers(1, 40), rest=st.integers(0, 9),
     dtype=st.sampled_from(DTYPES),
@@ -201,7 +201,7 @@ def test_heads_are_turned_as_pytorch_turns_them(
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 3), pairs=st.integers(1, 4), groups=st.integers(1, 3), width=st.integers(1, 150),
     span=st.integers(1, 100), own=st.booleans(), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99),
@@ -224,7 +224,7 @@ def test_attention_is_softmax_of_scores_times_values(
 
 
 @needs_kernels
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(0, 4), count=SIZES, levels=st.integers(1, 300), dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 99),

@@ -86,7 +86,7 @@ def schedules(draw: st.DrawFn) -> tuple[dict[int, News], set[int]]:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     schedule=schedules(),
     slots=st.integers(1, 6),
@@ -177,7 +177,7 @@ def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[in
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules(), slots=st.integers(1, 6), narrow=st.booleans())
 def test_where_it_is_asked_for_every_bit_is_the_same_in_any_company(
     model: Callable[[str], Model], kind: str, schedule: tuple[dict[int, News], set[int]], slots: int, narrow: bool

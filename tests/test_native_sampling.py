@@ -62,7 +62,7 @@ def warped(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return torch.softmax(run(torch.zeros(1, 1).long(), scores.unsqueeze(0))[0], 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     words=st.sampled_from([7, 61, 900]),
     temperature=st.floats(0.1, 3),
@@ -87,7 +87,7 @@ def test_the_tokens_that_may_be_drawn_are_those_of_transformers(
     torch.testing.assert_close(ours, warped(scores, sampling), atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(penalty=st.sampled_from([0.5, 1.2, 3.0]), text=st.lists(st.integers(0, 29), min_size=1, max_size=20))
 def test_the_penalty_for_repetition_is_that_of_transformers(penalty: float, text: list[int]) -> None:
     torch.manual_seed(len(text))

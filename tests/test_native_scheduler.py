@@ -56,7 +56,7 @@ def step(scheduler: Scheduler, shelves: Shelves, plan: Plan) -> list[Sequence]:
     return ended
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(0, 20)), min_size=1, max_size=10),
     slots=st.integers(1, 5),

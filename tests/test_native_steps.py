@@ -81,7 +81,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arrives=st.lists(st.integers(0, 25), min_size=6, max_size=6),
     slots=st.integers(1, 7),

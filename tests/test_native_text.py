@@ -99,7 +99,7 @@ def exact(query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tenso
     return result.flatten(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     pairs=st.integers(1, 2),

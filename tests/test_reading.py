@@ -61,7 +61,7 @@ def cut(weight: Weight, tensor: Tensor, rank: int, world: int) -> Tensor:
     return tensor.view(weight.viewed).chunk(world, weight.axis)[rank]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.data(), st.integers(1, 4), st.sampled_from(sorted(KINDS)), st.sampled_from(sorted(KINDS)), st.integers(1, 12))
 def test_any_part_is_read_and_cast_as_torch_cuts_and_casts_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, world: int, kept: str, wanted: str, block: int
@@ -105,7 +105,7 @@ def tasks_of(sizes: list[tuple[int, int]]) -> Iterator[Task]:
         at += gap + size
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(0, 30)), max_size=12), st.integers(1, 40))
 def test_neighbours_in_a_file_come_by_one_read_and_never_more_than_a_block(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[int, int]], block: int
@@ -136,7 +136,7 @@ def parts_of(source: Source, rank: int, world: int, dtype: torch.dtype, group: G
         return {weight.name: loader.take(weight.name) for weight in checkpoint.agree() if checkpoint.find(weight)}
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(
     heads=st.sampled_from([4, 8]), width=st.integers(1, 5), model=st.integers(3, 40), inner=st.integers(1, 9),
     words=st.integers(61, 90), block=st.integers(1, 1000), exchanged=st.integers(1, 3000), ahead=st.integers(0, 20000),

@@ -110,7 +110,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for step, each in steps for place in places(each, (*path, step)))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     place=st.sampled_from([place for place in places(DOCUMENT) if place]),
     value=st.one_of(

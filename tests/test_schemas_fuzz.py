@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heavylift_runtime.engines.engine import Sampling
@@ -109,7 +109,7 @@ def sound(sampling: Sampling, defaults: Defaults) -> bool:
     )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(path=st.sampled_from(PATHS), body=BODIES, defaults=st.sampled_from(DEFAULTS))
 def test_any_body_is_a_request_or_a_refusal(path: str, body: bytes, defaults: Defaults) -> None:
     tell(path, {}, body, defaults)

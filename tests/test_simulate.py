@@ -208,7 +208,7 @@ LIMITS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TRACES, LINES, LIMITS)
 def test_stretches_give_what_a_simulation_token_by_token_gives(
     trace: list[Arrival], time: Line, limits: Limits
@@ -219,7 +219,7 @@ def test_stretches_give_what_a_simulation_token_by_token_gives(
     assert times(outcome) == [(pytest.approx(first), pytest.approx(end)) for first, end in expected]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TRACES, LINES, LIMITS, st.integers(1, 3))
 def test_every_request_is_served_once_and_no_copy_idles_while_it_has_work(
     trace: list[Arrival], time: Line, limits: Limits, copies: int
@@ -245,7 +245,7 @@ def union(outcome: Outcome) -> float:
     return covered
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TRACES, LINES)
 def test_rows_are_rate_times_time_as_little_says(trace: list[Arrival], time: Line) -> None:
     outcome = simulate(trace, time, ROOMY)
@@ -255,7 +255,7 @@ def test_rows_are_rate_times_time_as_little_says(trace: list[Arrival], time: Lin
     assert outcome.rows * outcome.utilisation * outcome.seconds == pytest.approx(running)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     LINES,
     st.integers(1, 9),

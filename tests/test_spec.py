@@ -207,7 +207,7 @@ def test_a_missing_or_a_huge_file_is_named(tmp_path: Path) -> None:
         ModelSpec.from_yaml(huge)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=60), st.text("abné:-[]{},&*!?|>'\"#%@`\n\t 01.", max_size=60).map(str.encode)))
 def test_no_bytes_at_all_raise_anything_but_a_sentence(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzz.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heavylift.errors import InputError
@@ -61,7 +61,7 @@ def torn(draw: st.DrawFn) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(own=torn(), base=st.one_of(torn(), st.just(BASE.encode())), env=st.sampled_from([None, "prod", "prd", ""]))
 def test_a_torn_file_is_answered_with_sentences(
     tmp_path_factory: pytest.TempPathFactory, own: bytes, base: bytes, env: str | None
@@ -84,7 +84,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 WHOLE = yaml.safe_load(MINIMAL + EVERYTHING)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     changes=st.dictionaries(st.sampled_from([*ModelSpec.model_fields, "extends", "environments"]), VALUES, max_size=4),
     kept=st.sets(st.sampled_from(sorted(WHOLE))),
@@ -98,7 +98,7 @@ def test_any_value_in_any_field_is_answered_with_sentences(
     check(tmp_path_factory.getbasetemp(), {"x.yaml": text, "base.yaml": BASE.encode()}, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(own=torn(), base=torn())
 def test_the_environments_of_a_torn_file_are_names_or_sentences(
     tmp_path_factory: pytest.TempPathFactory, own: bytes, base: bytes

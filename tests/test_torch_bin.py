@@ -148,7 +148,7 @@ def views(draw: st.DrawFn) -> Tensor:
     return tensor.permute(draw(st.permutations(range(len(shape)))))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.dictionaries(st.text(max_size=6), views(), min_size=1, max_size=4))
 def test_any_views_are_read_as_torch_reads_them(tmp_path_factory: pytest.TempPathFactory, table: Any) -> None:
     folder = tmp_path_factory.mktemp("views")
@@ -237,7 +237,7 @@ CODES = [bytes([code]) for code in b"}]()N\x88\x89KMJXq\x85tuseaQRb\x8a"]
 WORDS = [*CODES, b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"q\0", b"h\0", b"K\1"]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.binary(max_size=60) | st.lists(st.sampled_from(WORDS)).map(b"".join))
 def test_whatever_a_pickle_holds_it_is_a_table_or_a_sentence(content: bytes) -> None:
     try:
@@ -298,7 +298,7 @@ def test_an_archive_that_cannot_be_read_in_ranges_is_refused_with_a_sentence(
         Checkpoint.open(Folder(folder)).agree()
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(0, 255))
 def test_a_byte_flipped_anywhere_is_refused_or_changes_one_tensor(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int

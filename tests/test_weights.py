@@ -113,7 +113,7 @@ def test_weights_that_are_not_whole_are_named(tmp_path: Path, content: bytes, fa
     assert len(found) == 1 and found[0].startswith(fault), found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(raw=st.binary(max_size=80), cut=st.integers(0, 200))
 def test_no_bytes_in_a_weight_file_raise_anything_but_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes, cut: int
