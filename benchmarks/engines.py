@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "engines-compared.md"
 BEGIN, END = "<!-- measured by benchmarks/engines.py -->", "<!-- measured: end -->"
 BATCH = 4
-SECONDS = 15
+SECONDS = 25
 """Of each engine and model, at most, the warm-up among them; what it has answered by then counts."""
 VLLM = "engine=Python\noption.entryPoint=djl_python.vllm\noption.kv_cache_memory_bytes=1073741824\n"
 ACCELERATE = "engine=Python\noption.entryPoint=djl_python.huggingface\n"
@@ -117,7 +117,7 @@ def measured(model: Model, row: Row) -> tuple[dict[str, Any], list[float]]:
     }  # fmt: skip
     asked = {
         "format": "heavylift.benchmark/1", "subject": subject, "workload": model.workload, "slo": [],
-        "load": {"mode": "closed", "concurrency": 1}, "warmup_requests": max(2, model.requests // 10),
+        "load": {"mode": "closed", "concurrency": 1}, "warmup_requests": max(2, model.requests // 20),
         "requests": model.requests, "max_seconds": SECONDS, "seed": 7, "on_fail": "warn",
     }  # fmt: skip
     with serving(properties) as served, HttpClient(served.url) as client:
