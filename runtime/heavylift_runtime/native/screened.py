@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls
-from heavylift_runtime.native.quantize.rounding import SPAN, int8_of
 
 ROWS = {torch.float32: 32, torch.bfloat16: 2}
 """Rows up to which it is used: beyond, multiplying with whole numbers in two parts costs what their bytes save."""
@@ -33,17 +32,8 @@ class Screened:
     """A head, (n, d) fp32 or bf16, and its copy; without a bias."""
 
     def __init__(self, head: Tensor) -> None:
-        self._exact, rounded = calls.Product(head), int8_of(head)
-        self._rough = calls.Product(rounded)
-        self._lengths, self._errors = torch.empty(len(head)), torch.empty(len(head))
-        count = max(1, SPAN // head.shape[1])
-        for first in range(0, len(head), count):
-            some = slice(first, first + count)
-            exact = head[some].double()
-            left = exact - rounded.levels[some] * rounded.scale[some].double().unsqueeze(1)
-            # a little more than they are, so that they are no less when rounded to fp32
-            self._lengths[some] = exact.norm(dim=1).mul_(1 + 1e-6)
-            self._errors[some] = left.norm(dim=1).mul_(1 + 1e-6)
+        rounded, self._lengths, self._errors = calls.narrow(head)
+        self._exact, self._rough = calls.Product(head), calls.Product(rounded)
         self._vain = 0
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor, bool]:

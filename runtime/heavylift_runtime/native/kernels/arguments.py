@@ -77,5 +77,12 @@ class Screen(Structure):
     ]  # fmt: skip
 
 
+class Narrow(Structure):
+    _fields_ = [
+        ("weight", c_void_p), ("levels", c_void_p), ("scale", c_void_p), ("lengths", c_void_p), ("errors", c_void_p),
+        ("outputs", c_int64), ("inputs", c_int64), ("type", c_int32),
+    ]  # fmt: skip
+
+
 class Call(Structure):
     _fields_ = [("kernel", c_void_p), ("arguments", c_void_p)]

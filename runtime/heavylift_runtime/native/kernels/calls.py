@@ -130,6 +130,16 @@ def likeliest(scores: Tensor) -> Tensor:
     return places
 
 
+def narrow(weight: Tensor) -> tuple[Int8, Tensor, Tensor]:
+    """A weight (out, in) in 8 bits, and for `screen` no less than each output's length and its error's, (out,) fp32."""
+    weight, (outputs, inputs) = weight.contiguous(), weight.shape
+    levels, numbers = torch.empty(outputs, inputs, dtype=torch.int8), torch.empty(3, outputs)
+    scale, lengths, errors = numbers.unbind(0)
+    at = [each.data_ptr() for each in (weight, levels, scale, lengths, errors)]
+    _do("narrow", arguments.Narrow(*at, outputs, inputs, TYPES[weight.dtype]))
+    return Int8(levels, scale), lengths, errors
+
+
 def screen(exact: Product, rough: Tensor, lengths: Tensor, errors: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
     """The highest output of each row of x (N, in), (N,) fp32; where it is, (N,) int64; how many outputs were computed.
 

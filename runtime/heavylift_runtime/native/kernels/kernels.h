@@ -104,6 +104,14 @@ struct screen {
     int32_t type; /* of x, and what scores are rounded to */
 };
 
+struct narrow {
+    const void *weight; /* (outputs, inputs) */
+    int8_t *levels;     /* the same */
+    float *scale, *lengths, *errors; /* (outputs,) each */
+    int64_t outputs, inputs;
+    int32_t type; /* of the weight */
+};
+
 struct call {
     int (*kernel)(const void *with); /* 0, or -1 where there is no memory */
     const void *with;
