@@ -93,6 +93,10 @@ class Drawn:
         self.dtype, self.device, self._quantize = DTYPES[case.dtype], device, case.quantize
         self._table = {weight.name: weight for weight in family_of(case.config).weights(case.config)}
 
+    @property
+    def total(self) -> int:
+        return sum(shard(weight, 0, 1).elements for weight in self._table.values()) * self.dtype.itemsize
+
     def has(self, name: str) -> bool:
         return name in self._table
 
