@@ -9,6 +9,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request as Asked
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native import hub as hub_module
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.hub import ATTEMPTS, Hub
+from heavylift_runtime.native.hub import ATTEMPTS, Hub, _Redirect
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import Folder, Source, source_of, whole
@@ -45,6 +46,9 @@ class Answer(BaseHTTPRequestHandler):
         name = path.rpartition("/")[2]
         if site.statuses:
             self.send(site.statuses.pop(0), b"")
+        elif site.breaks:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n[")
+            self.close_connection = True
         elif path in (f"/api/models/{ID}/revision/{site.revision}", f"/api/models/{ID}/revision/{COMMIT}"):
             self.send(200, site.listing())
         elif path not in (f"/{ID}/resolve/{COMMIT}/{name}", f"/stored/{name}"):
@@ -85,6 +89,7 @@ class Site(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.statuses: list[int] = []
         self.cuts = 0
+        self.breaks = False
         self.told: bytes | None = None
 
     def listing(self) -> bytes:
@@ -144,7 +149,7 @@ def test_the_revision_is_named_in_the_id_or_beside_it(tmp_path: Path) -> None:
 
 
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_TOKEN", "secret\n")  # as it stands in a file
     hub.cuts = 0
     source, weights = Hub(ID), "model.safetensors"
     source.files()
@@ -212,6 +217,26 @@ def test_a_list_that_is_none_is_refused(hub: Site, told: bytes) -> None:
 
     with pytest.raises(LoadError, match="the hub's list of files is not what its interface promises"):
         Hub(ID).files()
+
+
+def test_a_list_that_breaks_off_is_said(hub: Site) -> None:
+    hub.breaks = True
+
+    with pytest.raises(LoadError, match="cannot list the model's files: the hub broke off: IncompleteRead"):
+        Hub(ID).files()
+
+
+def test_the_token_goes_to_no_other_origin() -> None:
+    asked = Asked("https://hub.example/a", headers={"Authorization": "Bearer secret"})
+
+    kept, plain, other = (
+        _Redirect().redirect_request(asked, None, 302, "", {}, url)
+        for url in ("https://hub.example/b", "http://hub.example/b", "https://storage.example/b")
+    )
+
+    assert kept is not None and kept.get_header("Authorization") == "Bearer secret"
+    assert plain is not None and plain.get_header("Authorization") is None
+    assert other is not None and other.get_header("Authorization") is None
 
 
 def test_without_a_way_to_the_hub_that_is_said(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:

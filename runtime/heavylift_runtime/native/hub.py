@@ -21,7 +21,7 @@ from heavylift_runtime.native.ranges import TIMEOUT, Broken, Located, Ranges
 from heavylift_runtime.native.sources import Remote, behind
 
 ENDPOINT = "https://huggingface.co"
-ID = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?")
+ID = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?", re.ASCII)
 """`owner/name`, and the branch, tag or commit that is meant; `main` where none is named."""
 ATTEMPTS, PAUSE = 5, 0.5
 """Of one range, and the seconds between two; twice as many after each."""
@@ -46,7 +46,7 @@ class Hub(Remote):
 
     def __init__(self, id_: str, revision: str = "main") -> None:
         self._endpoint = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-        self._token = os.environ.get("HF_TOKEN") or None
+        self._token = os.environ.get("HF_TOKEN", "").strip() or None  # a file of secrets ends with a line break
         self._id, self._revision = id_, revision
         self._ranges = Ranges(self._locate)
         self.place = f"{id_}@{revision}"
@@ -65,6 +65,8 @@ class Hub(Remote):
                 raise ValueError("a file has no size")
         except Broken as error:
             raise LoadError(f"{self.place}: cannot list the model's files: {self._said(error)}") from error
+        except (OSError, HTTPException) as error:
+            raise LoadError(f"{self.place}: cannot list the model's files: the hub broke off: {error!r}") from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise LoadError(f"{self.place}: the hub's list of files is not what its interface promises") from error
         self._revision, self.place = commit, f"{self._id}@{commit[:12]}"
@@ -89,10 +91,10 @@ class Hub(Remote):
 
     def _locate(self, name: str) -> Located:
         """Where the hub sends who asks for a file: for large ones to its storage, with a signature."""
-        address, hub = self._address(name), urlsplit(self._endpoint).netloc
+        address = self._address(name)
         with self._open(address, {"Range": "bytes=0-0"}) as reply:
             found = urljoin(address, reply.url)
-        return found, self._authorized() if urlsplit(found).netloc == hub else {}
+        return found, self._authorized() if _origin(found) == _origin(self._endpoint) else {}
 
     def _read(self, name: str, start: int, buffers: tuple[memoryview, ...]) -> None:
         left, size = list(buffers), sum(map(len, buffers))
@@ -131,6 +133,12 @@ class _Redirect(HTTPRedirectHandler):
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+        if following is not None and _origin(newurl) != _origin(req.full_url):
             following.remove_header("Authorization")
         return following
+
+
+def _origin(address: str) -> tuple[str, str]:
+    """The same host without TLS is another one."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc

@@ -6,6 +6,7 @@ Not a parser: header.py and checkpoint.py know what the bytes mean. S3 is s3.py.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -107,14 +108,15 @@ class Folder:
             buffers = behind(buffers, count)
 
 
-class Remote:
+class Remote(ABC):
     """What sources behind a network have in common: a read costs a request, and many at once pay off."""
 
     readers, pieces = 8, False
     revision: str | None = None
 
+    @abstractmethod
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
-        raise NotImplementedError
+        """As a Source's."""
 
     def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
         """One request for all pieces and what lies between them: a request for each would take longer."""
@@ -126,7 +128,7 @@ class Remote:
         for place in range(count):
             buffer[place * width : (place + 1) * width] = span[place * pitch : place * pitch + width]
 
-    def ahead(self, name: str, start: int, size: int) -> None:
+    def ahead(self, name: str, start: int, size: int) -> None:  # noqa: B027  # whole as it is
         """Nothing: readers are ahead themselves."""
 
 

@@ -95,10 +95,10 @@ class Decoder:
         return (Store(self._room, slots, heads.pairs, text, heads.width, self.dtype, self.device),)
 
     def encode(self, sources: Sequence[Source], x: Tensor | None = None, part: int = 0, parts: int = 1) -> Tensor:
-        raise NotImplementedError("a decoder-only model has no encoder")
+        raise AssertionError("a decoder-only model has no encoder")
 
     def remember(self, sources: Sequence[Source], hidden: Tensor, stores: Sequence[Store]) -> None:
-        raise NotImplementedError("a decoder-only model has no sources")
+        raise AssertionError("a decoder-only model has no sources")
 
     def forward(self, batch: Batch, stores: Sequence[Store], x: Tensor | None = None) -> Tensor:
         """One pass through the stage, of what the one before gave, (N, d), or, on the first, of tokens.
