@@ -18,6 +18,7 @@ from djl_python.input_parser import init_handler, input_formatter, prediction_ha
 from djl_python.output_formatter import output_formatter
 from djl_python.service_loader import ModelService
 from djl_python.test_model import TestHandler, create_json_request
+from djl_python.torchserve import torchserve_handler
 from heavylift_runtime.engines.content import Call, contents_of
 from heavylift_runtime.engines.handler import Handler, HandlerFault
 from heavylift_runtime.engines.script import COMPAT, Script
@@ -84,6 +85,26 @@ def test_an_answer_of_a_batch_may_have_its_own_content_type() -> None:
     first, second = Handler(handle, {}).answer([call(b"a"), call(b"b")])
 
     assert (first.headers, second.headers) == ({"content-type": "application/json"}, {"content-type": "text/x"})
+
+
+def test_each_answer_of_a_torchserve_batch_has_the_content_type_that_was_set_for_it(tmp_path: Path) -> None:
+    def handle(data: list[dict[str, Any]] | None, context: Any) -> list[str]:
+        if data is None:
+            return []
+        context.set_response_content_type(1, "text/x")
+        return [row["body"].decode() for row in data]
+
+    module = ModuleType("archived")
+    module.__dict__["handle"] = handle
+    (tmp_path / "MAR-INF").mkdir()
+    (tmp_path / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"handler": "archived"}}')
+    handler = Handler(torchserve_handler(module, str(tmp_path)), {})
+    handler.warm_up()
+
+    first, second = handler.answer([call(b"a"), call(b"b")])
+
+    assert (first.headers, first.body) == ({"content-type": "text/plain; charset=utf-8"}, b"a")
+    assert (second.headers, second.body) == ({"content-type": "text/x"}, b"b")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_newer_gpus_have_8_bit_floats(monkeypatch: pytest.MonkeyPatch, capabilit
 
 def test_an_options_wishes_for_a_gpu_are_read_and_all_faults_are_named_at_once() -> None:
     assert Wish.of({}) == Wish(SHARE, eager=False, compiles=False)
-    given = {"gpu_memory_utilization": "0.5", "enforce_eager": "true", "torch_compile": "true"}
+    given = {"gpu_memory_utilization": "0.5", "enforce_eager": "true", "torch_compile": "True"}
     assert Wish.of(given) == Wish(0.5, eager=True, compiles=True)
 
     with pytest.raises(LoadError) as error:

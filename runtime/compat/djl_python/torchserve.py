@@ -102,6 +102,9 @@ def _output(replies: Any, context: Context) -> Output:
     plain = all(isinstance(reply, str | bytes | bytearray) for reply in replies)
     usual = "text/plain; charset=utf-8" if plain else "application/json"
     output.add_property("content-type", context.types.get(0, usual))
+    if count > 1 and context.status < 300:
+        for number in range(count):
+            output.add_property(f"batch_{number}_Content-Type", context.types.get(number, usual))
     for number, reply in enumerate(replies):
         output.add(reply, "data" if count == 1 else None, None if count == 1 else number)
     return output

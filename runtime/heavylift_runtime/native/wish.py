@@ -32,7 +32,7 @@ class Wish:
         faults = []
         flags = [given.get(name, "false") for name in ("enforce_eager", "torch_compile")]
         for name, text in zip(("enforce_eager", "torch_compile"), flags, strict=True):
-            if text not in ("true", "false"):
+            if text.lower() not in ("true", "false"):  # AWS's samples write True
                 faults.append(f"option.{name} must be 'true' or 'false': got {text!r}")
         share = _share(given.get("gpu_memory_utilization", str(SHARE)))
         if share is None:
@@ -40,7 +40,7 @@ class Wish:
             faults.append(f"option.gpu_memory_utilization must be above 0 and at most 1: got {said!r}")
         if faults or share is None:
             raise LoadError("\n".join(faults))
-        return cls(share, *(text == "true" for text in flags))
+        return cls(share, *(text.lower() == "true" for text in flags))
 
     def check(self, device: torch.device) -> None:
         """LoadError where the device has nothing of the kind."""
