@@ -147,6 +147,11 @@ def test_an_endpoint_of_another_kind_closes_the_gate(
         sender(Benchmark.from_dict(benchmark_document(asynchronous=True)), Place("e", "c"))
 
 
+def test_no_variant_of_an_asynchronous_endpoint_is_asked_alone() -> None:
+    with pytest.raises(GateClosed, match="e/candidate is asked through S3, as its traffic is divided; leave out"):
+        sender(Benchmark.from_dict(benchmark_document(asynchronous=True)), Place("e", "c", "candidate"))
+
+
 def test_the_latencies_formula_says_that_s3_is_in_it() -> None:
     through = Benchmark.from_dict(benchmark_document(asynchronous=True))
 

@@ -67,8 +67,11 @@ def auto(slo: Sequence[Slo], *, rows: int = 1, together: int = 1) -> Plan:
 
 
 def needed_for(slo: Slo, share: float = 1.0, *, misses: int = 1, rows: int = 1, together: int = 1) -> int | None:
-    """The fewest requests that can pass a target with `misses` violations (with none, where none may be); None for what
-    is compared as observed. `rows` are in a request, `together` requests under way at a time."""
+    """The fewest requests that can pass a target with `misses` violations (with none, where none may be).
+
+    None for an invariance, which needs probes, and for a limit that everything meets. `rows` are in a request,
+    `together` requests under way at a time.
+    """
     if slo.metric in RATES:
         return least_answers(together)
     if slo.bad_share is None or slo.metric in INVARIANCES:

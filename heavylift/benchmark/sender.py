@@ -9,9 +9,11 @@ from heavylift.benchmark.stage import GateClosed, Place, described
 
 
 def sender(benchmark: Benchmark, place: Place) -> Client:
-    """Raises GateClosed where the benchmark is asynchronous and the endpoint is not."""
+    """Raises GateClosed where the benchmark is asynchronous and the endpoint is not, or one variant is to be asked."""
     concurrency = benchmark.load.concurrency
     if benchmark.asynchronous:
+        if place.variant is not None:
+            raise GateClosed(f"{place} is asked through S3, as its traffic is divided; leave out the variant")
         return AsynchronousClient(place.endpoint, results=results_of(place.endpoint), concurrency=concurrency)
     return SageMakerClient(place.endpoint, concurrency=concurrency, variant=place.variant, **benchmark.aim)
 

@@ -137,7 +137,7 @@ def _failures(recording: Recording) -> list[tuple[int, str, str]]:
 
 
 def evidence(row: Mapping[str, Any]) -> str:
-    """What the verdict on a target rests on, in a sentence; empty where it is compared as observed."""
+    """What the verdict on a target rests on, in a sentence; empty where it rests on nothing."""
     if row.get("violations") is None:
         return _batches(row) if row.get("batches") else ""
     counted = COUNTED.get(row["metric"], "requests")

@@ -162,7 +162,7 @@ class AsyncInvocations:
             reason = str(broken)
             log.warning("%s of %s failed: %s", waiting.id, waiting.endpoint.name, reason)
             if waiting.failure is not None:
-                self._write(waiting.failure, reason.encode(), kind)
+                self._write(waiting.failure, reason.encode(), "text/plain")
         done = time.time()
         meter.put_async(
             waiting.endpoint.name,
