@@ -103,7 +103,7 @@ def bench(chosen: argparse.Namespace) -> int:
     about: dict[str, Any] = {"run": run_name(None), "endpoint": chosen.url or plan.name, "heard": heard}
     if chosen.url is None:
         about["metrics"] = metrics_of(Place(plan.name, config=""), benchmark)
-    opened = client_of(benchmark, plan.name, chosen.url)
+    opened = client_of(benchmark, Place(plan.name, config=""), chosen.url)
     with console.working("benchmark"), opened as client:
         recording = measure(benchmark, client, **about)
     return _conclude(chosen, project, plan, recording)
@@ -176,7 +176,7 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
         return deadline - time.monotonic()
 
     load = OpenLoad("open", "poisson", chosen.rate)
-    with client_of(replace(benchmark, load=load), name, chosen.url) as client:
+    with client_of(replace(benchmark, load=load), Place(name, config=""), chosen.url) as client:
         prober = Prober(benchmark, client, chosen.url or name, folder, seconds_left)
 
         def probe(rate: float) -> Step:
@@ -195,12 +195,12 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
 
 
 @contextmanager
-def client_of(benchmark: Benchmark, endpoint: str, url: str | None) -> Iterator[Client]:
-    """To the endpoint, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL, or no
+def client_of(benchmark: Benchmark, place: Place, url: str | None) -> Iterator[Client]:
+    """To the place, or to a runtime by its URL; closed at the end. Raises InputError for what is no URL, or no
     endpoint that takes such requests."""
     if url is None:
         try:
-            made = sender(benchmark, Place(endpoint, config=""))
+            made = sender(benchmark, place)
         except GateClosed as error:
             raise InputError(str(error)) from None
         yield made

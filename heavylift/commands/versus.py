@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from heavylift.benchmark.client import Client, HttpClient
+from heavylift.benchmark.client import Client
 from heavylift.benchmark.looks import FEWEST_AUTO
 from heavylift.benchmark.run import measure, run_name
 from heavylift.benchmark.samples import Recording
-from heavylift.benchmark.sender import sender
 from heavylift.benchmark.spec import Benchmark
-from heavylift.benchmark.stage import GateClosed, Place
+from heavylift.benchmark.stage import Place
 from heavylift.benchmark.verdict import judge
 from heavylift.commands.reporting import write
-from heavylift.commands.traffic import benchmark_of
+from heavylift.commands.traffic import benchmark_of, client_of
 from heavylift.deploy.console import Console
 from heavylift.errors import InputError, SloMissed
 from heavylift.project import Project
@@ -42,7 +40,7 @@ def versus(chosen: argparse.Namespace) -> int:
     folder = home / f"{run_name(None)}-versus"
     with ExitStack() as stack:
         sides = {
-            "a": stack.enter_context(client_to(chosen.url or plan.name, benchmark)),
+            "a": stack.enter_context(client_of(benchmark, Place(plan.name, config=""), chosen.url)),
             "b": stack.enter_context(client_to(chosen.against, benchmark)),
         }
         runs = in_turns(sides, benchmark, chosen.turns, folder, console)
@@ -84,23 +82,10 @@ def in_turns(
     return runs
 
 
-@contextmanager
-def client_to(place: str, benchmark: Benchmark) -> Iterator[Client]:
+def client_to(place: str, benchmark: Benchmark) -> AbstractContextManager[Client]:
     """To a runtime's URL, an endpoint, or `endpoint/variant`: that one whatever its weight is. Raises InputError."""
-    if "://" not in place:
-        endpoint, _, variant = place.partition("/")
-        try:
-            made = sender(benchmark, Place(endpoint, "", variant or None))
-        except GateClosed as error:
-            raise InputError(str(error)) from None
-        yield made
-        return
-    try:
-        client = HttpClient(place)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    with client:
-        yield client
+    endpoint, _, variant = place.partition("/")
+    return client_of(benchmark, Place(endpoint, "", variant or None), place if "://" in place else None)
 
 
 def _faults(chosen: argparse.Namespace) -> list[str]:
