@@ -15,7 +15,7 @@ from heavylift_cdk.checks import acknowledge
 from heavylift_cdk.model_data import ModelData
 
 OLD_VERSIONS_DAYS = 30
-JOBS_DAYS = 7  # what jobs leave below jobs/: longer than any of them runs
+JOBS_DAYS = 7  # of what jobs leave below jobs/: a request waits an hour, what a job has made is copied when it ends
 
 
 class Weights(Construct):
