@@ -14,9 +14,6 @@ from torch import Tensor
 
 from heavylift_runtime.native.sampling import Chosen
 
-NEVER = -1e9
-"""A score that nothing reaches."""
-
 
 @dataclass(frozen=True)
 class Branch:
