@@ -221,6 +221,11 @@ def test_a_machine_that_cannot_compile_is_refused_with_those_that_can(type_: str
         on_cores(GPT_J, 2, "ml.inf2.8xlarge", instance_type=type_)
 
 
+def test_a_machine_that_nobody_knows_is_refused_also_where_no_job_could_compile() -> None:
+    with pytest.raises(InputError, match=r"'compile.instance_type': .*ml\.nope\.large"):
+        on_cores(GPT_J, 4, "ml.inf2.24xlarge", instance_type="ml.nope.large")
+
+
 def test_neuroncores_may_be_asked_for_what_processors_compile_too() -> None:
     compile_ = {**NEURON["compile"], "instance_type": "ml.trn1.32xlarge"}
 

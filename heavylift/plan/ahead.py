@@ -169,7 +169,7 @@ def _compile(
     source = lock.model.weights.bytes
     memory = COMPILER + 2 * source
     why = f"{COMPILER // GIB} GiB + 2 · {source} bytes of weights"
-    if needs_cores and given is None and not _cheapest(with_cores, memory, 0, 0):
+    if needs_cores and asked.instance_type == "auto" and not _cheapest(with_cores, memory, 0, 0):
         why = f"{CORES_ONLY}, and no type of SageMaker's training jobs has {degree} of {family}'s with {why}"
         return None, [Decision("compile", "as it loads", "computed", why)]
     fact, chosen = _machine(
