@@ -138,9 +138,9 @@ NOT_SAID = {
         "specifications": "one for each instance type: the copies here are alike",
     },
 }
+"""Properties that nothing of ours says, each with the reason; what is below one of them is not said either."""
 SAME = {"primarycontainer": "containers", "shadowproductionvariants": "productionvariants"}
 """Members of one kind; what one of them says, the other can."""
-"""Properties that nothing of ours says, each with the reason; what is below one of them is not said either."""
 
 
 def known(resource: Any) -> set[str]:
