@@ -7,10 +7,14 @@ import json
 import threading
 from typing import Any
 
+import httpx
 import pytest
+from starlette.routing import Route
+from starlette.types import Scope
 
-from heavylift_runtime.server import patience
+from heavylift_runtime.server import app, body, patience
 from heavylift_runtime.server.gathered import Gathered
+from heavylift_runtime.server.refused import Refused
 from tests.stepping import Parrot
 from tests.test_server_app import Serving, until, with_server
 
@@ -255,3 +259,21 @@ def test_what_is_written_in_one_turn_leaves_together_and_nothing_is_lost_by_clos
         assert wire.done == [b"head body", b"the end", "close", "abort"]
 
     asyncio.run(story())
+
+
+def test_a_name_in_braces_is_a_name_like_any_other() -> None:
+    asked: list[str] = []
+
+    def desk(scope: Scope) -> app.Desk:
+        asked.append(scope["path_params"]["model"])
+        raise Refused(404, "no such model")
+
+    async def replies() -> list[int]:
+        ask = app.Ask(desk, body.Bodies(), lambda visit: None)
+        routes = [Route("/models/{model}/invoke", ask, methods=["POST"])]
+        server = httpx.ASGITransport(app.build(lambda: (True, {}), list, lambda: b"", routes))
+        async with httpx.AsyncClient(transport=server, base_url="http://server") as client:
+            return [(await client.post(f"/models/{name}/invoke")).status_code for name in ("one", "%7Bmodel%7D")]
+
+    assert asyncio.run(replies()) == [404, 404]
+    assert asked == ["one", "{model}"]

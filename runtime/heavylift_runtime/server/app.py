@@ -135,7 +135,11 @@ def build(
         exception_handlers={HTTPException: _no_route, Refused: _refused, Exception: _our_fault},
     )
     application.router.redirect_slashes = False  # no client of a contract is off by a slash, and it costs a URL
-    asks = {route.path: route.app for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Ask)}
+    asks = {
+        route.path: route.app
+        for route in routes
+        if isinstance(route, Route) and isinstance(route.endpoint, Ask) and not route.param_convertors
+    }
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         """What asks a model goes straight to it: the framework's layers cost as much as reading the request."""
