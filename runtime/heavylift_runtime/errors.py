@@ -1,6 +1,6 @@
 """The exceptions of the runtime: a sentence for the user, and the exit code of the process that it ends.
 
-Not the core's exceptions (the runtime never imports the core), and not HTTP errors: those are in server/invocation.py.
+Not the core's exceptions (the runtime never imports the core), and not HTTP errors: those are in server/refused.py.
 
     RuntimeFault        1  the runtime stopped
     ├── OptionsError    2  serving.properties or an environment variable is wrong; lists every fault
