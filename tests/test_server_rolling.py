@@ -183,6 +183,24 @@ def test_a_copy_with_work_that_says_nothing_is_stopped_and_an_idle_one_is_not() 
     with_line(story, stall=0.05)
 
 
+def test_a_copy_that_does_not_answer_a_cancel_falls_though_nobody_waits_for_it() -> None:
+    async def story(line: Rolling) -> None:
+        stuck, sound = Told(line, number=0), Told(line, number=1)
+        jobs = [join(line, "a"), join(line, "b")]
+
+        for job in jobs:
+            line.leave(job)
+        line.heard(sound, Message({"type": "pieces", "pieces": []}))  # type: ignore[arg-type]
+        while not stuck.fallen:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+
+        assert "said nothing for option.predict_timeout" in stuck.fallen[0]
+        assert not sound.fallen
+
+    with_line(story, stall=0.05)
+
+
 def test_a_copy_that_had_nothing_to_do_was_not_silent() -> None:
     now = [0.0]
 

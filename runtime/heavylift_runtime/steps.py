@@ -1,7 +1,8 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
     from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · adapter {turn, name, src or null} · stop
-    to the server     pieces {pieces, load?} (all of one step, or none, while only such come as are kept; pieces.py)
+    to the server     pieces {pieces, load?} (all of one step, or none, while only such come as are kept; pieces.py;
+                      none, too, as the answer to a cancel: a copy that does not give it is stuck)
                       refused {key, code, error}
                       adapter {turn, code?, error?}
 
@@ -40,6 +41,7 @@ def roll(engine: Engine, channel: Channel) -> None:
                 for key in message.header["keys"]:
                     engine.cancel(key)
                     folds.pop(key, None)
+                channel.send({"type": "pieces", "pieces": [], "load": _load(engine)})
             elif message.type == "adapter":
                 channel.send(_adapt(engine, message.header))
         pieces = []

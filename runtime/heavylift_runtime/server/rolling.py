@@ -137,6 +137,7 @@ class Rolling:
         self._jobs: deque[Job] = deque()  # those with rows that wait
         self._under_way: dict[Copy, dict[int, Row]] = {}
         self._silences: dict[Copy, Silence] = {}
+        self._asked: set[Copy] = set()  # those told to cancel that have said nothing since
         self.loads: dict[Copy, dict[str, float]] = {}  # what the engines say of themselves
         self.pace = Pace(self._clock)
 
@@ -173,6 +174,8 @@ class Rolling:
                 for key in keys:
                     del rows[key]
                 copy.tell(Message({"type": "cancel", "keys": keys}))
+                self._asked.add(copy)
+                self._silences[copy].watch()
         self._seat()
 
     def end(self, refused: Refused) -> None:
@@ -193,6 +196,7 @@ class Rolling:
     def heard(self, copy: Copy, message: Message) -> None:
         rows, now = self._under_way[copy], self._clock()
         self._silences[copy].heard()
+        self._asked.discard(copy)
         if message.type == "refused":
             row = rows.pop(message.header["key"], None)
             if row is not None:
@@ -224,6 +228,7 @@ class Rolling:
             self.adapters.fell(copy)
         self.loads.pop(copy, None)
         self._silences.pop(copy).end()
+        self._asked.discard(copy)
         for row in self._under_way.pop(copy).values():
             job = row.job
             if row.seen or row.tried:
@@ -266,7 +271,7 @@ class Rolling:
         return copy if copy is not None and rooms[copy] > 0 else None
 
     def _has_work(self, copy: Copy) -> bool:
-        return bool(self._under_way.get(copy))
+        return bool(self._under_way.get(copy)) or copy in self._asked
 
 
 def _submit(rows: Iterable[tuple[int, Row]]) -> Message:
