@@ -270,6 +270,10 @@ def test_an_asynchronous_endpoints_body_may_be_larger_than_all_others_together(
         return parts.pop(0)
 
     assert asyncio.run(body.Bodies(30).read({"content-length": "30"}, receive)) == b"1234567890" * 3
+    parts += [{"type": "http.request", "body": b"1234567890", "more_body": True}] * 2
+    with pytest.raises(Refused, match="must say its Content-Length") as caught:
+        asyncio.run(body.Bodies(30).read({}, receive))
+    assert caught.value.code == 411
 
 
 def test_a_model_that_takes_too_long_is_424_and_a_request_that_never_left_the_queue_503() -> None:

@@ -55,6 +55,8 @@ class Bodies:
                         self._held += len(chunk)
                     if len(body) > self.most:
                         raise Refused(413, f"the body has more than {self.most} bytes")
+                    if counted and held > MAX_ALL:
+                        raise Refused(411, f"a body of more than {MAX_ALL} bytes must say its Content-Length")
                     if counted and self._held > MAX_ALL:
                         raise Refused(503, f"requests of {MAX_ALL} bytes are coming in already", retry_after=1)
         except TimeoutError as error:

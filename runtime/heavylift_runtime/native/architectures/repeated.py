@@ -43,29 +43,30 @@ class Repeated:
     """Goes through layers, x (N, d) → (N, d)."""
 
     def __init__(self, through: Callable[..., Tensor]) -> None:
-        self._through, self._able = through, True
+        self._through = through
         self._room = Room()
-        self._kept: dict[Hashable, Kept] = {}
+        self._kept: dict[Hashable, Kept | None] = {}  # None: a pass of that form cannot be made again
 
     def __call__(self, x: Tensor, *parts: Any) -> Tensor:
         """`parts`: what `through` gets besides x."""
-        if not self._able or not kernels.usable(x) or None in (forms := tuple(part.form for part in parts)):
+        if not kernels.usable(x) or None in (forms := tuple(part.form for part in parts)):
             return self._through(x, *parts)
-        kept = self._kept.get((x.shape, forms))
+        form = x.shape, forms
+        if form not in self._kept:
+            return self._first(x, parts, form)
+        kept = self._kept[form]
         if kept is None:
-            return self._first(x, parts, forms)
+            return self._through(x, *parts)
         kept.x.copy_(x)
         for own, new in zip(kept.parts, parts, strict=True):
             own.follow(new)
         kernels.again(kept.recording)
         return kept.y.clone()
 
-    def _first(self, x: Tensor, parts: tuple[Part, ...], forms: tuple[Hashable, ...]) -> Tensor:
+    def _first(self, x: Tensor, parts: tuple[Part, ...], form: Hashable) -> Tensor:
         with recorded(self._room) as recording:
             y = self._through(x, *parts)
-        self._able = recording.whole
-        if recording.whole:
-            if len(self._kept) == MOST:
-                self._kept.clear()
-            self._kept[x.shape, forms] = Kept(recording, x, parts, y)
+        if len(self._kept) == MOST:
+            self._kept.clear()
+        self._kept[form] = Kept(recording, x, parts, y) if recording.whole else None
         return y.clone()
