@@ -18,7 +18,7 @@ from pathlib import Path
 from aws_cdk import Annotations, App, Environment
 
 from heavylift.deploy.pools import plan_of
-from heavylift.deploy.stacks import FOUNDATION, foundation_id, serving
+from heavylift.deploy.stacks import FOUNDATION, benchmark, foundation_id, serving
 from heavylift.deploy.variants import others_of
 from heavylift.errors import InputError
 from heavylift.plan import facts
@@ -104,7 +104,7 @@ def add_model(app: App, file: Path, env: str | None = None) -> None:
         schedule = None if every == BY_HAND else every
         there = Environment(account=foundation.env_account, region=foundation.env_region)
         BenchmarkStack(
-            app, f"{id}-benchmark", plan=plan, foundation=foundation, schedule=schedule, spec=spec, env=there
+            app, benchmark(plan.name), plan=plan, foundation=foundation, schedule=schedule, spec=spec, env=there
         )
     if (outdated := lock.known.outdated()) is not None:
         Annotations.of(stack).add_warning_v2(

@@ -151,11 +151,24 @@ class Deployment:
         self.console.say(f"{name} is {'gone' if left is None else left.status}")
 
     def destroy(self) -> None:
-        """Remove the serving stack."""
+        """Remove the serving stack, and before it the one that measures its endpoint, where that stands."""
         name = stacks.serving(self.prepared.plan.name)
+        self._destroy_benchmark(stacks.benchmark(self.prepared.plan.name))
         with self._transcript(name) as lines:
             code = cdk.destroy(self.project, name, line=lines)
         self._check(code, f"destroying {name}", name)
+
+    def _destroy_benchmark(self, name: str) -> None:
+        """By CloudFormation itself: an assembly holds that stack only where it was asked for by `--context`."""
+        cloudformation = boto3.client("cloudformation")
+        if stacks.describe(cloudformation, name) is None:
+            return
+        cloudformation.delete_stack(StackName=name)
+        left = stacks.settled(cloudformation, name)
+        if left is not None:
+            reasons = stacks.failures(cloudformation, name)
+            raise DeployError("\n".join([f"{name} was not removed ({left.status})", *reasons]))
+        self.console.detail(f"{name} is gone")
 
     def _transcript(self, stack: str) -> Transcript:
         return Transcript(self._log(stack), self.console.detail)

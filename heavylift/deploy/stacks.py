@@ -41,6 +41,11 @@ def serving(name: str) -> str:
     return f"heavylift-{name}"
 
 
+def benchmark(name: str) -> str:
+    """The name of the stack that measures a model's endpoint apart from deployments."""
+    return f"{serving(name)}-benchmark"
+
+
 @dataclass(frozen=True)
 class Stack:
     """One stack as DescribeStacks shows it."""
