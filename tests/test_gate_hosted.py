@@ -121,8 +121,9 @@ def test_an_update_of_an_asynchronous_endpoint_is_refused_on_a_staging_endpoint_
         ("staged-t5", "PASS"),
         ("staged-t5-staging", "FAIL"),
     ]
-    left = [row["EndpointName"] for row in sagemaker.list_endpoints(NameContains="staged-t5")["Endpoints"]]
-    assert left == ["staged-t5"]
+    left = sagemaker.list_endpoints(NameContains="staged-t5", StatusEquals="InService")["Endpoints"]
+    assert [row["EndpointName"] for row in left] == ["staged-t5"]
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="staged-t5-staging", WaiterConfig={"Delay": 1})
     assert sagemaker.describe_endpoint(EndpointName="staged-t5")["EndpointConfigName"] == before
     assert hosted.down().status == "DELETE_COMPLETE"
 
