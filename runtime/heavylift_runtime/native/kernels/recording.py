@@ -98,6 +98,11 @@ def _rows(
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own has no types
     """Spoils a recording where PyTorch does more than to look at a tensor in another way."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would import its compiler at the first call, to be kept out of it: 60 MB and most of a second."""
+        return False
+
     def __init__(self, recording: Recording) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._recording = recording
