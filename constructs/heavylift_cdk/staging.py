@@ -28,7 +28,8 @@ from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.weights import Weights
 
 CORE = Path(heavylift.__file__).resolve().parents[1]
-RUNTIME = ("__init__", "errors", "keys", "engines/__init__", "engines/registry")  # what the core reads of it
+# what the core reads of it
+RUNTIME = ("__init__", "errors", "keys", "engines/__init__", "engines/registry", "engines/tasks")
 EXCLUDE = (
     "**",
     "!heavylift/**",
