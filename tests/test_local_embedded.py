@@ -71,7 +71,9 @@ def test_the_daemon_listens_on_loopback_alone_and_holds_no_credentials_of_the_us
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a-real-token")
     monkeypatch.setenv("HF_TOKEN", "hf_real")
 
-    with start_embedded(tmp_path, MODEL_SERVER) as aws:
+    left_open = socket.create_server(("127.0.0.1", 0))  # as a library may leave it
+    left_open.set_inheritable(True)
+    with left_open, start_embedded(tmp_path, MODEL_SERVER) as aws:
         environ = Path(f"/proc/{aws.running.pid}/environ").read_text()
         aws.deploy("secrets", stack("secrets", {}))
         model = answer(aws, "secrets")["environ"]

@@ -6,6 +6,7 @@ started again, it is empty.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -140,6 +141,7 @@ class EmbeddedAws:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(self.log), flags, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                *((os.POSIX_SPAWN_CLOSE, each) for each in _inherited()),
             ],
         )
         started = process.started_at(pid)
@@ -222,3 +224,13 @@ def _check_free(port: int) -> None:
                 f"the embedded AWS cannot listen on port {port}: {error}; end the program that uses it, "
                 "or choose a free port with --port"
             ) from error
+
+
+def _inherited() -> list[int]:
+    """Descriptors that a library of this process has left open to its children: gloo's sockets are such."""
+    found = []
+    for each in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the listing's own has closed
+            if each > 2 and os.get_inheritable(each):
+                found.append(each)
+    return found
