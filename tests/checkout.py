@@ -12,6 +12,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from heavylift.local import toolchain
 
@@ -60,6 +63,11 @@ class Checkout:
             text=True,
             check=False,
         )
+
+    def client(self, service: str) -> Any:
+        """boto3's, for the embedded AWS that this checkout has started."""
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(service, region_name="us-east-1", endpoint_url=f"http://localhost:{self.port}", **keys)
 
     def processes(self) -> list[str]:
         """The command lines of every process that works in or for this checkout, but for this test's own."""

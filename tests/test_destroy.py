@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.checkout import Checkout
@@ -25,11 +24,6 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made.run("down")
 
 
-def client(checkout: Checkout, service: str) -> Any:
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client(service, region_name="us-east-1", endpoint_url=f"http://localhost:{checkout.port}", **keys)
-
-
 def names(cloudformation: Any) -> set[str]:
     return {stack["StackName"] for stack in cloudformation.describe_stacks()["Stacks"]}
 
@@ -39,7 +33,7 @@ def test_a_stack_is_compared_and_destroyed_and_its_weights_and_reports_stay_unti
 ) -> None:
     up = checkout.run("up", FILE, "--local", "--port", str(checkout.port))
     assert up.returncode == 0, up.stdout + up.stderr
-    cloudformation, s3 = client(checkout, "cloudformation"), client(checkout, "s3")
+    cloudformation, s3 = checkout.client("cloudformation"), checkout.client("s3")
 
     same = checkout.run("diff", FILE, "--local")
     file = checkout.root / FILE
@@ -54,7 +48,7 @@ def test_a_stack_is_compared_and_destroyed_and_its_weights_and_reports_stay_unti
 
     assert destroyed.returncode == 0, destroyed.stdout + destroyed.stderr
     assert names(cloudformation) & {"heavylift-tiny-t5", "heavylift-tiny-t5-benchmark"} == set()
-    assert client(checkout, "sagemaker").list_endpoints()["Endpoints"] == []
+    assert checkout.client("sagemaker").list_endpoints()["Endpoints"] == []
     kept = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     held = [key["Key"] for name in kept for key in s3.list_objects_v2(Bucket=name).get("Contents", [])]
     assert any(key.endswith("model.safetensors") for key in held) and any("report.json" in key for key in held), held

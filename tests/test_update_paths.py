@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.checkout import Checkout
@@ -29,14 +27,9 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made.run("down")
 
 
-def client(checkout: Checkout, service: str) -> Any:
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client(service, region_name="us-east-1", endpoint_url=f"http://localhost:{checkout.port}", **keys)
-
-
 def serving(checkout: Checkout) -> dict[str, str]:
     """The physical ids of what serves."""
-    found = client(checkout, "cloudformation").describe_stack_resources(StackName="heavylift-tiny-t5")["StackResources"]
+    found = checkout.client("cloudformation").describe_stack_resources(StackName="heavylift-tiny-t5")["StackResources"]
     ids = {row["ResourceType"]: row["PhysicalResourceId"] for row in found}
     return {kind: ids[f"AWS::SageMaker::{kind}"] for kind in KINDS}
 
