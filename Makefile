@@ -42,7 +42,7 @@ setup: .venv/installed
 	touch $@
 
 test: setup lint checkov
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=40
 
 test-matrix: setup
 	HEAVYLIFT_MATRIX=benchmarks/results/oracle_matrix.json $(BIN)/python -m pytest tests/test_native_matrix.py

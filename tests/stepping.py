@@ -110,8 +110,9 @@ class ThreadCopy:
         self._duty.rose(self)  # type: ignore[arg-type]
 
     def tell(self, message: Message) -> None:
-        """Send work."""
-        self._writer.write(message.encode())
+        """Send work, unless the thread has ended: its death is on the way to us then, as a rank's is (rank.py)."""
+        if not self._writer.is_closing():
+            self._writer.write(message.encode())
 
     def waited(self) -> float:
         """Seconds without a processor."""
