@@ -7,8 +7,8 @@
 
 #include "kernels.h"
 
-int product(const void *), norm(const void *), gate(const void *), turn(const void *), put(const void *),
-    attend(const void *), likeliest(const void *), screen(const void *);
+int product(const void *), norm(const void *), bend(const void *), turn(const void *), beside(const void *),
+    put(const void *), attend(const void *), likeliest(const void *), screen(const void *);
 int64_t run(const struct call *, int64_t);
 
 static uint32_t state = 1;
@@ -53,16 +53,24 @@ static void rows(int any) {
         int type = i % 2;
         int64_t count = some(5), width = i % 5 ? some(150) : i % 2 ? 64 : 128, item = size(type);
         void *x = room(count * width * item, any), *weight = room(width * item, any), *y = room(count * width * item, 0);
-        struct norm n = {x, weight, y, count, width, 1e-6f, type};
+        struct norm n = {x, weight, i & 2 ? weight : 0, y, count, 1, width, width, 1e-6f, type};
         norm(&n);
         void *inner = room(2 * count * width * item, any);
-        struct gate g = {inner, y, count, width, 1.6f, 0.04f, type};
-        gate(&g);
+        struct bend g = {inner, y, count, width, i % 4, 1, type}, h = {x, y, count, width, i % 4, 0, type};
+        bend(&g), bend(&h);
+        void *both = room(3 * count * width * item, 0);
+        struct beside b = {inner, x, both, count, 2 * width * item, width * item};
+        beside(&b);
+        free(both);
         int64_t heads = some(4), half = some(40), wide = 2 * half + some(9) - 1, turned = 2 * half;
         void *numbers = room(count * heads * wide * item, any);
         void *cosines = room(count * turned * item, any), *sines = room(count * turned * item, any);
-        struct turn t = {numbers, cosines, sines, count, heads, heads * wide, wide, turned, type};
+        struct turn t = {numbers, cosines, sines, count, heads, heads * wide, wide, turned, i & 2, type};
         turn(&t);
+        void *by = room(heads * wide * item, any);
+        struct norm each = {numbers, by, 0, numbers, count, heads, wide, heads * wide, 1e-6f, type};
+        norm(&each);
+        free(by);
         int64_t *places = room(count * heads * 8, 0);
         void *cache = room(count * heads * wide * item, 0);
         for (int64_t k = 0; k < count * heads; k++) places[k] = count * heads - 1 - k;

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls, library
-from heavylift_runtime.native.layers import ACTIVATIONS, GATES
+from heavylift_runtime.native.layers import ACTIVATIONS
 from heavylift_runtime.native.linear import Rounded, way_of
 from heavylift_runtime.native.quantize.forms import DynamicInt8
 from heavylift_runtime.native.quantize.rounding import int8_of
@@ -153,51 +153,83 @@ def test_zeros_and_huge_activations_stay_what_they_are_in_whole_numbers() -> Non
 @given(rows=st.integers(0, 5), width=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
 def test_a_norm_is_pytorchs(rows: int, width: int, dtype: torch.dtype, seed: int) -> None:
     torch.manual_seed(seed)
-    x, weight = (torch.randn(rows, width) * 30).to(dtype), torch.randn(width).to(dtype)
+    x, weight, bias = (torch.randn(rows, width) * 30).to(dtype), *torch.randn(2, width).to(dtype).unbind(0)
 
-    found = calls.norm(x, weight, 1e-6)
+    found, centered = calls.norm(x, weight, 1e-6), calls.norm(x + 7, weight, 1e-6, bias)
 
     exact = F.rms_norm(x.double(), (width,), weight.double(), 1e-6)
     torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=2e-6 if dtype == torch.float32 else 2**-8)
+    if width > 1:  # one number is its own mean, and what is left of it is what rounding left
+        exact = F.layer_norm((x + 7).double(), (width,), weight.double(), bias.double(), 1e-6)
+        torch.testing.assert_close(centered.double(), exact, atol=2e-5, rtol=2e-5 if dtype == torch.float32 else 2**-7)
+
+
+@needs_kernels
+@settings(max_examples=40)
+@given(rows=st.integers(0, 5), heads=st.integers(1, 5), width=st.integers(1, 70), dtype=st.sampled_from(DTYPES))
+def test_heads_are_normed_each_for_itself_and_what_lies_beside_them_stays(
+    rows: int, heads: int, width: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(width)
+    wide, weight = (torch.randn(rows, heads + 2, width) * 30).to(dtype), torch.randn(heads, width).to(dtype)
+    before = wide.clone()
+
+    calls.norm_heads_(wide[:, :heads], weight, 1e-6)
+
+    exact = F.rms_norm(before[:, :heads].double(), (width,), None, 1e-6) * weight.double()
+    tolerance = 2e-6 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(wide[:, :heads].double(), exact, atol=1e-6, rtol=tolerance)
+    assert torch.equal(wide[:, heads:], before[:, heads:])
 
 
 @needs_kernels
 @settings(max_examples=40)
 @given(rows=st.integers(0, 5), half=SIZES, dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1, 50, 1e30]))
-def test_a_gate_is_the_activation_of_one_half_times_the_other(
+def test_activations_are_pytorchs_and_a_gate_is_one_half_activated_times_the_other(
     rows: int, half: int, dtype: torch.dtype, scale: float
 ) -> None:
     torch.manual_seed(half)
     inner = (torch.randn(rows, 2 * half) * torch.tensor([scale] * half + [1] * half)).to(dtype)
+    first, second = inner[:, :half].double(), inner[:, half:].double()
 
-    for name in GATES:
-        found = calls.gate(inner, *GATES[name])
+    for name, activation in ACTIVATIONS.items():
+        plain, gated = calls.bend(inner[:, :half], name), calls.bend(inner, name, gated=True)
 
-        exact = ACTIVATIONS[name](inner[:, :half].double()) * inner[:, half:].double()
-        torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=1e-5 if dtype == torch.float32 else 2**-8)
+        tolerance = {"atol": 1e-6, "rtol": 1e-5 if dtype == torch.float32 else 2**-8}
+        torch.testing.assert_close(plain.double(), activation(first), **tolerance)
+        torch.testing.assert_close(gated.double(), activation(first) * second, **tolerance)
 
 
 @needs_kernels
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 5), heads=st.integers(1, 4), half=st.integers(1, 40), rest=st.integers(0, 9),
-    dtype=st.sampled_from(DTYPES),
+    paired=st.booleans(), dtype=st.sampled_from(DTYPES),
 )  # fmt: skip
 def test_heads_are_turned_as_pytorch_turns_them(
-    rows: int, heads: int, half: int, rest: int, dtype: torch.dtype
+    rows: int, heads: int, half: int, rest: int, paired: bool, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(half)
     width, turned = 2 * half + rest, 2 * half
     wide = torch.randn(rows, heads + 2, width).to(dtype)
     cosines, sines = torch.randn(2, rows, 1, turned).to(dtype).unbind(0)
     part = wide[:, :heads, :turned].double()
+    partners = part.unflatten(2, (half, 2)).flip(3).flatten(2) if paired else part.roll(half, 2)
     expected = wide.clone().double()
-    expected[:, :heads, :turned] = part * cosines.double() + part.roll(half, 2) * sines.double()
+    expected[:, :heads, :turned] = part * cosines.double() + partners * sines.double()
 
-    calls.turn_(wide[:, :heads], cosines, sines)
+    calls.turn_(wide[:, :heads], cosines, sines, paired=paired)
 
     tolerance = 1e-5 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(wide.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_lie_beside_each_other(dtype: torch.dtype) -> None:
+    left, right = torch.randn(3, 5).to(dtype), torch.randn(3, 9).to(dtype)
+
+    assert torch.equal(calls.beside(left, right), torch.cat([left, right], 1))
 
 
 @needs_kernels

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +18,11 @@ from heavylift_runtime.native.lane import Flight
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.scheduler import Scheduler
-from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
 from tests.rank_threads import Meeting, ThreadGroup, on_mesh
-from tests.t5_checkpoints import write_t5
+from tests.small_models import LIMITS, PROMPTS, SmallModels
 
 MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m"]
-LIMITS = [24, 2, 17, 7, 30, 11]
-PROMPTS = [[5, 9, 33, 21, 7, 2], [12], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 11], [3, 2],
-           [7] * 41, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -45,32 +38,8 @@ def _pages_of_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    @cache
-    def write(kind: str) -> Path:
-        place = tmp_path_factory.mktemp(kind)
-        if kind == "t5":
-            return write_t5(place)
-        family, config = KINDS[kind]
-        return write_decoder(place, family, **config)
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def model(folder: Callable[[str], Path]) -> Callable[[str], Model]:
-    return cache(lambda kind: model_on(folder(kind)))
-
-
-@pytest.fixture(scope="module")
-def alone(model: Callable[[str], Model]) -> Callable[[str], list[Answer]]:
-    """What each of PROMPTS gets by itself."""
-
-    def answers(kind: str) -> list[Answer]:
-        core = core_of(model(kind))
-        return [answers_of(core, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
-
-    return cache(answers)
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    return SmallModels(tmp_path_factory.mktemp("models"))
 
 
 @st.composite
@@ -94,31 +63,28 @@ def schedules(draw: st.DrawFn) -> tuple[dict[int, News], set[int]]:
     rows=st.sampled_from([1.0, 1.7, 100.0]),
 )
 def test_no_arrival_departure_or_lack_of_memory_changes_what_another_gets(
-    model: Callable[[str], Model],
-    alone: Callable[[str], list[Answer]],
+    small: SmallModels,
     kind: str,
     schedule: tuple[dict[int, News], set[int]],
     slots: int,
     tokens: int,
     rows: float,
 ) -> None:
-    core = core_of(model(kind), slots=slots, tokens=tokens)
+    core = core_of(small.model(kind), slots=slots, tokens=tokens)
     widest = max(
         map(core.scheduler.most, (core.sequence(arrival(0, *each)) for each in zip(PROMPTS, LIMITS, strict=True)))
     )
-    core = core_of(model(kind), slots=slots, tokens=tokens, budget=int(widest * rows))
+    core = core_of(small.model(kind), slots=slots, tokens=tokens, budget=int(widest * rows))
 
     answers = run(core, schedule[0])
 
     assert set(answers) >= set(range(6)) - schedule[1]
     for key, answer in answers.items():
-        assert answer == alone(kind)[key], key
+        assert answer == small.alone(kind)[key], key
 
 
 @pytest.mark.parametrize("kind", MODELS[:-1])  # the last one says little and ends early
-def test_who_is_pushed_out_goes_on_where_it_was(
-    model: Callable[[str], Model], alone: Callable[[str], list[Answer]], kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_pushed_out_goes_on_where_it_was(small: SmallModels, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed = []
     preempt = Scheduler.preempt
 
@@ -128,26 +94,24 @@ def test_who_is_pushed_out_goes_on_where_it_was(
         return youngest
 
     monkeypatch.setattr(Scheduler, "preempt", noted)
-    core = core_of(model(kind))
+    core = core_of(small.model(kind))
     widest = core.scheduler.most(core.sequence(arrival(4, PROMPTS[4], LIMITS[4])))
 
-    answers = answers_of(core_of(model(kind), slots=6, budget=3 * widest // 2), PROMPTS, LIMITS)
+    answers = answers_of(core_of(small.model(kind), slots=6, budget=3 * widest // 2), PROMPTS, LIMITS)
 
-    assert answers == alone(kind)
+    assert answers == small.alone(kind)
     assert any(pushed)
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "mixtral"])
 @pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (1, 2), (2, 2)])
-def test_every_rank_takes_the_same_decisions(
-    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str, tensor: int, pipeline: int
-) -> None:
+def test_every_rank_takes_the_same_decisions(small: SmallModels, kind: str, tensor: int, pipeline: int) -> None:
     schedule = {
         step: News((arrival(step, PROMPTS[step], LIMITS[step]),), (1,) if step == 4 else ()) for step in range(6)
     }
 
     def rank(mesh: Mesh) -> dict[int, Answer]:
-        model = model_on(folder(kind), mesh.group, stage=mesh.stage)
+        model = model_on(small.folder(kind), mesh.group, stage=mesh.stage)
         return run(core_of(model, slots=3, tokens=10, budget=60000 * pipeline, mesh=mesh), schedule)
 
     first, *others = on_mesh(tensor, pipeline, rank)
@@ -155,7 +119,7 @@ def test_every_rank_takes_the_same_decisions(
     assert all(first == other for other in others)
     for key, answer in first.items():
         assert (
-            answer.tokens == alone(kind)[key].tokens or kind == "mixtral"
+            answer.tokens == small.alone(kind)[key].tokens or kind == "mixtral"
         )  # rounding may decide a tie between experts
 
 
@@ -180,14 +144,14 @@ def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[in
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules(), slots=st.integers(1, 6), narrow=st.booleans())
 def test_where_it_is_asked_for_every_bit_is_the_same_in_any_company(
-    model: Callable[[str], Model], kind: str, schedule: tuple[dict[int, News], set[int]], slots: int, narrow: bool
+    small: SmallModels, kind: str, schedule: tuple[dict[int, News], set[int]], slots: int, narrow: bool
 ) -> None:
     each = [News((arrival(key, PROMPTS[key], LIMITS[key]),)) for key in range(6)]
-    alone = [bits_of(model(kind), {0: news}, tokens=16)[key] for key, news in enumerate(each)]
-    core = core_of(model(kind))
+    alone = [bits_of(small.model(kind), {0: news}, tokens=16)[key] for key, news in enumerate(each)]
+    core = core_of(small.model(kind))
     budget = core.scheduler.most(core.sequence(each[4].arrived[0])) * (1 if narrow else 100)
 
-    found = bits_of(model(kind), schedule[0], slots=slots, tokens=16, budget=budget)
+    found = bits_of(small.model(kind), schedule[0], slots=slots, tokens=16, budget=budget)
 
     for key, logits in found.items():
         assert len(logits) == len(alone[key]) or key in schedule[1]
@@ -223,9 +187,9 @@ class Cramped:
 
 @pytest.mark.parametrize(("kind", "most", "tokens"), [("t5", 42, 256), ("t5", 40, 16), ("llama", 42, 256)])
 def test_when_memory_runs_out_one_request_ends_with_a_sentence_and_the_others_go_on(
-    model: Callable[[str], Model], alone: Callable[[str], list[Answer]], kind: str, most: int, tokens: int
+    small: SmallModels, kind: str, most: int, tokens: int
 ) -> None:
-    core: Core = core_of(Cramped(model(kind), most), slots=6, tokens=tokens)
+    core: Core = core_of(Cramped(small.model(kind), most), slots=6, tokens=tokens)
     arrivals: list[Arrival] = [arrival(key, *each) for key, each in enumerate(zip(PROMPTS, LIMITS, strict=True))]
     news, said, errors = News(tuple(arrivals)), {key: list[int]() for key in range(6)}, {}
 
@@ -240,11 +204,11 @@ def test_when_memory_runs_out_one_request_ends_with_a_sentence_and_the_others_go
     assert errors and all(code == 507 and "memory ran out" in sentence for code, sentence in errors.values())
     assert len(errors) < 6
     for key in set(range(6)) - set(errors):
-        assert said[key] == alone(kind)[key].tokens
+        assert said[key] == small.alone(kind)[key].tokens
 
 
-def test_another_failure_is_not_taken_for_a_lack_of_memory(model: Callable[[str], Model]) -> None:
-    core = core_of(Cramped(model("llama"), 0), mesh=Mesh(ThreadGroup(0, Meeting(2)), Alone()))
+def test_another_failure_is_not_taken_for_a_lack_of_memory(small: SmallModels) -> None:
+    core = core_of(Cramped(small.model("llama"), 0), mesh=Mesh(ThreadGroup(0, Meeting(2)), Alone()))
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         answers_of(core, PROMPTS[:1], LIMITS[:1])

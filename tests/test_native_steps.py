@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import News
 from heavylift_runtime.native.replay import Work, again, compiled
-from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
 from tests.rank_threads import on_mesh
-from tests.t5_checkpoints import write_t5
+from tests.small_models import LIMITS, PROMPTS, SmallModels
 
 MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m", "gpt-neox"]
-LIMITS = [24, 2, 17, 7, 30, 11]
-PROMPTS = [[5, 9, 33, 21, 7, 2], [12], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 11], [3, 2],
-           [7] * 41, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -35,32 +26,8 @@ def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    @cache
-    def write(kind: str) -> Path:
-        place = tmp_path_factory.mktemp(kind)
-        if kind == "t5":
-            return write_t5(place)
-        family, config = KINDS[kind]
-        return write_decoder(place, family, **config)
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def model(folder: Callable[[str], Path]) -> Callable[[str], Model]:
-    return cache(lambda kind: model_on(folder(kind)))
-
-
-@pytest.fixture(scope="module")
-def alone(model: Callable[[str], Model]) -> Callable[[str], list[Answer]]:
-    """What each of PROMPTS gets by itself, in passes as they come."""
-
-    def answers(kind: str) -> list[Answer]:
-        core = core_of(model(kind))
-        return [answers_of(core, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
-
-    return cache(answers)
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    return SmallModels(tmp_path_factory.mktemp("models"))
 
 
 class Recorder:
@@ -88,15 +55,14 @@ class Recorder:
     tokens=st.sampled_from([3, 8, 50]),
 )
 def test_a_few_sizes_give_every_request_the_tokens_of_passes_of_any_size(
-    model: Callable[[str], Model],
-    alone: Callable[[str], list[Answer]],
+    small: SmallModels,
     kind: str,
     arrives: list[int],
     slots: int,
     tokens: int,
 ) -> None:
     recorder = Recorder()
-    core = core_of(model(kind), slots=slots, tokens=tokens, record=recorder)
+    core = core_of(small.model(kind), slots=slots, tokens=tokens, record=recorder)
     schedule = {
         step: News(tuple(arrival(key, PROMPTS[key], LIMITS[key]) for key in range(6) if arrives[key] == step))
         for step in set(arrives)
@@ -104,30 +70,29 @@ def test_a_few_sizes_give_every_request_the_tokens_of_passes_of_any_size(
 
     answers = run(core, schedule)
 
-    assert [answers[key] for key in range(6)] == alone(kind)
+    assert [answers[key] for key in range(6)] == small.alone(kind)
     assert sum(recorder.replayed) > 5
     assert len(recorder.replayed) < 30
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 @pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (1, 2), (2, 2)])
-def test_ranks_and_stages_record_the_same_sizes(
-    folder: Callable[[str], Path], alone: Callable[[str], list[Answer]], kind: str, tensor: int, pipeline: int
-) -> None:
+def test_ranks_and_stages_record_the_same_sizes(small: SmallModels, kind: str, tensor: int, pipeline: int) -> None:
     def serve(mesh: Mesh) -> tuple[list[Answer], list[int]]:
         recorder = Recorder()
-        own = model_on(folder(kind), mesh.group, stage=mesh.stage)
+        own = model_on(small.folder(kind), mesh.group, stage=mesh.stage)
         return answers_of(core_of(own, mesh=mesh, record=recorder), PROMPTS, LIMITS), recorder.replayed
 
     ranks = on_mesh(tensor, pipeline, serve)
 
-    assert [answers for answers, _ in ranks] == [alone(kind)] * (tensor * pipeline)
+    assert [answers for answers, _ in ranks] == [small.alone(kind)] * (tensor * pipeline)
     assert all(replayed == ranks[0][1] for _, replayed in ranks) and sum(ranks[0][1]) > 10
 
 
-def test_a_beam_search_goes_through_them_too(model: Callable[[str], Model]) -> None:
+def test_a_beam_search_goes_through_them_too(small: SmallModels) -> None:
     found = [
-        answers_of(core_of(model("t5"), record=record), PROMPTS[:3], [12] * 3, num_beams=3) for record in (None, again)
+        answers_of(core_of(small.model("t5"), record=record), PROMPTS[:3], [12] * 3, num_beams=3)
+        for record in (None, again)
     ]
 
     assert found[0] == found[1]
@@ -137,15 +102,14 @@ def test_a_beam_search_goes_through_them_too(model: Callable[[str], Model]) -> N
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own, at its first import
 @pytest.mark.parametrize("kind", ["llama"])  # each takes a minute on a busy machine
 def test_torch_compile_takes_a_whole_pass_and_gives_the_same_tokens(
-    folder: Callable[[str], Path],
-    alone: Callable[[str], list[Answer]],
+    small: SmallModels,
     kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = alone(kind)[0]
+    expected = small.alone(kind)[0]
     monkeypatch.setattr("heavylift_runtime.native.kernels.calls.library", lambda: None)  # C is no code of PyTorch's
     monkeypatch.setattr("heavylift_runtime.native.steps.LEAST", 64)
 
-    core = core_of(model_on(folder(kind)), record=compiled(again))
+    core = core_of(model_on(small.folder(kind)), record=compiled(again))
 
     assert answers_of(core, PROMPTS[:1], LIMITS[:1]) == [expected]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from native_generate import generate_with
 from protocol import Generate, main
 
-from heavylift_runtime.engines.engine import Engine, Request, Sampling
+from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.options import Options
 
@@ -34,23 +35,13 @@ def follow(settings: dict[str, Any], rank: int, rendezvous: str) -> None:
 
 def side(settings: dict[str, Any]) -> tuple[Generate, str]:
     world = settings.get("tensor", 1) * settings.get("pipeline", 1)
-    rendezvous = f"file://{tempfile.mkdtemp()}/rendezvous"
     context = multiprocessing.get_context("spawn")
-    for rank in range(1, world):
-        context.Process(target=follow, args=(settings, rank, rendezvous), daemon=True).start()
-    engine = started(settings, 0, rendezvous)
-
-    def generate(prompts: list[list[int]], tokens: int) -> int:
-        for key, prompt in enumerate(prompts):
-            engine.add(key, Request(tuple(prompt), Sampling(tokens, ignore_eos=True)))
-        count = 0
-        while engine.busy:
-            for piece in engine.step():
-                assert piece.error is None, piece.error
-                count += piece.generated_tokens if piece.finish_reason is not None else 0
-        return count
-
-    return generate, f"torch {torch.__version__}, {world} ranks, {torch.get_num_threads()} threads each"
+    with tempfile.TemporaryDirectory() as folder:  # where the ranks meet; then nobody looks there again
+        rendezvous = f"file://{folder}/rendezvous"
+        for rank in range(1, world):
+            context.Process(target=follow, args=(settings, rank, rendezvous), daemon=True).start()
+        engine = started(settings, 0, rendezvous)
+    return generate_with(engine), f"torch {torch.__version__}, {world} ranks, {torch.get_num_threads()} threads each"
 
 
 if __name__ == "__main__":

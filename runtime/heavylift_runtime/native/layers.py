@@ -23,16 +23,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-GATES = {"silu": (1.0, 0.0), "gelu_tanh": (2 * math.sqrt(2 / math.pi), 0.044715)}
-"""Activations that are x * sigmoid(slope * (x + cubic * x³)), GELU's by Hendrycks and Gimpel 2016: slope and cubic."""
+def activated(inner: Tensor, activation: str) -> Tensor:
+    """Each number's activation: (N, F) → (N, F)"""
+    return kernels.bend(inner, activation) if kernels.usable(inner) else ACTIVATIONS[activation](inner)
 
 
 def gated(inner: Tensor, activation: str) -> Tensor:
     """The first half of each row, activated, times the second: (N, 2 F) → (N, F)"""
-    if activation in GATES and kernels.usable(inner):
-        return kernels.gate(inner, *GATES[activation])
+    if kernels.usable(inner):
+        return kernels.bend(inner, activation, gated=True)
     half = inner.shape[1] // 2
     return ACTIVATIONS[activation](inner.narrow(1, 0, half)).mul_(inner.narrow(1, half, half))
+
+
+def beside(left: Tensor, right: Tensor) -> Tensor:
+    """(N, a) and (N, b) → (N, a + b)"""
+    return kernels.beside(left, right) if kernels.usable(left) else torch.cat([left, right], 1)
 
 
 class RMSNorm:
@@ -62,6 +68,8 @@ class LayerNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, d)"""
+        if kernels.usable(x):
+            return kernels.norm(x, self._weight, self._epsilon, self._bias)
         return F.layer_norm(x, self._shape, self._weight, self._bias, self._epsilon)
 
 

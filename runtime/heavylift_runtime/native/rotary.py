@@ -46,8 +46,8 @@ class Rotation:
     def turn_(self, heads: Tensor, turns: tuple[Tensor, Tensor]) -> None:
         """Turns heads (N, K, D), in place."""
         cosines, sines = turns
-        if not self._interleaved and kernels.usable(heads):
-            return kernels.turn_(heads, cosines, sines)
+        if kernels.usable(heads):
+            return kernels.turn_(heads, cosines, sines, paired=self._interleaved)
         part = heads.narrow(2, 0, self._width)
         if self._interleaved:
             partners = part.view(*part.shape[:2], -1, 2).flip(3).flatten(2)

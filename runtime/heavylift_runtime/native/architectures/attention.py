@@ -19,6 +19,7 @@ from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.kernels.calls import Seen
+from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.layers import attend, slopes_of
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.rotary import Rotation
@@ -88,7 +89,7 @@ class Pass:
     @property
     def form(self) -> Hashable:
         """What two passes have in common that differ in positions alone; None: it is not of rows only."""
-        if self._batch.chunks or self._padding:
+        if self._batch.chunks:
             return None
         return self._store, self._batch.first, tuple((rows.first, rows.last) for rows in self._rows)
 
@@ -135,7 +136,7 @@ class Pass:
             mixed[own] = self._portion(layer, chunk.slot, chunk.first, queries[own])
             at += chunk.count
         if self._padding:
-            mixed[at:].zero_()
+            between(mixed[at:].zero_)
         return mixed.flatten(1)
 
     def _portion(self, layer: int, slot: int, first: int, query: Tensor) -> Tensor:

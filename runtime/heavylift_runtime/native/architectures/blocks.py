@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from heavylift_runtime.native.architectures.attention import Pass
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels.recording import between
-from heavylift_runtime.native.layers import ACTIVATIONS, gated
+from heavylift_runtime.native.layers import activated, beside, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.quantize.forms import Matrix
 
@@ -68,7 +67,7 @@ class Inner:
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, inner)"""
         inner = self._up(x)
-        return gated(inner, self._activation) if self._gated else ACTIVATIONS[self._activation](inner)
+        return (gated if self._gated else activated)(inner, self._activation)
 
 
 class FeedForward:
@@ -113,4 +112,4 @@ class Parallel:
     def __call__(self, x: Tensor, layer: int, text: Pass) -> Tensor:
         normed = self._norm(x)
         inner = self._inner(normed if self._second is None else self._second(x))
-        return self._output(x, torch.cat([text.mix(layer, self._qkv(normed)), inner], 1))
+        return self._output(x, beside(text.mix(layer, self._qkv(normed)), inner))

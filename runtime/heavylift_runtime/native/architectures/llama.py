@@ -17,6 +17,7 @@ from heavylift_runtime.native.architectures.blocks import Attention, FeedForward
 from heavylift_runtime.native.architectures.decoder import Decoder, assemble
 from heavylift_runtime.native.architectures.parts import fused, linear_of
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.layers import RMSNorm
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
@@ -34,6 +35,9 @@ class NormedHeads:
         """(N, d) → (N, (H + 2 P) * D)"""
         qkv = self._qkv(x)
         normed = qkv.view(len(x), -1, self._width).narrow(1, 0, len(self._weight))
+        if kernels.usable(normed):
+            kernels.norm_heads_(normed, self._weight, self._epsilon)
+            return qkv
         normed.copy_(F.rms_norm(normed, (self._width,), None, self._epsilon).mul_(self._weight))
         return qkv
 

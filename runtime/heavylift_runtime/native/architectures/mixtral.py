@@ -17,6 +17,8 @@ from heavylift_runtime.native.architectures.blocks import Inner, PreNorm
 from heavylift_runtime.native.architectures.decoder import Decoder, assemble
 from heavylift_runtime.native.architectures.llama import attention_of, final_norm
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.quantize.forms import stacked
@@ -35,17 +37,26 @@ class Experts:
 
     def __call__(self, residual: Tensor, x: Tensor) -> Tensor:
         """residual + experts(x), (N, d)"""
+        total = kernels.empty(residual, *residual.shape)
+        between(lambda: self._visit(total, residual, x))
+        return total
+
+    def _visit(self, total: Tensor, residual: Tensor, x: Tensor) -> None:
+        """Which experts a token is sent to is known only then: no row of kernels' calls."""
         shares, chosen = torch.softmax(self._router(x).float(), 1).topk(self._chosen, 1)  # (N, chosen)
         shares = (shares / shares.sum(1, keepdim=True)).to(x.dtype)
         # the residual is in the sum over the ranks once: rank 0 brings it
-        total = residual.clone() if self._group.rank == 0 else torch.zeros_like(residual)
+        if self._group.rank == 0:
+            total.copy_(residual)
+        else:
+            total.zero_()
         for number in torch.unique(chosen).tolist():
             token, place = (chosen == number).nonzero(as_tuple=True)
             inner, down = self._experts[number]
             # of few rows all take the way: it costs no more, and what one gets depends on no other's choice
             output = down(inner(x))[token] if len(x) <= FEW else down(inner(x[token]))
             total.index_add_(0, token, output * shares[token, place].unsqueeze(1))
-        return self._group.all_reduce(total)
+        self._group.all_reduce(total)
 
 
 def _expert(shape: MixtralShape, weights: Weights, name: str) -> tuple[Inner, Linear]:

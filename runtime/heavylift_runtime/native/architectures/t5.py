@@ -34,7 +34,8 @@ from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.kernels.calls import Seen
-from heavylift_runtime.native.layers import ACTIVATIONS, PositionBias, RMSNorm, attend, gated
+from heavylift_runtime.native.kernels.recording import between
+from heavylift_runtime.native.layers import PositionBias, RMSNorm, activated, attend, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.quantize.forms import Matrix, stacked
@@ -112,8 +113,7 @@ class FeedForward:
     def __call__(self, x: Tensor) -> Tensor:
         """(N, d) → (N, d), the residual added"""
         inner = self._input(self._norm(x))
-        inner = gated(inner, self._activation) if self._gated else ACTIVATIONS[self._activation](inner)
-        return self._output(x, inner)
+        return self._output(x, (gated if self._gated else activated)(inner, self._activation))
 
 
 class T5Model:
@@ -270,13 +270,13 @@ class Sources:
             mixed[own] = together(query[own], *self._store.read(layer, chunk.slot, chunk.source), None, 1.0)
             at += chunk.count
         if self._padding:
-            mixed[at:].zero_()
+            between(mixed[at:].zero_)
         return mixed.flatten(1)
 
     @property
     def form(self) -> Hashable:
         """As a Pass's."""
-        if self._batch.chunks or self._padding:
+        if self._batch.chunks:
             return None
         return self._store, self._batch.first, tuple((first, last) for first, last, *_ in self._rows)
 

@@ -24,15 +24,16 @@ class Product(Structure):
 
 class Norm(Structure):
     _fields_ = [
-        ("x", c_void_p), ("weight", c_void_p), ("y", c_void_p),
-        ("rows", c_int64), ("width", c_int64), ("epsilon", c_float), ("type", c_int32),
+        ("x", c_void_p), ("weight", c_void_p), ("bias", c_void_p), ("y", c_void_p),
+        ("rows", c_int64), ("heads", c_int64), ("width", c_int64), ("pitch", c_int64),
+        ("epsilon", c_float), ("type", c_int32),
     ]  # fmt: skip
 
 
-class Gate(Structure):
+class Bend(Structure):
     _fields_ = [
-        ("inner", c_void_p), ("y", c_void_p),
-        ("rows", c_int64), ("half", c_int64), ("slope", c_float), ("cubic", c_float), ("type", c_int32),
+        ("inner", c_void_p), ("y", c_void_p), ("rows", c_int64), ("width", c_int64),
+        ("how", c_int32), ("gated", c_int32), ("type", c_int32),
     ]  # fmt: skip
 
 
@@ -40,7 +41,14 @@ class Turn(Structure):
     _fields_ = [
         ("numbers", c_void_p), ("cosines", c_void_p), ("sines", c_void_p),
         ("rows", c_int64), ("heads", c_int64), ("pitch", c_int64), ("width", c_int64), ("turned", c_int64),
-        ("type", c_int32),
+        ("paired", c_int32), ("type", c_int32),
+    ]  # fmt: skip
+
+
+class Beside(Structure):
+    _fields_ = [
+        ("left", c_void_p), ("right", c_void_p), ("y", c_void_p),
+        ("rows", c_int64), ("left_width", c_int64), ("right_width", c_int64),
     ]  # fmt: skip
 
 

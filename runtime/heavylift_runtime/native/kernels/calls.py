@@ -21,6 +21,8 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 """kernels.h's numbers for what activations may be."""
 WHOLE = 2
 """And for weights in whole numbers."""
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+"""By kernels.h's numbers."""
 LONGEST = 2**15
 """Inputs of a weight in whole numbers, at most: so many times 255 * 127 still fit into 32 bits."""
 OUTPUTS = 256
@@ -100,24 +102,44 @@ class Product:
         return y
 
 
-def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """x / sqrt(mean(x²) + epsilon) * weight: (N, d) → (N, d)"""
+def norm(x: Tensor, weight: Tensor, epsilon: float, bias: Tensor | None = None) -> Tensor:
+    """x / sqrt(mean(x²) + epsilon) * weight: (N, d) → (N, d); with a bias, of x less its mean, and plus the bias"""
     if not x.is_contiguous():
         x = x.contiguous()
     rows, width = x.shape
     y = empty(x, rows, width)
-    assert weight.shape[0] == width and weight.dtype == x.dtype
-    _do("norm", arguments.Norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), rows, width, epsilon, TYPES[x.dtype]))
+    assert weight.shape[0] == width and weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)
+    at = x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(), y.data_ptr()
+    _do("norm", arguments.Norm(*at, rows, 1, width, width, epsilon, TYPES[x.dtype]))
     return y
 
 
-def gate(inner: Tensor, slope: float, cubic: float) -> Tensor:
-    """a * sigmoid(slope * (a + cubic * a³)) * b, where a and b are the halves of each row: (N, 2 F) → (N, F)"""
+def norm_heads_(heads: Tensor, weight: Tensor, epsilon: float) -> None:
+    """Each head of (N, K, D) for itself, in place: x / sqrt(mean(x²) + epsilon) * weight, (K, D)"""
+    rows, count, width = heads.shape
+    pitch, *steps = heads.stride()
+    assert steps == [width, 1] and weight.shape == (count, width) and weight.dtype == heads.dtype
+    at = heads.data_ptr(), weight.data_ptr(), None, heads.data_ptr()
+    _do("norm", arguments.Norm(*at, rows, count, width, pitch, epsilon, TYPES[heads.dtype]))
+
+
+def bend(inner: Tensor, activation: str, *, gated: bool = False) -> Tensor:
+    """The activation of each number, (N, F) → (N, F); gated, of one half times the other, (N, 2 F) → (N, F)"""
     if not inner.is_contiguous():
         inner = inner.contiguous()
-    rows, both = inner.shape
-    y = empty(inner, rows, both // 2)
-    _do("gate", arguments.Gate(inner.data_ptr(), y.data_ptr(), rows, both // 2, slope, cubic, TYPES[inner.dtype]))
+    rows, width = inner.shape[0], inner.shape[1] // (2 if gated else 1)
+    y = empty(inner, rows, width)
+    how = ACTIVATIONS.index(activation)
+    _do("bend", arguments.Bend(inner.data_ptr(), y.data_ptr(), rows, width, how, gated, TYPES[inner.dtype]))
+    return y
+
+
+def beside(left: Tensor, right: Tensor) -> Tensor:
+    """(N, a) and (N, b) → (N, a + b)"""
+    left, right, rows = left.contiguous(), right.contiguous(), len(left)
+    y = empty(left, rows, left.shape[1] + right.shape[1])
+    sizes = [each.shape[1] * each.itemsize for each in (left, right)]
+    _do("beside", arguments.Beside(left.data_ptr(), right.data_ptr(), y.data_ptr(), rows, *sizes))
     return y
 
 
@@ -154,13 +176,16 @@ def screen(exact: Product, rough: Tensor, lengths: Tensor, errors: Tensor, x: Te
     return scores, places, int(looked)
 
 
-def turn_(heads: Tensor, cosines: Tensor, sines: Tensor) -> None:
-    """Turns the first R numbers of heads (N, K, D), in place: each with the one R / 2 further on; angles (N, 1, R)."""
+def turn_(heads: Tensor, cosines: Tensor, sines: Tensor, *, paired: bool) -> None:
+    """Turns the first R numbers of heads (N, K, D), in place, angles (N, 1, R): each with the one R / 2 further on.
+
+    `paired`: each with its neighbour.
+    """
     rows, count, width = heads.shape
     pitch, *steps = heads.stride()
     assert steps == [width, 1] and cosines.is_contiguous() and sines.is_contiguous() and cosines.dtype == heads.dtype
-    at, by, and_by = heads.data_ptr(), cosines.data_ptr(), sines.data_ptr()
-    _do("turn", arguments.Turn(at, by, and_by, rows, count, pitch, width, cosines.shape[2], TYPES[heads.dtype]))
+    numbers = heads.data_ptr(), cosines.data_ptr(), sines.data_ptr()
+    _do("turn", arguments.Turn(*numbers, rows, count, pitch, width, cosines.shape[2], paired, TYPES[heads.dtype]))
 
 
 def put(places: Tensor, pairs: Tensor, cache: Tensor) -> None:

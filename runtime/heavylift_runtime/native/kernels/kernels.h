@@ -39,18 +39,20 @@ struct product {
 };
 
 struct norm {
-    const void *x, *weight;
+    const void *x, *weight, *bias; /* bias: or none, and then no mean is taken off */
     void *y;
-    int64_t rows, width;
+    int64_t rows, heads, width, pitch; /* each head of a row for itself; from one row's to the next one's */
     float epsilon;
     int32_t type;
 };
 
-struct gate {
+enum { RELU, GELU, GELU_TANH, SILU };
+
+struct bend {
     const void *inner;
     void *y;
-    int64_t rows, half;
-    float slope, cubic;
+    int64_t rows, width;
+    int32_t how, gated; /* gated: inner has another `width` numbers for each row */
     int32_t type;
 };
 
@@ -58,7 +60,14 @@ struct turn {
     void *numbers;
     const void *cosines, *sines;
     int64_t rows, heads, pitch, width, turned;
+    int32_t paired; /* with its neighbour, not with the one half of them further on */
     int32_t type;
+};
+
+struct beside {
+    const char *left, *right;
+    char *y;
+    int64_t rows, left_width, right_width; /* in bytes */
 };
 
 struct put {

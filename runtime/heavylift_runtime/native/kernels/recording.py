@@ -60,9 +60,13 @@ class Recording:
         self._done.append((kernel, arguments))
 
     def between(self, work: Callable[[], object]) -> None:
-        """Does something that is done again each time."""
+        """Does something that is done again each time; kernels that it calls are a part of it."""
         self.watched = False
-        work()
+        token = _current.set(None)
+        try:
+            work()
+        finally:
+            _current.reset(token)
         self.watched = True
         self._done.append(work)
 

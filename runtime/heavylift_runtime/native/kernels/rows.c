@@ -1,4 +1,4 @@
-/* What happens to rows between products: norm, gate, the cache's new places, attention of one token each.
+/* What happens to rows between products: norm, activation, the cache's new places, attention of one token each.
  *
  * Not attention of a prompt, whose tokens attend together. A row's result never depends on the rows beside it.
  */
@@ -8,25 +8,37 @@
 
 #include "kernels.h"
 
-/* x / sqrt(mean(x²) + epsilon) * weight */
+/* (x - mean) / sqrt(mean((x - mean)²) + epsilon) * weight + bias; without a bias, as if the mean were 0 */
+static inline __attribute__((always_inline)) void normed(const struct norm *c, int64_t at, int64_t by, int type) {
+    const int64_t width = c->width;
+    __m512 mean = _mm512_setzero_ps(), sum = mean;
+    if (c->bias) {
+        for (int64_t k = 0; k < width; k += 16) mean = _mm512_add_ps(mean, load(c->x, at + k, width - k, type));
+        mean = _mm512_set1_ps(_mm512_reduce_add_ps(mean) / (float)width);
+    }
+    for (int64_t k = 0; k < width; k += 16) {
+        __m512 part = _mm512_maskz_sub_ps(mask(width - k), load(c->x, at + k, width - k, type), mean);
+        sum = _mm512_fmadd_ps(part, part, sum);
+    }
+    __m512 scale = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / (float)width + c->epsilon));
+    for (int64_t k = 0; k < width; k += 16) {
+        const int64_t left = width - k;
+        __m512 part = _mm512_mul_ps(_mm512_sub_ps(load(c->x, at + k, left, type), mean), scale);
+        part = _mm512_mul_ps(part, load(c->weight, by + k, left, type));
+        if (c->bias) part = _mm512_add_ps(part, load(c->bias, by + k, left, type));
+        store(c->y, at + k, left, type, part);
+    }
+}
+
 int norm(const void *with) {
     const struct norm *c = with;
-    const void *x = c->x;
-    const int64_t rows = c->rows, width = c->width;
-    const int type = c->type;
-#pragma omp parallel for if (rows * width > 1 << 15)
-    for (int64_t row = 0; row < rows; row++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t k = 0; k < width; k += 16) {
-            __m512 part = load(x, row * width + k, width - k, type);
-            sum = _mm512_fmadd_ps(part, part, sum);
-        }
-        __m512 scale = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / (float)width + c->epsilon));
-        for (int64_t k = 0; k < width; k += 16) {
-            __m512 part = _mm512_mul_ps(load(x, row * width + k, width - k, type), scale);
-            store(c->y, row * width + k, width - k, type, _mm512_mul_ps(part, load(c->weight, k, width - k, type)));
-        }
-    }
+#pragma omp parallel for if (c->rows * c->heads * c->width > 1 << 15)
+    for (int64_t row = 0; row < c->rows; row++)
+        for (int64_t head = 0; head < c->heads; head++)
+            if (c->type == FP32)
+                normed(c, row * c->pitch + head * c->width, head * c->width, FP32);
+            else
+                normed(c, row * c->pitch + head * c->width, head * c->width, BF16);
     return 0;
 }
 
@@ -57,8 +69,8 @@ int likeliest(const void *with) {
     return 0;
 }
 
-/* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place: the k-th number
- * with the one half of them further on, by cosines and signed sines (rows, turned). */
+/* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place, by cosines and
+ * signed sines (rows, turned): each number with its partner. */
 int turn(const void *with) {
     const struct turn *c = with;
     void *numbers = c->numbers;
@@ -66,9 +78,16 @@ int turn(const void *with) {
     const int64_t half = c->turned / 2;
     const int type = c->type;
     for (int64_t row = 0; row < c->rows; row++)
-        for (int64_t head = 0; head < c->heads; head++)
-            for (int64_t k = 0; k < half; k += 16) {
-                int64_t low = row * c->pitch + head * c->width + k, high = low + half, angle = row * c->turned + k;
+        for (int64_t head = 0; head < c->heads; head++) {
+            const int64_t at = row * c->pitch + head * c->width, angles = row * c->turned;
+            for (int64_t k = 0; c->paired && k < c->turned; k += 16) {
+                const int64_t left = c->turned - k;
+                __m512 a = load(numbers, at + k, left, type), b = _mm512_permute_ps(a, 0xb1);
+                __m512 cosine = load(cosines, angles + k, left, type), sine = load(sines, angles + k, left, type);
+                store(numbers, at + k, left, type, _mm512_fmadd_ps(a, cosine, _mm512_mul_ps(b, sine)));
+            }
+            for (int64_t k = 0; !c->paired && k < half; k += 16) {
+                const int64_t low = at + k, high = low + half, angle = angles + k;
                 __m512 a = load(numbers, low, half - k, type), b = load(numbers, high, half - k, type);
                 __m512 cosine = load(cosines, angle, half - k, type), sine = load(sines, angle, half - k, type);
                 __m512 other_cosine = load(cosines, angle + half, half - k, type);
@@ -76,6 +95,18 @@ int turn(const void *with) {
                 store(numbers, low, half - k, type, _mm512_fmadd_ps(a, cosine, _mm512_mul_ps(b, sine)));
                 store(numbers, high, half - k, type, _mm512_fmadd_ps(b, other_cosine, _mm512_mul_ps(a, other_sine)));
             }
+        }
+    return 0;
+}
+
+/* Each row of `left`, and that of `right` behind it */
+int beside(const void *with) {
+    const struct beside *c = with;
+    for (int64_t row = 0; row < c->rows; row++) {
+        char *y = c->y + row * (c->left_width + c->right_width);
+        memcpy(y, c->left + row * c->left_width, c->left_width);
+        memcpy(y + c->left_width, c->right + row * c->right_width, c->right_width);
+    }
     return 0;
 }
 
@@ -105,21 +136,44 @@ static inline __m512 power(__m512 x) {
     return _mm512_scalef_ps(y, n);
 }
 
-/* a * sigmoid(slope (a + cubic a³)) * b, a and b being the halves of each row: silu and GELU's tanh form, gating. */
-int gate(const void *with) {
-    const struct gate *c = with;
-    const void *inner = c->inner;
-    const int64_t rows = c->rows, half = c->half;
-    const int type = c->type;
-    const __m512 one = _mm512_set1_ps(1), slope = _mm512_set1_ps(-c->slope), cubic = _mm512_set1_ps(c->cubic);
-#pragma omp parallel for if (rows * half > 1 << 15)
+/* a sigmoid(slope (a + cubic a³)): silu, and GELU's tanh form (Hendrycks and Gimpel 2016) */
+static inline __m512 bent(__m512 a, float slope, float cubic) {
+    const __m512 one = _mm512_set1_ps(1);
+    __m512 inner = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_mul_ps(a, _mm512_set1_ps(cubic)), a), a, a);
+    return _mm512_mul_ps(a, _mm512_div_ps(one, _mm512_add_ps(one, power(_mm512_mul_ps(inner, _mm512_set1_ps(-slope))))));
+}
+
+/* a (1 + erf(a / sqrt(2))) / 2, erf by Abramowitz and Stegun 7.1.26: wrong by 1.5e-7 at most */
+static inline __m512 gelu(__m512 a) {
+    const __m512 one = _mm512_set1_ps(1), z = _mm512_mul_ps(_mm512_abs_ps(a), _mm512_set1_ps(0.70710678118654752f));
+    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    __m512 y = _mm512_fmadd_ps(t, _mm512_set1_ps(1.061405429f), _mm512_set1_ps(-1.453152027f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
+    y = _mm512_mul_ps(_mm512_mul_ps(y, t), power(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))));
+    const __m512 under = _mm512_mul_ps(y, _mm512_set1_ps(0.5f)); /* the share of a normal distribution below -|a| */
+    const __mmask16 below = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mul_ps(a, _mm512_mask_blend_ps(below, _mm512_sub_ps(one, under), under));
+}
+
+/* The activation of each number; gated, of the first half of each row, times the second. */
+int bend(const void *with) {
+    const struct bend *c = with;
+    const int64_t rows = c->rows, width = c->width, pitch = c->gated ? 2 * width : width;
+#pragma omp parallel for if (rows * width > 1 << 15)
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t k = 0; k < half; k += 16) {
-            __m512 a = load(inner, 2 * row * half + k, half - k, type);
-            __m512 b = load(inner, (2 * row + 1) * half + k, half - k, type);
-            __m512 bent = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_mul_ps(a, cubic), a), a, a);
-            __m512 share = _mm512_div_ps(one, _mm512_add_ps(one, power(_mm512_mul_ps(bent, slope))));
-            store(c->y, row * half + k, half - k, type, _mm512_mul_ps(_mm512_mul_ps(a, share), b));
+        for (int64_t k = 0; k < width; k += 16) {
+            const int64_t left = width - k;
+            __m512 a = load(c->inner, row * pitch + k, left, c->type);
+            switch (c->how) {
+            case RELU: a = _mm512_max_ps(_mm512_setzero_ps(), a); break; /* the second one, where it is NaN */
+            case GELU: a = gelu(a); break;
+            case GELU_TANH: a = bent(a, 1.5957691216057308f, 0.044715f); break; /* 2 sqrt(2 / pi) */
+            default: a = bent(a, 1, 0);
+            }
+            if (c->gated) a = _mm512_mul_ps(a, load(c->inner, row * pitch + width + k, left, c->type));
+            store(c->y, row * width + k, left, c->type, a);
         }
     return 0;
 }

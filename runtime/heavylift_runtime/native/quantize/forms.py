@@ -14,33 +14,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Int8:
+class Scaled:
     """weight = levels * scale, a scale for each output."""
 
     levels: Tensor
-    """(out, in) int8"""
-    scale: Tensor
-    """(out,) fp32"""
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.levels.shape
-
-    def dense(self) -> Tensor:
-        """(out, in) fp32"""
-        return self.levels * self.scale.unsqueeze(1)
-
-
-class DynamicInt8(Int8):
-    """Int8 for products in which activations are rounded to 8 bits, too."""
-
-
-@dataclass(frozen=True)
-class Float8:
-    """weight = levels * scale, a scale for each output."""
-
-    levels: Tensor
-    """(out, in) float8_e4m3fn: 4 bits of exponent, 3 of mantissa (Micikevicius et al. 2022)"""
+    """(out, in)"""
     scale: Tensor
     """(out,) fp32"""
 
@@ -51,6 +29,18 @@ class Float8:
     def dense(self) -> Tensor:
         """(out, in) fp32"""
         return self.levels.float() * self.scale.unsqueeze(1)
+
+
+class Int8(Scaled):
+    """Levels of int8."""
+
+
+class DynamicInt8(Int8):
+    """Int8 for products in which activations are rounded to 8 bits, too."""
+
+
+class Float8(Scaled):
+    """Levels of float8_e4m3fn: 4 bits of exponent, 3 of mantissa (Micikevicius et al. 2022)."""
 
 
 @dataclass(frozen=True)
@@ -113,19 +103,19 @@ def stacked(parts: Sequence[Matrix]) -> Matrix:
 def beside(parts: Sequence[Matrix]) -> Matrix:
     """Matrices of the same outputs as one: their inputs one after another.
 
-    Of Int8 and Float8, an output's larger scale holds for both: what had the smaller one is rounded a second time.
+    Of Scaled ones, an output's larger scale holds for both: what had the smaller one is rounded a second time.
     """
     first = parts[0]
     if isinstance(first, Tensor) or not _alike(parts):
         return torch.cat(_dense(parts), 1)
     if isinstance(first, Int4):
         return Int4(*(torch.cat([getattr(part, field.name) for part in parts], 1) for field in fields(first)))
-    scaled = [part for part in parts if isinstance(part, Int8 | Float8)]
+    scaled = [part for part in parts if isinstance(part, Scaled)]
     scale = torch.stack([part.scale for part in scaled]).amax(0)
     return type(scaled[0])(torch.cat([_rescaled(part, scale) for part in scaled], 1), scale)
 
 
-def _rescaled(part: Int8 | Float8, scale: Tensor) -> Tensor:
+def _rescaled(part: Scaled, scale: Tensor) -> Tensor:
     """The levels under a scale that is at least the part's own."""
     levels = part.levels.float() * (part.scale / scale).unsqueeze(1)
     return levels.to(part.levels.dtype) if isinstance(part, Float8) else levels.round_().to(torch.int8)
