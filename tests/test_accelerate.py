@@ -77,6 +77,36 @@ def test_greedy_tokens_are_transformers_own(tmp_path: Path, kind: str) -> None:
     assert generated(engine(folder), Sampling(10)) == expected(folder, max_new_tokens=10)
 
 
+@pytest.mark.parametrize(
+    ("config", "generation"),
+    [
+        ({}, None),  # no generation_config.json
+        ({"pad_token_id": None}, None),
+        ({"pad_token_id": -1}, None),  # as the first Llama's files had it
+        ({"eos_token_id": None, "pad_token_id": None, "bos_token_id": None}, None),
+        ({}, {"do_sample": True, "temperature": 0.6, "num_beams": 3, "max_length": 4, "forced_eos_token_id": 1}),
+        ({}, {"penalty_alpha": 0.6, "top_k": 4}),
+        ({}, {"prompt_lookup_num_tokens": 3, "return_dict_in_generate": True, "output_scores": True}),
+        ({}, {"dola_layers": "high", "cache_implementation": "static"}),
+    ],
+)
+def test_whatever_a_checkpoints_files_say_or_leave_out_greedy_is_greedy(
+    tmp_path: Path, config: dict[str, Any], generation: dict[str, Any] | None
+) -> None:
+    folder = write(tmp_path / "llama", "llama")
+    tokens = expected(folder, max_new_tokens=8, min_new_tokens=8)
+    about = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "generation_config.json").unlink()
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "pad_token_id": 0} | generation))
+
+    found = engine(folder)
+
+    assert generated(found, Sampling(8, ignore_eos=True)) == tokens
+    assert all(len(row) == 8 for row in generated(found, Sampling(8, num_beams=2, ignore_eos=True)))
+
+
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_a_beam_search_is_transformers_own(tmp_path: Path, kind: str) -> None:
     folder = write(tmp_path / kind, kind)

@@ -31,9 +31,9 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_bert(folder: Path, owner: str) -> Path:
+def write_bert(folder: Path, owner: str, **more: Any) -> Path:
     torch.manual_seed(0)
-    getattr(transformers, owner)(transformers.BertConfig(**SMALL)).save_pretrained(folder)
+    getattr(transformers, owner)(transformers.BertConfig(**SMALL | more)).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -96,6 +96,54 @@ def test_a_class_is_the_likeliest_or_as_many_as_asked_for(tmp_path: Path, alone:
         assert one == row[0] and len(row) == 3
         assert sum(each["score"] for each in row) == pytest.approx(1)
         assert one["label"] == SMALL["id2label"][int(chances.argmax())]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"num_labels": 5, "id2label": None, "label2id": None},
+        {"num_labels": 1, "id2label": None, "label2id": None},  # a reranker: each text has a score of its own
+        {"problem_type": "multi_label_classification"},
+        {"problem_type": "regression"},
+    ],
+)
+def test_scores_are_those_of_transformers_own_pipeline(tmp_path: Path, about: dict[str, Any]) -> None:
+    folder = write_bert(tmp_path / "bert", "BertForSequenceClassification", **about)
+    pipeline: Any = transformers.pipeline("text-classification", str(folder))
+
+    found = Encoder(pretrained(folder)).answer(TEXTS, {"top_k": 9})
+
+    for theirs, ours in zip(pipeline(TEXTS, top_k=None), found, strict=True):
+        assert [each["label"] for each in ours] == [each["label"] for each in theirs]
+        assert [each["score"] for each in ours] == pytest.approx([each["score"] for each in theirs], abs=1e-5)
+
+
+def test_a_decoder_without_a_pad_token_classifies_texts_of_all_lengths_together(tmp_path: Path) -> None:
+    about = {"num_labels": 5, "pad_token_id": None, "bos_token_id": 3, "eos_token_id": 3, "initializer_range": 0.5}
+    sizes = {"vocab_size": len(WORDS), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16}
+    folder = write_bert(tmp_path / "gpt2", "BertModel")
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}'
+    )
+    model = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**sizes, **about)).eval()
+    model.save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    found = Encoder(pretrained(folder)).answer(TEXTS, {"top_k": 5})
+
+    for text, row in zip(TEXTS, found, strict=True):
+        with torch.inference_mode():
+            chances = model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(-1)
+        assert [each["score"] for each in row] == pytest.approx(chances.sort(descending=True).values.tolist(), abs=1e-5)
+
+
+def test_a_text_without_tokens_is_refused(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "bert", "BertModel")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+
+    with pytest.raises(PromptError, match="a text has no tokens"):
+        Encoder(pretrained(folder)).answer(["tea", " "], {})
 
 
 def test_entities_tell_their_place_in_the_text(tmp_path: Path, alone: Callable[[str, str], Any]) -> None:

@@ -29,7 +29,7 @@ ADDRESS = re.compile(r"http://\S+")
 class Served:
     """A server that is ready. Memory is the kernel's VmHWM: the most that was resident, shared pages in each."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     address: str
 
     @property
@@ -43,31 +43,32 @@ class Served:
 
 
 @contextmanager
-def serving(properties: str) -> Iterator[Served]:
-    """A server with these serving.properties, which name their model. HeavyliftError with its last words if it ends."""
+def serving(properties: str, ready_seconds: float = READY_SECONDS) -> Iterator[Served]:
+    """A server with these serving.properties, which name their model. HeavyliftError with its last words if it ends,
+    or is not ready in time."""
     with tempfile.TemporaryDirectory(prefix="heavylift-calibrate-") as name:
-        folder, errors = Path(name, "model"), Path(name, "stderr")
+        folder, said, errors = Path(name, "model"), Path(name, "stdout"), Path(name, "stderr")
         folder.mkdir()
         (folder / "serving.properties").write_text(properties, encoding="utf-8")
         command = [sys.executable, "-m", "heavylift_runtime", "serve", str(folder), "--port", "0"]
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("OPTION_", "SERVING_"))}
-        with errors.open("w", encoding="utf-8") as stderr:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=mine)
+        with said.open("w") as stdout, errors.open("w") as stderr:  # not a pipe, which fills where an engine logs
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=mine)
         try:
-            yield Served(process, _ready(process, errors))
+            yield Served(process, _ready(process, said, errors, ready_seconds))
         finally:
             _stop(process)
 
 
-def _ready(process: subprocess.Popen[str], errors: Path) -> str:
-    assert process.stdout is not None
-    found = ADDRESS.search(process.stdout.readline())
-    until = time.monotonic() + READY_SECONDS
-    while found is not None and process.poll() is None and time.monotonic() < until:
-        if _answers(f"{found.group()}/ping"):
+def _ready(process: subprocess.Popen[bytes], said: Path, errors: Path, seconds: float) -> str:
+    until = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < until:
+        first, ended, _ = said.read_bytes().partition(b"\n")
+        found = ADDRESS.search(first.decode("utf-8", "replace")) if ended else None
+        if found is not None and _answers(f"{found.group()}/ping"):
             return found.group()
         time.sleep(0.05)
-    words = errors.read_text(encoding="utf-8").strip().splitlines()
+    words = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     raise HeavyliftError(f"the runtime did not start: {words[-1] if words else 'it said nothing'}")
 
 
@@ -79,15 +80,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _peak(pid: int) -> int:

@@ -14,7 +14,10 @@ from heavylift.report import distribution
 from heavylift.report.axis import HEIGHT, LEFT, WIDTH
 from heavylift.report.picture import ACCENT, CARD, INK, LINE, PAPER, SCALE, SOFT, Canvas, axes, stairs
 
-COLOURS = (ACCENT, "#bf2f2f", "#1c7c4a", "#9a6a00", "#7a3fa8", "#1a8a99", "#5a5f69", "#d0578a")
+COLOURS = (
+    *(ACCENT, "#bf2f2f", "#1c7c4a", "#9a6a00", "#7a3fa8", "#1a8a99", "#5a5f69", "#d0578a"),
+    *("#e08a1e", "#7fa32b", "#111318", "#6fb1e8"),
+)
 HEAD, ROW = 64, 18
 
 

@@ -55,7 +55,7 @@ def choose(
     if sampling.logprobs is None:
         return Choice(token, None)
     own = scores.log_softmax(-1)
-    best = own.topk(sampling.logprobs) if sampling.logprobs else None
+    best = own.topk(min(sampling.logprobs, len(own))) if sampling.logprobs else None
     top = () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     return Choice(token, float(own[token]), top)
 

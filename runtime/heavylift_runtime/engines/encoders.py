@@ -33,9 +33,12 @@ class Encoder:
         self._model, self._tokenizer = pretrained.model(), pretrained.tokenizer()
         self._tokenizer.padding_side = "right"
         if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+            self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
+        if (config := self._model.config.get_text_config()).pad_token_id is None:
+            config.pad_token_id = self._tokenizer.pad_token_id  # decoders that classify look for the token before it
         self._positions = pretrained.positions
         self._labels: Mapping[int, str] = pretrained.config.id2label or {}
+        self._problem = getattr(pretrained.config, "problem_type", None)
 
     @torch.inference_mode()
     def answer(self, texts: Sequence[str], parameters: Mapping[str, Any]) -> list[Any]:
@@ -52,7 +55,7 @@ class Encoder:
         output = self._model(**given)
         if self._task == "feature-extraction":
             return self._embeddings(output.last_hidden_state.float().cpu(), batch["attention_mask"])
-        chances = output.logits.float().cpu().softmax(-1)
+        chances = self._chances(output.logits.float().cpu())
         if self._task == "text-classification":
             return [self._classes(row, best, "top_k" in parameters) for row in chances]
         if self._task == "token-classification":
@@ -66,6 +69,8 @@ class Encoder:
             raise PromptError(fault)
         fast = {"return_offsets_mapping": True} if self._task == "token-classification" else {}
         batch = self._tokenizer(list(texts), padding=True, return_tensors="pt", return_special_tokens_mask=True, **fast)
+        if not batch["attention_mask"].any(-1).all():
+            raise PromptError("a text has no tokens; send at least one that the model's tokenizer knows")
         length = batch["input_ids"].shape[1]
         if self._positions is not None and length > self._positions:
             raise PromptError(f"a text has {length} tokens; the model has {self._positions} positions, shorten it")
@@ -80,6 +85,14 @@ class Encoder:
             places = torch.zeros(len(states), dtype=torch.long) if self._pooling == "cls" else mask.sum(1) - 1
             pooled = states[torch.arange(len(states)), places]
         return list((torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled).tolist())
+
+    def _chances(self, logits: Tensor) -> Tensor:
+        """As transformers' pipelines have them: of labels that exclude each other, of labels each for itself (one
+        label alone is a reranker's score), or a regression's own numbers."""
+        if self._task == "text-classification" and self._problem == "regression":
+            return logits
+        apart = self._problem == "multi_label_classification" or logits.shape[-1] == 1
+        return logits.sigmoid() if self._task == "text-classification" and apart else logits.softmax(-1)
 
     def _classes(self, chances: Tensor, best: int, many: bool) -> Any:
         found = chances.topk(min(best, len(chances)))

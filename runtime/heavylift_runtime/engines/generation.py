@@ -37,6 +37,10 @@ from heavylift_runtime.native.stream import Stream
 _DECIDED = (
     "eos_token_id", "forced_eos_token_id", "max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time",
     "stop_strings", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
+    # other ways to search than a token for each row and step, and other results than tokens
+    "penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "num_beam_groups", "diversity_penalty", "constraints",
+    "force_words_ids", "return_dict_in_generate", "output_scores", "output_logits", "output_attentions",
+    "output_hidden_states",
 )  # fmt: skip
 
 
@@ -86,7 +90,8 @@ def leave_to_requests(config: GenerationConfig) -> None:
     """Takes out of a model's generation_config what each request decides; `generate` would fill it in."""
     config.do_sample, config.num_beams, config.num_return_sequences = False, 1, 1
     for name in _DECIDED:
-        setattr(config, name, None)
+        if getattr(config, name, None) is not None:
+            setattr(config, name, None)
 
 
 class Threads:

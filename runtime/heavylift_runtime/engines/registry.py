@@ -172,7 +172,7 @@ _ROWS = (
         ),
         hardware=("cpu", "gpu"),
         best_for="decoder-only models under many concurrent requests",
-        quantizations=("none", "awq", "gptq", "fp8"),
+        quantizations=("none", "awq", "gptq", "fp8", "mxfp4"),  # the last: gpt-oss' own
         tensor_parallel=True,
         pipeline_parallel=True,
         streams=True,

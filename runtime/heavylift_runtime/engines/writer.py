@@ -29,8 +29,9 @@ class Writer:
         config = model.generation_config
         end = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
         self._ends = frozenset([end] if isinstance(end, int) else end or ())
-        pads = (config.pad_token_id, tokenizer.pad_token_id, min(self._ends, default=0))
-        self._pad: int = next(pad for pad in pads if pad is not None)
+        pads = (config.pad_token_id, tokenizer.pad_token_id, min(self._ends, default=0), 0)
+        size = pretrained.config.get_text_config().vocab_size
+        self._pad: int = next(pad for pad in pads if pad is not None and 0 <= pad < size)  # old files say -1
         leave_to_requests(config)
         if (start := pretrained.forced_start(tokenizer)) is not None:
             config.forced_bos_token_id = start
