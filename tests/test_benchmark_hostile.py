@@ -69,26 +69,22 @@ def test_ten_seconds_of_stall_are_in_the_tail_from_the_intended_send_and_hidden_
 
 
 def test_a_stream_that_drips_for_ever_is_a_timeout_and_the_run_ends() -> None:
-    drip = Reply(200, parts=tuple((0.05, b'{"token": {"text": "a"}}\n') for _ in range(600)))
+    drip = Reply(200, parts=((0.05, b'{"token": {"text": "a"}}\n'),) * 100_000)  # for more than an hour
 
     with fake_endpoint(lambda n, body: drip) as server:
-        begun = time.monotonic()
         samples = driven(server, 0.3, stream=True, slo=[])
 
-    assert time.monotonic() - begun < 10
     assert [sample.status for sample in samples] == ["timeout"]
     assert samples[0].error is not None and "no end of the reply 0.3 s after" in samples[0].error["message"]
     assert not any(row.correct for row in samples[0].rows)
 
 
 def test_a_probe_that_never_ends_does_not_hold_the_run() -> None:
-    drip = Reply(200, parts=tuple((0.05, b" ") for _ in range(600)))
+    drip = Reply(200, parts=((0.05, b" "),) * 100_000)
 
     with fake_endpoint(lambda n, body: drip) as server:
-        begun = time.monotonic()
         samples = driven(server, 0.3, probes=1)
 
-    assert time.monotonic() - begun < 10
     assert [(sample.phase, sample.status) for sample in samples] == [("quiet", "timeout")]
 
 
@@ -137,11 +133,11 @@ def test_a_run_that_nobody_waits_for_ends_and_sends_no_more(monkeypatch: pytest.
                 asked, client, run="r", endpoint="e",
                 taken_back=lambda: "the stack is ROLLBACK_IN_PROGRESS" if time.monotonic() > begun + 0.2 else None,
             )  # fmt: skip
-        time_of_end, sent = time.monotonic(), len(server.heard)
+        sent = len(server.heard)
         threading.Event().wait(0.2)
         assert len(server.heard) <= sent + 1, "at most the request that was under way"
 
-    assert time_of_end - begun < 5
+    assert sent < 100_000
 
 
 def test_a_wall_clock_that_jumps_changes_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:

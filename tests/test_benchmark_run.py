@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -110,14 +109,15 @@ def test_what_breaks_a_client_is_raised_not_recorded() -> None:
 
 
 def test_two_clients_have_two_requests_under_way_and_share_the_schedule() -> None:
-    most, lock, now = 0, threading.Lock(), [0]
+    most, lock, now, both = 0, threading.Lock(), [0], threading.Barrier(2)
 
     def script(number: int, body: bytes) -> Reply:
         nonlocal most
         with lock:
             now[0] += 1
             most = max(most, now[0])
-        time.sleep(0.005)
+        if number < 2:  # the first ones wait for each other
+            both.wait(60)
         with lock:
             now[0] -= 1
         return right_answers(json.loads(body))
@@ -142,7 +142,7 @@ def test_the_load_is_kept_up_until_the_last_measured_reply() -> None:
 
     def script(number: int, body: bytes) -> Reply:
         if last is not None and body == last.body:  # its answer waits for four more requests
-            assert enough.wait(20)
+            assert enough.wait(60)
         elif number > 2 and next(later) == 4:
             enough.set()
         return right_answers(json.loads(body))
