@@ -177,6 +177,9 @@ def test_stages_which_vllm_does_not_have_on_processors_are_refused() -> None:
         ({"tensor_parallel_size": "2"}, "option.tensor_parallel_size is option.tensor_parallel_degree here"),
         ({"max_num_seqs": "2", "quantization_": "x"}, "option.max_num_seqs is option.max_rolling_batch_size here"),
         ({"load_format": "nonsense"}, "vLLM cannot load"),
+        ({"speculative_config": "no JSON"}, "vLLM cannot load"),
+        ({"speculative_length": "three"}, "option.speculative_length must be a whole number from 1: got 'three'"),
+        ({"speculative_config": "{}", "speculative_length": "3"}, "option.speculative_config says all of the spec"),
     ],
 )
 def test_what_this_vllm_does_not_have_is_refused_by_name(given: dict[str, str], fault: str) -> None:

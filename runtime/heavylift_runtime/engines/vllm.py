@@ -63,8 +63,8 @@ def load(
     report(f"vLLM {vllm.__version__}: loading {place}")
     try:
         engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
-    except (ValueError, TypeError, OSError, RuntimeError, NotImplementedError) as error:
-        if "out of memory" in str(error).lower():
+    except Exception as error:  # of an argument that is none it raises whatever comes of it
+        if ran_out(error) or "out of memory" in str(error).lower():
             raise
         raise LoadError(f"vLLM cannot load {place}: {type(error).__name__}: {error}") from error
     report("vLLM: ready")
@@ -113,11 +113,16 @@ def arguments_of(options: Options, place: str, known: set[str]) -> dict[str, Any
         elif name in ("speculative_draft_model", "draft_model_id"):
             speculative["model"] = text
         elif name in ("speculative_length", "spec_length"):
-            speculative["num_speculative_tokens"] = int(text)
+            if text.isdecimal() and int(text) > 0:
+                speculative["num_speculative_tokens"] = int(text)
+            else:
+                faults.append(f"option.{name} must be a whole number from 1: got {text!r}")
         elif (theirs := _NAMES.get(name, name)) in known:
             arguments[theirs] = _value(text)
         else:
             faults.append(f"option.{name} is no argument of the installed vLLM")
+    if speculative and "speculative_config" in arguments:
+        faults.append("option.speculative_config says all of the speculation: leave out the other options of it")
     if faults:
         raise LoadError("\n".join(faults))
     return arguments | ({"speculative_config": speculative} if speculative else {})
