@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from heavylift_runtime.engines.requirements import missing_of
-from tests.served import Served, serving, write_script
+from tests.served import Served, alive, eventually, serving, write_script
 
 pytestmark = pytest.mark.slow
 
@@ -166,6 +166,49 @@ def test_a_script_that_exits_is_started_again(tmp_path: Path) -> None:
         assert served.ask({"kind": "text"}).text == "plain"
 
 
+NOISY = """
+import multiprocessing, os, time
+
+print("http://127.0.0.1:1/ is no address of the server " * 100)
+os.write(1, b"\\xff\\xfe raw bytes\\n")
+
+def sleep():
+    time.sleep(600)
+
+def handle(inputs):
+    print("called")
+    if inputs.is_empty():
+        children.append(os.fork())
+        if children[0] == 0:
+            sleep()
+        children.append(multiprocessing.get_context("fork").Process(target=sleep))
+        children[1].start()
+        return None
+    kind = inputs.get_as_json()["kind"]
+    if kind == "die":
+        os._exit(9)
+    if kind == "twice" and os.fork() == 0:
+        time.sleep(0.1)
+    return {"children": [children[0], children[1].pid], "me": os.getpid()}
+
+children = []
+"""
+
+
+def test_a_script_that_prints_and_forks_answers_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with serving(write_script(tmp_path / "model", NOISY, "engine=Python\n")) as served:
+        first = served.ask({"kind": "ask"}).json()
+        assert (
+            served.ask({"kind": "twice"}).status_code == 200
+        )  # a child that returns answers, too: nobody waits for it
+        eventually(lambda: served.ask({"kind": "ask"}).json()["me"] == first["me"])
+        died = served.ask({"kind": "die"})
+        eventually(lambda: served.ask({"kind": "ask"}).status_code == 200)
+
+    assert died.status_code == 424 and "exited with code 9" in died.json()["error"]
+    assert not any(alive(pid) for pid in [*first["children"], first["me"]])
+
+
 @pytest.mark.parametrize(
     ("properties", "script", "sentence"),
     [
@@ -184,6 +227,12 @@ def test_a_script_that_exits_is_started_again(tmp_path: Path) -> None:
             "the script answered its empty first call with code 424: ",
         ),
         ("option.model_id=s3://", "def handle(inputs): ...", "option.model_id must be s3://bucket/prefix/"),
+        ("", "raise ValueError('no tea')", "model.py cannot be imported: ValueError: no tea"),
+        ("", "def handle(inputs) return 1", "model.py cannot be imported: SyntaxError: "),
+        ("", "import no_such_module", "model.py cannot be imported: ModuleNotFoundError: "),
+        ("", "import sys; sys.exit(3)", "rank 0 of copy 0 exited with code 3 while: "),
+        ("", "import os; os.kill(os.getpid(), 9)", "rank 0 of copy 0 was ended by "),
+        ("", "handle = 3", "model.py has no function 'handle'"),
     ],
 )
 def test_a_script_that_cannot_be_loaded_ends_the_server(
