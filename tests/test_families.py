@@ -139,6 +139,8 @@ def test_an_unknown_model_type_is_refused_with_the_known_ones() -> None:
         ({"architectures": "T5"}, "'architectures' is 'T5'; only"),
         ({"relative_attention_num_buckets": 2}, "must be even and at least 4"),
         ({"relative_attention_max_distance": 16}, "more than half of it"),
+        ({"tie_word_embeddings": 0}, "'tie_word_embeddings' is 0; it must be true or false"),
+        ({"scale_decoder_outputs": "no"}, "'scale_decoder_outputs' is 'no'; it must be true or false"),
         ({"layer_norm_epsilon": "small"}, "'layer_norm_epsilon' is 'small'; it must be"),
     ],
 )
@@ -147,6 +149,12 @@ def test_a_config_that_makes_no_t5_says_which_key_is_wrong(change: dict[str, Any
 
     with pytest.raises(LoadError, match=sentence):
         list(family_of(config).weights(config))
+
+
+def test_the_class_name_of_the_first_releases_is_known_too() -> None:
+    config = {**T5_SMALL, "architectures": ["T5WithLMHeadModel"]}
+
+    assert family_of(config).check(config, 2) == []
 
 
 def test_all_faults_of_a_config_come_at_once() -> None:

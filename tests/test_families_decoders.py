@@ -135,6 +135,27 @@ def test_fewer_key_value_heads_than_ranks_are_repeated_beside_the_queries_that_s
     ]
 
 
+def test_no_number_of_key_value_heads_means_as_many_as_queries_have_whatever_the_family_assumes() -> None:
+    family, config = known("mistralai/Mistral-7B-v0.1", num_key_value_heads=None)
+    silent = {key: value for key, value in config.items() if key != "num_key_value_heads"}
+
+    sizes = [next(w.shape[0] for w in family.weights(c) if "k_proj" in w.name) for c in (config, silent)]
+
+    assert sizes == [32 * 128, 8 * 128]
+
+
+def test_the_length_that_a_rotation_was_trained_at_counts_where_it_stands_beside_it() -> None:
+    scaling = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
+    beside = {"original_max_position_embeddings": 128, "max_position_embeddings": 256}
+    config = {**PUBLISHED[SHORT].config, "rope_scaling": scaling, **beside}
+    theirs: Any = transformers.LlamaConfig(**{key: value for key, value in config.items() if key != "model_type"})
+
+    theirs.standardize_rope_params()  # as its models do
+    shape = family_of(config).shape(config)  # type: ignore[attr-defined]  # a Llama has one
+
+    assert shape.rotary.yarn.original == theirs.rope_parameters["original_max_position_embeddings"] == 128
+
+
 def test_gpt2s_fused_queries_keys_and_values_are_each_cut_for_themselves() -> None:
     family, config = known("openai-community/gpt2")
     table = {weight.name: weight for weight in family.weights(config)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from heavylift_runtime.native.lane import Flight
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.scheduler import Scheduler
+from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
 from tests.rank_threads import Meeting, ThreadGroup, on_mesh
 from tests.small_models import LIMITS, PROMPTS, SmallModels
+from tests.t5_checkpoints import edit_tensors, write_t5
 
 MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m"]
 
@@ -212,3 +215,52 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(small: SmallModels) -
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         answers_of(core, PROMPTS[:1], LIMITS[:1])
+
+
+NUMBERLESS = 424, "the model computes no numbers for this prompt (NaN): its weights are damaged"
+
+
+@pytest.mark.parametrize(("kind", "degrees"), [("t5", (1, 1)), ("llama", (1, 1)), ("llama", (2, 1)), ("bloom", (1, 2))])
+def test_a_prompt_for_which_the_model_has_no_numbers_is_told_so_and_the_others_are_served(
+    tmp_path: Path, kind: str, degrees: tuple[int, int]
+) -> None:
+    folder, name = damaged(tmp_path, kind)
+    good, spoilt = [7, 8, 9, 1], [7, 5, 9, 1]
+    (wanted,) = answers_of(core_of(model_on(folder)), [good], [9])
+    edit_tensors(folder, lambda tensors: tensors | {name: tensors[name].index_fill(0, torch.tensor([5]), torch.nan)})
+    ways: list[dict[str, Any]] = [{}, {"temperature": 0.7}, {"logprobs": 2}, {"num_beams": 2}]
+
+    def serve(mesh: Mesh) -> list[dict[int, tuple[list[int], object]]]:
+        core = core_of(model_on(folder, mesh.group, stage=mesh.stage), mesh=mesh)
+        return [told(core, [arrival(1, good, 9), arrival(2, spoilt, 9, **way), arrival(3, good, 9)]) for way in ways]
+
+    ranks = on_mesh(*degrees, serve)
+
+    for found in ranks:
+        for answers in found:
+            assert answers[1] == answers[3] == (wanted.tokens, None)
+            tokens, error = answers[2]
+            assert tokens == [] and isinstance(error, tuple)
+            assert error[0] == NUMBERLESS[0] and error[1].startswith(NUMBERLESS[1])
+
+
+def damaged(folder: Path, kind: str) -> tuple[Path, str]:
+    """A checkpoint, and the name of its embedding."""
+    if kind == "t5":
+        return write_t5(folder), "shared.weight"
+    family, config = KINDS[kind]
+    name = "model.embed_tokens.weight" if kind == "llama" else "transformer.word_embeddings.weight"
+    return write_decoder(folder, family, **config), name
+
+
+def told(core: Core, arrivals: list[Arrival]) -> dict[int, tuple[list[int], object]]:
+    """Each one's tokens, and its error."""
+    found: dict[int, tuple[list[int], object]] = {each.key: ([], None) for each in arrivals}
+    news = News(tuple(arrivals))
+    with torch.inference_mode():
+        while core.busy or news.arrived:
+            for progress in core.step(news):
+                tokens, _ = found[progress.sequence.key]
+                found[progress.sequence.key] = [*tokens, *(each.token for each in progress.chosen)], progress.error
+            news = News()
+    return found

@@ -64,6 +64,26 @@ def test_logits_are_those_of_transformers(written: Callable[[str], Written], kin
         torch.testing.assert_close(steps, torch.stack([text[-23:] for text in texts]), atol=1e-4, rtol=1e-4)
 
 
+RARE = {
+    "gpt2": ("GPT2", {**KINDS["gpt2"][1], "activation_function": "quick_gelu"}),
+    "opt": ("OPT", {**KINDS["opt"][1], "activation_function": "gelu_python"}),
+    "llama": ("Llama", {**KINDS["llama"][1], "hidden_act": "relu2"}),
+    "qwen2": ("Qwen2", {**KINDS["qwen2"][1], "hidden_act": "quick_gelu"}),
+    "gpt-neox": ("GPTNeoX", {**KINDS["gpt-neox"][1], "hidden_act": "gelu_accurate"}),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+def test_rare_activations_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
+    family, config = RARE[kind]
+    folder = write_decoder(tmp_path, family, **config)
+    texts = [logits_of(oracle(folder), [*prompt, *row]) for prompt, row in zip(PROMPTS, FORCED.tolist(), strict=True)]
+
+    _, steps = forced_logits(model_on(folder), PROMPTS, FORCED)
+
+    torch.testing.assert_close(steps, torch.stack([text[-23:] for text in texts]), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_are_those_of_transformers(
     written: Callable[[str], Written], kind: str, record_testsuite_property: Callable[[str, object], None]

@@ -147,6 +147,23 @@ def test_markers_come_from_generation_config_then_config(tiny_t5: Path, tmp_path
     written.write_text(json.dumps({"eos_token_id": None}))
     with pytest.raises(LoadError, match="'eos_token_id' is None"):
         Markers.of(Checkpoint.open(Folder(folder)))
+    written.write_text(json.dumps({"decoder_start_token_id": 10**6}))
+    with pytest.raises(LoadError, match="'decoder_start_token_id' is 1000000, and the model knows 512 tokens"):
+        Markers.of(Checkpoint.open(Folder(folder)))
+
+
+def test_what_generation_config_says_of_choosing_tokens_is_named_for_it_is_not_read(
+    tiny_t5: Path, tmp_path: Path
+) -> None:
+    folder, lines = shutil.copytree(tiny_t5, tmp_path / "t5"), list[str]()
+    said = {"eos_token_id": 1, "repetition_penalty": 1.05, "suppress_tokens": [5], "top_p": 1.0, "top_k": None}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+
+    load(Options(), folder, 0, 1, "", lines.append).close()
+
+    assert [line for line in lines if line.startswith("generation_config.json")] == [
+        "generation_config.json: repetition_penalty, suppress_tokens not read; a request says how its tokens are chosen"
+    ]
 
 
 @contextmanager

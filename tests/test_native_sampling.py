@@ -19,12 +19,13 @@ from transformers import (
 )
 
 from heavylift_runtime.engines.engine import Sampling
+from heavylift_runtime.native.core import Core, Limits
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.sampling import Chosen, choose, likely, penalized, uniform
 from heavylift_runtime.native.sequence import Sequence
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.decoder_checkpoints import oracle as decoder_oracle
-from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, run
+from tests.native_cores import PLENTY, Answer, answers_of, arrival, core_of, model_on, run
 from tests.t5_checkpoints import oracle, write_t5
 
 PROMPTS = [[5, 9, 33, 21, 7, 1], [12, 1], [40, 41, 8, 3, 55, 9, 9, 9, 30, 28, 27, 4, 6, 18, 19, 20, 22, 23, 1], [3, 1]]
@@ -122,6 +123,25 @@ def test_draws_follow_transformers_distribution() -> None:
     assert drawn[expected == 0].sum() == 0
     statistic = ((drawn - expected) ** 2 / expected)[likely_ones].sum()
     assert statistic < CRITICAL
+
+
+@pytest.mark.parametrize("temperature", [1e-20, 1e-35, 5e-324])
+def test_the_lowest_temperatures_leave_the_likeliest_token(temperature: float) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(61)
+
+    drawn = {choose(scores, sequence(Sampling(5, temperature=temperature), [0], seed=s), {1}).token for s in range(9)}
+
+    assert drawn == {int(scores.argmax())}
+
+
+def test_an_end_that_the_model_does_not_know_never_comes_and_harms_nobody(llama: Path) -> None:
+    model = model_on(llama)
+    core = Core(model, 0, {1, 10**6}, 4, PLENTY, Limits.of(model, 128))
+
+    answers = answers_of(core, PROMPTS, [20] * 4, min_new_tokens=15)
+
+    assert answers == answers_of(core_of(model), PROMPTS, [20] * 4, min_new_tokens=15)
 
 
 def test_numbers_are_even_and_differ_by_seed_and_place() -> None:

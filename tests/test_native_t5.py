@@ -86,6 +86,17 @@ def test_greedy_tokens_are_those_of_transformers(checkpoints: dict[str, Path], k
             assert len(answer.tokens) == 40 or answer.tokens[-1] == 1
 
 
+@pytest.mark.parametrize("word", ["silu", "gelu_new", "gated-gelu_pytorch_tanh", "gated-quick_gelu"])
+def test_rare_activations_are_those_of_transformers(tmp_path: Path, word: str) -> None:
+    folder, tokens = write_t5(tmp_path, feed_forward_proj=word), torch.tensor([[0, 5, 8]] * 4)
+    with torch.inference_mode():
+        expected = oracle(folder)(**inputs_of(PROMPTS), decoder_input_ids=tokens).logits
+
+    logits = forced_logits(model_on(folder), PROMPTS, tokens)[1]
+
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_transformers_5_checkpoint_of_an_own_unscaled_head_is_read_as_such(tmp_path: Path) -> None:
     # transformers 5 writes tie_word_embeddings: true into every T5, and says the scaling in a field of its own
     folder = write_t5(tmp_path / "t5")

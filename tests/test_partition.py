@@ -190,6 +190,7 @@ def flip(path: Path, place: int) -> None:
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit(f, lambda m: m.update(format="heavylift.partition/2")), "format 'heavylift.partition/2' is not"),
     (lambda f: edit(f, lambda m: m.pop("dtype")), "is not readable .'dtype'.; partition the checkpoint again"),
+    (lambda f: edit(f, lambda m: m.update(dtype=["fp32"])), r"dtype .'fp32'. is none of fp32, fp16, bf16"),
     (lambda f: edit(f, lambda m: m["files"].pop(0)), "is not readable .'rank-000-of-002"),
     (lambda f: edit(f, lambda m: m["files"][0].pop("header_size")), "None is not a number of at least 1"),
     (lambda f: edit(f, lambda m: m["files"][0].update(header_size=1 << 40)), "has a header of"),

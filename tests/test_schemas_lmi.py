@@ -155,10 +155,17 @@ def test_a_million_wrong_names_are_refused_quickly_and_briefly() -> None:
 
 @pytest.mark.parametrize(
     ("headers", "code"),
-    [({"content-type": "text/csv"}, 415), ({"content-type": "text/plain"}, 415), ({"accept": "image/png"}, 406)],
-)
+    [({"content-type": "text/csv"}, 415), ({"content-type": "text/plain"}, 415), ({"accept": "image/png"}, 406),
+     ({"content-encoding": "gzip"}, 415)],
+)  # fmt: skip
 def test_other_types_are_refused(headers: dict[str, str], code: int) -> None:
     assert refusal({"inputs": "a"}, **headers).code == code
+
+
+def test_a_byte_order_mark_before_the_object_is_no_part_of_it() -> None:
+    found = exchange(b"\xef\xbb\xbf" + json.dumps({"inputs": "hello"}).encode(), **{"content-encoding": "identity"})
+
+    assert found.requests[0].prompt == "hello"
 
 
 def test_a_plain_text_is_an_input_where_lmi_takes_it() -> None:

@@ -283,6 +283,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: torch.save([torch.zeros(2)], f / FILE), "holds a list, not a table of tensors"),
     (lambda f: torch.save({"model": {"a": torch.zeros(2)}}, f / FILE), "entry 'model' is a dict, not a tensor"),
     (lambda f: torch.save({"a": torch.zeros(1).expand(4, 4)}, f / FILE), "numbers of it share a place"),
+    (lambda f: torch.save({"a": torch._neg_view(torch.ones(4))}, f / FILE), "are to be negated or conjugated"),
     (lambda f: torch.save({"a": torch.zeros(4).to(torch.float8_e4m3fn)}, f / FILE), "asks for 'torch.*is no tensor"),
     (lambda f: torch.save(torch.nn.Linear(2, 2), f / FILE), "asks for 'torch.nn.modules.linear.Linear'"),
 ]  # fmt: skip

@@ -32,7 +32,7 @@ from heavylift_runtime.native.replay import recorder_of
 from heavylift_runtime.native.sampling import Chosen
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.stream import Stream
-from heavylift_runtime.native.text import Markers, Text
+from heavylift_runtime.native.text import Markers, Text, unread
 from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 
@@ -73,6 +73,8 @@ def load(
     if (count := _threads(checkpoint, options, dtype)) is not None:
         torch.set_num_threads(count)
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
+    if names := unread(checkpoint.generation()):
+        report(f"generation_config.json: {', '.join(names)} not read; a request says how its tokens are chosen")
     report(f"kernels: {said()}")
     report(f"device: {device}")
     mesh = Mesh.join(rank, tensor, pipeline, rendezvous, device)

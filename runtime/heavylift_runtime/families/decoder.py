@@ -17,8 +17,9 @@ from heavylift_runtime.families.stages import End, Layer
 from heavylift_runtime.families.table import Split, Weight, located, shard
 
 ACTIVATIONS = {
-    "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "silu": "silu", "swish": "silu",
+    "relu": "relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"), "gelu_tanh"),
+    "quick_gelu": "gelu_quick", "relu2": "relu_squared",
 }  # fmt: skip
 """Hugging Face's word → ours."""
 

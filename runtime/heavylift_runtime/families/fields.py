@@ -33,6 +33,10 @@ class Fields:
         """config.json has the key, be it with null."""
         return name in self._config
 
+    def none(self, name: str) -> bool:
+        """config.json says null, or nothing, and the family has no other value for it then."""
+        return self._config.get(name) is None and (self.says(name) or self._silent.get(name) is None)
+
     def whole(self, name: str, *, least: int = 1, most: int = LARGEST) -> int:
         """A whole number in a range; the least one, and a fault, where it is none."""
         value = self.given(name)

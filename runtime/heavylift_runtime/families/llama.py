@@ -82,7 +82,8 @@ class Llama(DecoderFamily[LlamaShape]):
 def sizes(fields: Fields) -> dict[str, Any]:
     """The fields of Shape that Llama and Mixtral spell alike."""
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
-    pairs = fields.whole("num_key_value_heads") if fields.given("num_key_value_heads") is not None else heads
+    unshared = fields.none("num_key_value_heads")  # also where its family shares them unless config.json says otherwise
+    pairs = heads if unshared else fields.whole("num_key_value_heads")
     head_width = fields.whole("head_dim") if fields.given("head_dim") is not None else max(1, width // heads)
     if heads % pairs:
         fields.refuse("num_key_value_heads", f"it must divide 'num_attention_heads' {heads}")

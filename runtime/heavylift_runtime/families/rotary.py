@@ -59,14 +59,15 @@ class Rotary:
 
 
 def rotary_of(fields: Fields, head_width: int, *, theta: str = "rope_theta", share: str | None = None) -> Rotary:
-    """From `rope_parameters` (transformers 5), else from `rope_theta` and `rope_scaling`, or the keys given instead."""
-    name = "rope_parameters" if fields.given("rope_parameters") is not None else "rope_scaling"
+    """From `rope_scaling` and `rope_theta`, or the keys given instead; else from transformers 5's `rope_parameters`."""
+    name = "rope_scaling" if fields.given("rope_scaling") else "rope_parameters"
     value = fields.given(name)
     if value is not None and not isinstance(value, Mapping):
         fields.refuse(name, "it must be an object, or null")
     said: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
     silent = {ORIGINAL: fields.given("max_position_embeddings"), "beta_fast": 32, "beta_slow": 1, "truncate": True}
-    inner = Fields({**said, theta: said.get("rope_theta", fields.given(theta))}, silent)
+    own = {} if (original := fields.given(ORIGINAL)) is None else {ORIGINAL: original}  # beside the object, it counts
+    inner = Fields({**said, **own, theta: said.get("rope_theta", fields.given(theta))}, silent)
     base = inner.number(theta, above=1.0)
     part = said.get("partial_rotary_factor", 1.0 if share is None else fields.given(share))
     width = int(head_width * part) if type(part) in (int, float) and 0 < part <= 1 else 0

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.families import stages
+from heavylift_runtime.families import decoder, stages
 from heavylift_runtime.families.stages import End, Layer
 from heavylift_runtime.families.table import Split, Weight, located, shard
 
 ARCHITECTURE = "T5ForConditionalGeneration"
+OLDER = "T5WithLMHeadModel"
+"""What transformers before 3 called the same."""
 ACTIVATIONS = {
-    "relu": ("relu", False),
-    "gelu": ("gelu", False),
-    "gated-relu": ("relu", True),
-    "gated-silu": ("silu", True),
+    **{word: (ours, False) for word, ours in decoder.ACTIVATIONS.items()},
+    **{f"gated-{word}": (ours, True) for word, ours in decoder.ACTIVATIONS.items()},
     "gated-gelu": ("gelu_tanh", True),  # by convention the tanh form, whatever `dense_act_fn` says
 }
 """`feed_forward_proj` → (activation, gated)."""
@@ -96,7 +96,7 @@ def config_faults(config: Mapping[str, Any]) -> list[str]:
     given = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
     faults = []
     architectures = given["architectures"]
-    if not isinstance(architectures, list) or ARCHITECTURE not in architectures:
+    if not isinstance(architectures, list) or not any(name in architectures for name in (ARCHITECTURE, OLDER)):
         faults.append(f"config.json: 'architectures' is {architectures!r}; only {ARCHITECTURE!r} generates text")
     for name in (*SIZES, "num_decoder_layers", BUCKETS, FURTHEST):
         value = given.get(name, given.get("num_layers") if name == "num_decoder_layers" else None)
@@ -113,6 +113,9 @@ def config_faults(config: Mapping[str, Any]) -> list[str]:
     epsilon = given["layer_norm_epsilon"]
     if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
         faults.append(f"config.json: 'layer_norm_epsilon' is {epsilon!r}; it must be a number between 0 and 1")
+    for name in ("tie_word_embeddings", "scale_decoder_outputs"):
+        if type(given.get(name, True)) is not bool:
+            faults.append(f"config.json: {name!r} is {given[name]!r}; it must be true or false")
     kind = given["feed_forward_proj"]
     if not isinstance(kind, str) or kind not in ACTIVATIONS:
         faults.append(f"config.json: 'feed_forward_proj' is {kind!r}; known are {', '.join(map(repr, ACTIVATIONS))}")

@@ -76,7 +76,8 @@ class Core:
         `invariant`: a request's numbers depend on no other's, bit for bit. `record`: what passes without prompts are
         recorded with; None: their sizes are as they come, which on a processor is quicker.
         """
-        self._model, self._start, self._ends, self._mesh = model, start, frozenset(ends), mesh
+        self._model, self._start, self._mesh = model, start, mesh
+        self._ends = frozenset(end for end in ends if end < model.vocabulary.size)  # no other one can ever come
         self.limits = limits
         self._record = record
         lanes = min(slots, mesh.stage.of)

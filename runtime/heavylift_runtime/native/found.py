@@ -19,6 +19,9 @@ from heavylift_runtime.native.sampling import Chosen, choose
 from heavylift_runtime.native.sequence import Sequence
 from heavylift_runtime.native.vocabulary import Vocabulary
 
+NOTHING = -1
+"""In a token's place: there was none to choose."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -32,6 +35,14 @@ class Given:
         found = [(head(hidden), kept) for hidden, kept in self.parts]
         own = [scores if len(kept) == len(scores) else scores[list(kept)] for scores, kept in found]
         return own[0] if len(own) == 1 else torch.cat(own)
+
+    def lost(self, wanting: Several[Sequence]) -> list[int]:
+        """Who shall get a first token, and what comes to the head is NaN: of weights that are, it always will be."""
+        firsts = [place for place, each in enumerate(wanting) if each.generated == 0]
+        if not firsts:
+            return []
+        lost = self.through(lambda hidden: hidden)[firsts].isnan().any(1).tolist()
+        return [place for place, each in zip(firsts, lost, strict=True) if each]
 
 
 @dataclass(frozen=True)
@@ -52,17 +63,22 @@ class Found:
         drawn = [place for place, each in enumerate(wanting) if not each.plain and each.width == 1]
         chosen: dict[int, Chosen] = {}
         logits: dict[int, Tensor] = {}
+        lost = [] if given is None else given.lost(wanting)
         scores = None if given is None or not (drawn or beams) else given.through(vocabulary.scores)
         if plain:
             likeliest = None if scores is None else vocabulary.likeliest(scores).cpu()
             if given is not None and scores is None:
                 likeliest = given.through(vocabulary.greedy).cpu()
+            if likeliest is not None and lost:
+                likeliest[lost] = NOTHING
             tokens = mesh.tell(likeliest, (len(wanting),), torch.int64).tolist()
             chosen |= {place: Chosen(tokens[place]) for place in plain}
         every = None if scores is None else vocabulary.logits(scores[drawn + beams]).cpu()
         if drawn:
             rows = [wanting[place] for place in drawn]
             own = None if every is None else [choose(*pair, ends) for pair in zip(every, rows, strict=False)]
+            if own is not None and lost:
+                own = [Chosen(NOTHING) if place in lost else each for place, each in zip(drawn, own, strict=True)]
             if own is None or mesh.stage.of > 1:
                 own = _told(own, rows, vocabulary.size, mesh)
             chosen |= dict(zip(drawn, own, strict=True))

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.beams import Branch, Search, inherit
-from heavylift_runtime.native.found import Found
+from heavylift_runtime.native.found import NOTHING, Found
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.passes import Pass, Reading, apart, readings, together
 from heavylift_runtime.native.sampling import Chosen, penalized, told
 from heavylift_runtime.native.scheduler import Plan, Scheduler
 from heavylift_runtime.native.sequence import Sequence
 from heavylift_runtime.native.steps import Steps
+
+NUMBERLESS = "the model computes no numbers for this prompt (NaN): its weights are damaged, or too large for 'dtype'"
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,16 @@ class Lane:
                 beams.setdefault(sequence.key, {})[id(sequence)] = found.logits[place]
             else:
                 progress.append(self._append(sequence, found.chosen[place]))
-        self.scheduler.finish([each.sequence for each in progress if each.finish_reason is not None])
+        over = [each for each in progress if each.finish_reason is not None or each.error is not None]
+        self.scheduler.finish([each.sequence for each in over])
         for leader in [each.leader for each in wanting if each.leader is each and each.width > 1]:
             if (spread := self._spread(leader, beams[leader.key])) is not None:
                 progress.append(spread)
         return progress
 
     def _append(self, sequence: Sequence, chosen: Chosen) -> Progress:
+        if chosen.token == NOTHING:
+            return Progress(sequence, (), None, (424, NUMBERLESS))
         sequence.text.append(chosen.token)
         reason = None
         if chosen.token in self._ends and not sequence.sampling.ignore_eos:
@@ -168,6 +173,10 @@ class Lane:
                 sampling.num_beams, sampling.length_penalty, sampling.max_new_tokens, ends
             )
         search, rows = self._searches[leader.key], leader.beams
+        if any(bool(logits[id(row)].isnan().any()) for row in rows):
+            self.scheduler.finish(list(rows))
+            del self._searches[leader.key]
+            return Progress(leader, (), None, (424, NUMBERLESS))
         own = [torch.log_softmax(logits[id(row)], 0) for row in rows]
         logprobs = torch.stack([penalized(each, row, ends) for each, row in zip(own, rows, strict=True)])
 

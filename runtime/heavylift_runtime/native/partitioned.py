@@ -101,6 +101,8 @@ class Partition:
             {file.path: file for file in files},
             content.get("source_revision"),
         )
+        if made.dtype not in NAMES.values():
+            raise ValueError(f"dtype {content['dtype']!r} is none of {', '.join(NAMES.values())}")
         for rank in range(made.ranks):
             file = made.files[rank_file(rank, made.ranks)]
             if not 8 < _size(file.header_size) <= min(file.size, LIMIT):

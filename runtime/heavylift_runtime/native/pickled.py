@@ -205,6 +205,8 @@ class _Machine:
                 pass
             case _Name("_rebuild_tensor" | "_rebuild_tensor_v2"), (Storage() as storage, offset, shape, strides, *_):
                 made = _view(storage, offset, shape, strides)
+                if len(arguments) > 6 and arguments[6]:
+                    raise _Corrupt("has a tensor of numbers that are to be negated or conjugated; save it resolved")
             case _:
                 raise _Corrupt("rebuilds a tensor from something that is none; it is corrupt")
         self._stack.append(made)

@@ -19,6 +19,8 @@ from heavylift_runtime.native.sequence import Sequence
 
 LIKELY = 512
 """Tokens among which top-p looks first, before it sorts a whole vocabulary."""
+COLD = 1e-30
+"""Temperatures below leave nothing but the likeliest token; scores divided by them would be infinite."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def choose(logits: Tensor, sequence: Sequence, ends: Collection[int]) -> Chosen:
     """The next token of a row, from its logits (V,) in fp32."""
     sampling = sequence.sampling
     scores = penalized(logits, sequence, ends)
-    if sampling.temperature == 0:
+    if sampling.temperature < COLD:
         token = int(scores.argmax())
     else:
         ids, scores = likely(scores, sampling)

@@ -5,7 +5,7 @@ Not a tokenizer of its own (the `tokenizers` library is), and it adds no prefix 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,21 @@ from tokenizers import Tokenizer
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.checkpoint import TOKENIZER, Checkpoint
+
+UNREAD: dict[str, tuple[object, ...]] = {
+    "do_sample": (False,), "temperature": (1,), "top_k": (50, 0), "top_p": (1,), "min_p": (), "typical_p": (1,),
+    "num_beams": (1,), "length_penalty": (1,), "penalty_alpha": (), "guidance_scale": (1,),
+    "repetition_penalty": (1,), "no_repeat_ngram_size": (0,), "min_length": (0,), "min_new_tokens": (0,),
+    "encoder_repetition_penalty": (1,), "encoder_no_repeat_ngram_size": (0,), "exponential_decay_length_penalty": (),
+    "forced_bos_token_id": (), "forced_eos_token_id": (), "suppress_tokens": ([],), "begin_suppress_tokens": ([],),
+    "bad_words_ids": ([],), "sequence_bias": ({},), "stop_strings": ([],),
+}  # fmt: skip
+"""What transformers' `generate` would take from generation_config.json → the values at which it asks for nothing."""
+
+
+def unread(settings: Mapping[str, Any]) -> list[str]:
+    """Names of what a checkpoint says of how its tokens shall be chosen; here requests alone say that."""
+    return [name for name, none in UNREAD.items() if settings.get(name) not in (None, *none)]
 
 
 class Text:
@@ -73,4 +88,10 @@ class Markers:
                 "config.json or generation_config.json must give each"
             )
         assert isinstance(start, int) and isinstance(pad, int)
+        words = next(iter(checkpoint.family.weights(checkpoint.config))).shape[0]
+        if encoder and start >= words:
+            raise LoadError(
+                f"{checkpoint.source.place}: 'decoder_start_token_id' is {start}, and the model knows {words} tokens; "
+                "mend config.json or generation_config.json"
+            )
         return cls(start, pad, frozenset(ends))

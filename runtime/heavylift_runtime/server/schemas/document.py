@@ -17,9 +17,12 @@ Python's reader makes an object of each, and while it reads nothing else runs in
 
 
 def read_document(body: bytes, example: str) -> dict[str, Any]:
-    """The object; Refused (400) for what is no UTF-8, no JSON (NaN is none), or no object like `example`."""
+    """The object; Refused (400) for what is no UTF-8, no JSON (NaN is none), or no object like `example`.
+
+    A byte order mark before it, as .NET's clients write, may be ignored (RFC 8259, section 8.1).
+    """
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")
         if len(body) >= LARGE:
             _count(body)
         with _uncollected(len(body)):

@@ -79,6 +79,9 @@ def _completions(defaults: Defaults) -> _Schema:
 
 
 def _document(headers: Mapping[str, str], body: bytes, example: str, defaults: Defaults) -> dict[str, Any]:
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refused(415, f"a body is read as it is, without Content-Encoding: got {coding[:80]!r}")
     given = headers.get("content-type", "application/json")
     plain = given.partition(";")[0].strip().lower()
     if plain == "text/plain" and defaults.lmi_compat != "none":
