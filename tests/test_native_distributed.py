@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,17 +17,22 @@ import torch
 from heavylift_runtime.native.distributed import Alone
 from heavylift_runtime.native.shared_memory import join
 
-PROGRAM = Path(__file__).resolve().parent / "group_process.py"
+HERE = Path(__file__).resolve().parent
+PROGRAM, HELD_BACK = HERE / "group_process.py", HERE / "held_back.c"
 DEADLINE = 60
 
 
 @contextmanager
-def ranks(kind: str, world: int, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """The ranks as processes; none outlives the block."""
+def ranks(
+    kind: str, world: int, tmp_path: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """The ranks as processes; none outlives the block. `environment`: what the last one's has besides."""
+    last = {**os.environ, **(environment or {})}
     processes = [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), kind, str(rank), str(world), f"file://{tmp_path}/{kind}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=last if rank == world - 1 else None,
         )
         for rank in range(world)
     ]  # fmt: skip
@@ -62,9 +70,7 @@ def test_memory_gloo_and_the_way_back_to_gloo_give_every_rank_the_same(tmp_path:
 @pytest.mark.parametrize("kind", ["gloo", "memory"])
 def test_a_rank_that_dies_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     with ranks(kind, 2, tmp_path) as processes:
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline(), process.stdout.readline()
+        exchanged(processes)
 
         processes[1].kill()  # and not reaped: a zombie holds no lock either
         out, complaint = processes[0].communicate("wait\n", timeout=DEADLINE)
@@ -72,6 +78,53 @@ def test_a_rank_that_dies_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     assert "met" not in out
     assert "RuntimeError" in complaint
     assert kind == "gloo" or "rank 1 is dead" in complaint
+
+
+def exchanged(processes: list[subprocess.Popen[str]]) -> None:
+    """Waits until each has its group, and has done with what it exchanges."""
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline(), process.stdout.readline()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gloo", "memory"])
+@pytest.mark.parametrize("leaver", [0, 1])
+@pytest.mark.parametrize("gone", ["left", "killed", "stopped"])
+def test_a_rank_leaves_whoever_has_left_before(kind: str, leaver: int, gone: str, tmp_path: Path) -> None:
+    with ranks(kind, 2, tmp_path) as processes:
+        exchanged(processes)
+        if gone == "left":
+            processes[1 - leaver].communicate("end\n", timeout=DEADLINE)
+        elif gone == "killed":
+            processes[1 - leaver].kill()
+            processes[1 - leaver].wait(DEADLINE)
+        else:
+            processes[1 - leaver].send_signal(signal.SIGSTOP)
+
+        _, complaint = processes[leaver].communicate("end\n", timeout=DEADLINE)
+
+    assert (processes[leaver].returncode, complaint) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler to build tests/held_back.c with")
+@pytest.mark.parametrize("kind", ["gloo", "memory"])
+def test_the_end_of_the_interpreter_waits_for_the_groups_threads(kind: str, tmp_path: Path) -> None:
+    library = tmp_path / "held_back.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(HELD_BACK), "-ldl"], check=True)
+
+    with ranks(kind, 2, tmp_path, {"LD_PRELOAD": str(library), "HELD_BACK": f"{tmp_path}/rank-1"}) as processes:
+        exchanged(processes)
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("last\n")
+            process.stdin.flush()
+        (_, told), (_, complaint) = (process.communicate(timeout=DEADLINE) for process in processes)
+
+    assert (processes[0].returncode, told) == (0, "")
+    assert "a thread of gloo's is held back" in complaint
+    assert processes[1].returncode == 0, complaint
 
 
 def test_a_world_of_one_needs_no_rendezvous() -> None:

@@ -122,8 +122,15 @@ class Gloo:
         self._group.barrier().wait()
 
     def close(self) -> None:
+        """Waits for its own threads, never for another rank: whoever has left before, or died, is no fault here.
+
+        Its threads end with the last reference to it. One of them that wanted a tensor's Python object while the
+        interpreter ends would be ended right there, which C++ answers with an abort
+        (https://github.com/pytorch/pytorch/issues/190489).
+        """
         if dist.is_initialized():  # a part of a group goes with the whole
             dist.destroy_process_group()
+        self.__dict__.pop("_group", None)
 
 
 def _new_group(ranks: range) -> dist.ProcessGroup:
