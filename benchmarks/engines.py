@@ -44,7 +44,6 @@ from heavylift_runtime.engines.registry import ENGINES
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "engines.json"
 PARTIAL = RESULTS.with_name("engines.partial.jsonl")
-READY_S = 150.0
 ROW_S = 60.0
 """With less time left than a slow row takes, none is begun."""
 LASTS_S = 3600.0
@@ -55,11 +54,11 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def measured(model: Model, row: Row) -> dict[str, Any]:
+def measured(model: Model, row: Row, ready_s: float) -> dict[str, Any]:
     """The row: its table, each request's latency in ms (None: it failed), how long it took to start, its memory."""
     before, begun = _times(), time.monotonic()
     with (
-        serving(model.properties(row), ready_seconds=READY_S) as served,
+        serving(model.properties(row), ready_seconds=ready_s) as served,
         HttpClient(served.url) as client,
     ):
         ready = time.monotonic() - begun
@@ -161,9 +160,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for model in models(ROOT, Path(scratch), tuple({name for name, _ in left}), args.requests):
             for row in (row for name, row in left if name == model.name):
-                if args.minutes * 60 - (time.monotonic() - begun) < ROW_S:
+                left_s = args.minutes * 60 - (time.monotonic() - begun)
+                if left_s < ROW_S:
                     break
-                rows.append({"model": model.name, "row": row.name} | _tried(model, row))
+                rows.append({"model": model.name, "row": row.name} | _tried(model, row, left_s))
                 _tell(rows[-1], f"{len(rows)}/{len(done) + len(left)}", time.monotonic() - begun)
                 if args.keep:
                     with PARTIAL.open("a", encoding="utf-8") as file:
@@ -179,13 +179,13 @@ def main() -> int:
     return 0 if len(rows) == len(done) + len(left) and not any("why" in row for row in rows) else 1
 
 
-def _tried(model: Model, row: Row) -> dict[str, Any]:
+def _tried(model: Model, row: Row, ready_s: float) -> dict[str, Any]:
     """The row, or why it has no number: the others are worth their time."""
     engine = ENGINES[row.engine]
     if (missing := engine.missing()) is not None and own_environment(engine, ROOT) is None:
         return {"why": missing}
     try:
-        return measured(model, row)
+        return measured(model, row, ready_s)
     except (HeavyliftError, OSError) as error:
         return {"why": str(error)}
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from heavylift_runtime.engines.registry import ANY, ENGINES, Capabilities
 
 WRITTEN = "2026-11-21"
-"""When the table below was put together; of its pages only Neuron's were read on that day."""
+"""When the table below was put together, and its pages were last read."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Documented:
     sources: tuple[str, ...]
 
 
+MULTI_MODEL = "https://docs.aws.amazon.com/sagemaker/latest/dg/multi-model-support.html"
 _MME = "yes"
 _NO_MME = "no: SageMaker has them on processors and GPUs"
 DOCUMENTED: Mapping[str, Documented] = MappingProxyType(
@@ -69,19 +70,25 @@ DOCUMENTED: Mapping[str, Documented] = MappingProxyType(
             ),
         ),
         "neuronx": Documented(
-            "NxD Inference 0.6 (Neuron 2.26), Transformers NeuronX 0.13 (2.25, archived)", "tensor", "yes",
+            "NxD Inference 0.9 (Neuron 2.29; the engine here is of 0.6), Transformers NeuronX 0.13 (archived)",
+            "tensor", "yes",
             "compiles; NxD Inference splits, too", "NxD Inference: yes",
             "continuous (of Transformers NeuronX Llama and Mistral)", "NxD Inference: several LoRA", "-", _NO_MME,
             "Inf2, Trn1; NxD Inference: Trn2",
             (
                 "https://awsdocs-neuron.readthedocs-hosted.com/en/latest/libraries/nxd-inference/api-guides/api-guide.html",
+                "https://awsdocs-neuron.readthedocs-hosted.com/en/v2.29.1/libraries/nxd-inference/developer_guides/vllm-user-guide-v1.html",
                 "https://awsdocs-neuron.readthedocs-hosted.com/en/v2.21.0/libraries/transformers-neuronx/transformers-neuronx-developer-guide.html",
             ),
         ),
         "vllm": Documented(
             "vLLM 0.32", "tensor, pipeline, expert, data", "yes", "yes (sharded_state)", "no", "continuous",
             "several LoRA", "medium", _MME, "GPU, CPU, and others' plug-ins",
-            ("https://docs.vllm.ai/en/latest/", "https://docs.vllm.ai/en/latest/serving/parallelism_scaling.html"),
+            (
+                "https://docs.vllm.ai/en/latest/",
+                "https://docs.vllm.ai/en/latest/serving/parallelism_scaling.html",
+                "https://docs.vllm.ai/en/latest/examples/features/sharded_state/",
+            ),
         ),
         "script": Documented(
             "djl-serving 0.23 to 0.36", "the script's own", "-", "-", "-", "as many requests as batch_size", "-", "-",
@@ -134,8 +141,9 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## By their own documentation"
     yield ""
-    yield f"Put together on {WRITTEN} from the pages below, Neuron's read that day, the others from knowledge of them"
-    yield "and from the versions that were run here. All of them load Hugging Face's checkpoints and stream tokens."
+    yield f"Put together on {WRITTEN} from the pages below (FasterTransformer's and djl-serving's: from their sources)"
+    yield "and from the versions that were run here; the last page says which instances have multi-model endpoints. All of"
+    yield "them load Hugging Face's checkpoints and stream tokens."
     yield ""
     rows = [[title, *(getattr(DOCUMENTED[name], field) for name in names)] for title, field in _SAID]
     yield from _table(["", *(f"`{name}`" for name in names)], rows)
@@ -143,6 +151,7 @@ def _lines() -> Iterator[str]:
     for name in names:
         links = (f"<{url}>" if "://" in url else f"[{url}]({url})" for url in DOCUMENTED[name].sources)
         yield f"- `{name}`: {', '.join(links)}"
+    yield f"- multi-model endpoints: <{MULTI_MODEL}>"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
