@@ -142,8 +142,8 @@ def _lines() -> Iterator[str]:
     yield "## By their own documentation"
     yield ""
     yield f"Put together on {WRITTEN} from the pages below (FasterTransformer's and djl-serving's: from their sources)"
-    yield "and from the versions that were run here; the last page says which instances have multi-model endpoints. All of"
-    yield "them load Hugging Face's checkpoints and stream tokens."
+    yield "and from the versions that were run here; the last page says which instances have multi-model endpoints. All"
+    yield "of them load Hugging Face's checkpoints and stream tokens."
     yield ""
     rows = [[title, *(getattr(DOCUMENTED[name], field) for name in names)] for title, field in _SAID]
     yield from _table(["", *(f"`{name}`" for name in names)], rows)
