@@ -103,12 +103,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_template_is_refused_soon(source: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(Refused) as caught:
         Prompts(compiled(source)).chat(MESSAGES, True, {})
 
     assert caught.value.code == 400 and "chat template" in caught.value.sentence
-    assert time.perf_counter() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 @pytest.mark.parametrize(

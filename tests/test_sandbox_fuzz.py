@@ -57,14 +57,14 @@ def test_drawn_templates_end_soon_in_little_memory() -> None:
     for seed in range(300):
         draw = random.Random(seed)
         source = BEGIN + "".join(drawn(draw, "B", 5) for _ in range(4))
-        begun = time.perf_counter()
+        begun = time.thread_time()
         try:
             Prompts(compiled(source)).chat(MESSAGES, True, {})
             ending = "rendered"
         except Refused as refused:
             ending = "costly" if "takes too long" in refused.sentence else "refused"
             assert "MemoryError" not in refused.sentence, source
-        assert time.perf_counter() - begun < 15, source
+        assert time.thread_time() - begun < 15, source
         endings[ending] = endings.get(ending, 0) + 1
 
     assert min(endings.values()) > 10 and len(endings) == 3
