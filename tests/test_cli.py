@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from heavylift.cli import COMMANDS, main
+from heavylift.cli import COMMANDS, EXAMPLES, arguments_of, main
 from tests.conftest import ROOT
 
 
@@ -40,7 +41,66 @@ def test_every_command_tells_its_arguments(name: str, capsys: pytest.CaptureFixt
         main([name, "--help"])
 
     assert ended.value.code == 0
-    assert f"usage: heavylift {name}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: heavylift {name}" in text and f"\nexample:\n  heavylift {name}" in text
+    assert all(options.get("help") for _, options in COMMANDS[name][2])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_is_a_command_that_is_taken(name: str) -> None:
+    parts = shlex.split(EXAMPLES[name])
+
+    arguments_of(name).parse_intermixed_args(parts[: parts.index(">")] if ">" in parts else parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["vlidate", "x.yaml"], "there is no command 'vlidate'; did you mean 'validate'?\n"),
+        (["xyzzy"], "there is no command 'xyzzy'; `heavylift --help` lists them\n"),
+        ([], "usage: heavylift [-h]"),
+    ],
+)
+def test_a_command_that_there_is_not_is_answered_with_the_nearest(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_a_misspelt_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "x.yaml", "--explian=memory"])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --explian=memory; did you mean '--explain'?\n")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["validate"], ["bench"], ["calibrate"]])
+def test_a_failure_is_a_json_document_too_where_one_is_asked_for(
+    command: list[str], models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = models / "tiny-t5.yaml"
+    file.write_text(file.read_text() + "x: 1\ny: 2\n")
+
+    code = main([*command, str(file), "--json"])
+
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert document["exit_code"] == code == 2
+    assert len(document["failed"]) == 2 and document["failed"] == told.err.splitlines()
+
+
+def test_a_valid_file_is_told_with_its_environments_as_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = models / "llama-3-1-8b.yaml"
+
+    assert main(["validate", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(file), "valid": True, "environments": ["gpu"]}
+
+
+def test_a_run_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"cannot read {tmp_path / 'none'}: No such file or directory\n"
 
 
 def test_help_loads_no_aws_library_and_no_torch() -> None:

@@ -296,7 +296,10 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "rollout: {strategy: blue_green}",
             "3:21: 'rollout.strategy' must be 'all_at_once', 'canary', 'linear' or 'rolling'",
         ),
-        ("rollout: {canary_size: 10%}", "3:10: 'rollout' must be a mapping with 'strategy': 'all_at_once', 'canary'"),
+        (
+            "rollout: {canary_size: 10%}",
+            "3:10: 'rollout.strategy' is missing: 'all_at_once', 'canary', 'linear' or 'rolling'",
+        ),
         (
             "rollout: {strategy: all_at_once, wait_in_seconds: 3601}",
             "3:51: 'rollout.wait_in_seconds' must be a whole number",

@@ -103,6 +103,7 @@ def test_a_lock_without_the_template_is_stale(models: Path) -> None:
     [
         ("none.jinja", None, "cannot read the template .*none.jinja: No such file"),
         ("bad.jinja", b"{% for %}", r"bad.jinja:1: not Jinja: Expected an expression"),
+        ("same.jinja", b"{{ promt }}", "same.jinja never says 'prompt': every request would become the same text"),
         ("latin.jinja", b"\xff", "latin.jinja is not UTF-8"),
         ("large.jinja", b"x" * (2**20 + 1), "has 1048577 bytes; at most 1048576"),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from heavylift.errors import InputError
@@ -24,13 +25,19 @@ def validate(chosen: argparse.Namespace) -> int:
     named = [chosen.env] if chosen.env is not None else [None, *environments(chosen.file)]
     for env in named:
         try:
-            ModelSpec.from_yaml(chosen.file, env)
+            ModelSpec.from_yaml(chosen.file, env, beside=True)
         except InputError as error:
             faults |= dict.fromkeys(error.faults)
     if faults:
         raise InputError(faults)
-    within = ", ".join(env for env in named if env is not None)
-    print(f"{chosen.file} is valid{f', also in {within}' if within else ''}")
+    within = [env for env in named if env is not None]
+    if chosen.json:
+        print(json.dumps({"file": str(chosen.file), "valid": True, "environments": within}, indent=2))
+    elif chosen.env is not None:
+        print(f"{chosen.file} is valid in {chosen.env}")
+    else:
+        also = f", also in {', '.join(within)}" if within else ""
+        print(f"{chosen.file} is valid{also}")
     return 0
 
 
@@ -52,7 +59,10 @@ def ls(chosen: argparse.Namespace) -> int:
             faults += error.faults
     if chosen.json:
         print(json.dumps(rows, indent=2))
-    elif rows:
+        for fault in faults:
+            print(fault, file=sys.stderr)
+        return InputError.exit_code if faults else 0
+    if rows:
         shown = [tuple(rows[0]), *(tuple(str(value) for value in row.values()) for row in rows)]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         for line in shown:

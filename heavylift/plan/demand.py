@@ -15,7 +15,7 @@ from heavylift.plan.lock import Lock
 from heavylift.plan.memory import Need, Placing
 from heavylift.plan.memory.neuron import neuron_need
 from heavylift.plan.memory.vllm import vllm_need
-from heavylift.plan.model import SCHEMES, ModelFacts
+from heavylift.plan.model import OWN_SCHEMES, SCHEMES, ModelFacts
 from heavylift.plan.parts import Decision, Memory
 from heavylift.plan.validity import engine_faults, loading_bytes
 from heavylift.plan.validity.neuron import neuron_degrees, neuron_faults
@@ -65,6 +65,8 @@ class Demand:
         beside = engine.rounded_in or engine.dtypes
         if spec.quantization != "none" and dtype not in beside and dtype in engine.dtypes:
             faults.append(f"quantization of engine {engine.name} needs dtype {' or '.join(beside)}: got {dtype}")
+        if engine.name != "script":
+            faults += _stored_faults(spec, engine, _facts(lock))
         if engine.name == "vllm" and hardware == ("cpu",) and spec.pipeline_parallel_degree > 1:
             faults.append("engine vllm has no stages on processors; use pipeline_parallel_degree 1")
         given = str(spec.options.get("max_new_tokens", NEW_TOKENS))
@@ -152,6 +154,22 @@ def _facts(lock: Lock) -> ModelFacts | None:
         return ModelFacts.of(_config(lock), parameters=lock.model.parameters)
     except InputError:
         return None
+
+
+def _stored_faults(spec: ModelSpec, engine: Capabilities, model: ModelFacts | None) -> list[str]:
+    """A checkpoint's own quantization is what it is served in: the bytes of any other plan would be wrong."""
+    if model is None or model.quantized == (None if spec.quantization == "none" else spec.quantization):
+        return []
+    asked, stored = spec.quantization, model.quantized
+    if stored is None:
+        lacks = f"quantization: {asked} is read from a checkpoint that has it, and config.json speaks of none"
+        made = "; `heavylift quantize` writes one" if asked in ("awq", "gptq") else ""
+        return [f"{lacks}; take one that has it{made}"] if asked in OWN_SCHEMES else []
+    holds = f"the checkpoint's matrices are quantized: {stored}, by config.json's 'quantization_config'"
+    if stored not in engine.quantizations:
+        has = ", ".join(engine.quantizations)
+        return [f"{holds}; engine {engine.name} has {has}: take another checkpoint, or engine: script"]
+    return [f"{holds}; the model file says quantization: {asked}; write quantization: {stored}"]
 
 
 def _prompt_tokens(model: ModelFacts | None, tokens: int, faults: list[str]) -> int:

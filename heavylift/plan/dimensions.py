@@ -182,6 +182,8 @@ def _quantization(config: Mapping[str, Any], outer: Fields) -> tuple[str | None,
         return None, None, None
     fields = Fields(found, {}, {})
     method = fields.word("quant_method", "unknown")
+    if method in ("awq", "gptq") and (bits := fields.size("bits", 4)) != 4:
+        fields.refuse(f"'bits' is {bits}; of {method} the plan knows 4")
     group = fields.size("group_size", default=-1, least=-1)  # -1: a whole row
     sides = fields.items("weight_block_size", int)
     outer.faults += fields.faults

@@ -32,6 +32,10 @@ SCHEMES = {
 """Quantization → bytes for each weight of the layers' matrices; None: as the number format says."""
 
 
+OWN_SCHEMES = ("awq", "gptq", "mxfp4")
+"""Those that are read from a checkpoint that has them; the others an engine can round to as it loads, too."""
+
+
 @dataclass(frozen=True)
 class ModelFacts(Dimensions):
     """A model of which config.json is known.

@@ -16,5 +16,6 @@ def stale_prices(plan: Plan, on: datetime.date) -> list[str]:
     others = {each.instance_type for each in plan.alternatives} - {plan.instance.type}
     old = sorted(type_ for type_ in others if facts.price(type_).stale(on) is not None)
     if old:
-        sentences.append(f"prices of {len(old)} alternatives are older than {facts.STALE_AFTER} days: {', '.join(old)}")
+        which = "the price of 1 alternative is" if len(old) == 1 else f"prices of {len(old)} alternatives are"
+        sentences.append(f"{which} older than {facts.STALE_AFTER} days: {', '.join(old)}")
     return sentences

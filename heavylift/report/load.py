@@ -42,7 +42,9 @@ def load_report(path: Path) -> dict[str, Any]:
     """The report at `path`. Raises InputError if there is none, or not one of this format."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as a report: {error}") from None
     named = report.get("format") if isinstance(report, dict) else None
     if named != FORMAT:
@@ -54,5 +56,7 @@ def load_samples(path: Path) -> Recording:
     """The samples at `path`. Raises InputError if there are none, or they are damaged."""
     try:
         return Recording.load(path)
-    except (OSError, FormatError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except FormatError as error:
         raise InputError(f"{path} cannot be read as samples: {error}") from None

@@ -9,12 +9,14 @@ import json
 import re
 from pathlib import Path
 
-from jinja2 import Environment, TemplateSyntaxError
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from heavylift.errors import InputError
 from heavylift.spec.container import PromptSpec
 
 CHAT, TEXT, EXAMPLES = "prompt/chat.jinja", "prompt/text.jinja", "prompt/examples.jsonl"
+SAYS = {CHAT: "messages", TEXT: "prompt"}
+"""Without it, a template gives every request the same prompt."""
 LARGEST = 1 << 20  # bytes of a template: the runtime takes no more
 FEW_SHOT = (
     "{% for example in examples %}Input: {{ example.input }}\nOutput: {{ example.output }}\n\n{% endfor %}"
@@ -53,7 +55,7 @@ def read_prompt(prompt: PromptSpec | None, spec_dir: Path) -> dict[str, bytes]:
         if name is None:
             continue
         try:
-            files[path] = _template(spec_dir / name, spec_dir)
+            files[path] = _template(spec_dir / name, spec_dir, SAYS[path])
         except InputError as error:
             faults += error.faults
     if faults:
@@ -61,14 +63,16 @@ def read_prompt(prompt: PromptSpec | None, spec_dir: Path) -> dict[str, bytes]:
     return files
 
 
-def _template(file: Path, spec_dir: Path) -> bytes:
+def _template(file: Path, spec_dir: Path, says: str) -> bytes:
     if not file.resolve().is_relative_to(spec_dir.resolve()):
         raise InputError(f"the template {file} leads out of {spec_dir}; put the file itself there")
     try:
         content = file.read_bytes()
         if len(content) > LARGEST:
             raise InputError(f"the template {file} has {len(content)} bytes; at most {LARGEST}")
-        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION.sub("", content.decode()))
+        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION.sub("", content.decode()))
+        if all(each.name != says for each in parsed.find_all(nodes.Name)):
+            raise InputError(f"the template {file} never says '{says}': every request would become the same text")
     except OSError as error:
         raise InputError(f"cannot read the template {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

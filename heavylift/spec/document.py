@@ -23,6 +23,7 @@ NUMBER = re.compile(
     r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 """As YAML 1.1 and 1.2 both read it: 010 is 8 or 10 to them, 1:30 is 90 or a text, 1_000 is 1000 or a text."""
+PLAIN_TAGS = (yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG)
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and line feed
 
 Position = tuple[int, int]
@@ -58,8 +59,8 @@ class Document:
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            raise InputError(f"{file}:{line}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+            before = raw[: error.start].decode("utf-8-sig", errors="replace")
+            raise InputError(f"{file}{_at(before)}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
         try:
             _refuse_unfolding(file, text)
             return cls(file, text)
@@ -82,6 +83,11 @@ class Document:
 
     def _plain(self, node: yaml.Node, path: Path, loader: yaml.SafeLoader) -> Any:
         self._values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
+            sentence = (
+                f"'{dotted(path) or 'the file'}' is tagged {shown(node.tag)}, which nothing here reads; leave it out"
+            )
+            self.faults.append(Fault(path, sentence))
         if isinstance(node, yaml.MappingNode):
             return dict(self._pairs(node, path, loader))
         if isinstance(node, yaml.SequenceNode):
@@ -89,10 +95,13 @@ class Document:
         self._refuse_unprintable(path, node)
         try:
             value = loader.construct_object(node, deep=True)
-            if isinstance(value, int) and value.bit_length() > WIDEST_BITS:
-                raise OverflowError
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
-            self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {node.tag}; put it in quotes"))
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            self.faults.append(Fault(path, f"'{dotted(path)}' cannot be read as {kind}; put it in quotes"))
+            return node.value
+        if isinstance(value, int) and value.bit_length() > WIDEST_BITS:
+            sentence = f"'{dotted(path)}' is a number of more than {WIDEST_BITS} bits; write a smaller one, or quotes"
+            self.faults.append(Fault(path, sentence))
             return node.value
         if isinstance(value, int | float) and not isinstance(value, bool) and NUMBER.fullmatch(node.value) is None:
             sentence = (
@@ -110,7 +119,9 @@ class Document:
     def _pairs(self, node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader) -> Iterator[tuple[str, Any]]:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.faults.append(Fault(path, "a key must be text, not a mapping or a list"))
+                here = (*path, len(self._values))  # no key of a mapping is a number: it is nobody else's place
+                self._values[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+                self.faults.append(Fault(here, "a key must be text, not a mapping or a list"))
                 continue
             here = (*path, str(key_node.value))
             self._refuse_unprintable(here, key_node, at_key=True)
@@ -145,14 +156,18 @@ def _where(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         return f":{mark.line + 1}:{mark.column + 1}"
-    before = text[: getattr(error, "position", 0)]  # of a character that YAML does not allow
+    return _at(text[: getattr(error, "position", 0)])  # of a character that YAML does not allow
+
+
+def _at(before: str) -> str:
     return f":{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
 def _reason(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        return "a tab cannot indent; use spaces"
+        indents = not text[: mark.index].rpartition("\n")[2].strip()
+        return f"a tab cannot {'indent' if indents else 'stand here'}; use spaces"
     context, problem = getattr(error, "context", None), getattr(error, "problem", None)
     reason = getattr(error, "reason", None)
     return " ".join(part for part in (context, problem or reason or "unreadable") if part)

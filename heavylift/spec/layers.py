@@ -53,7 +53,8 @@ class Layers:
 
     def lay_environment(self, name: str) -> None:
         """One of the document's own environments over it; the others are left out."""
-        overlay, origins = self.data[ENVIRONMENTS][name], dict(self._origins)
+        found, origins = self.data[ENVIRONMENTS][name], dict(self._origins)
+        overlay = {key: value for key, value in found.items() if key not in (EXTENDS, ENVIRONMENTS)}  # told already
         self._over(overlay, lambda path: origins[(ENVIRONMENTS, name, *path)])
 
     def take(self, key: str) -> Any:
@@ -165,9 +166,9 @@ def _base(named: Any, by: Document, root: File, chain: list[Document]) -> Docume
     if len(chain) > MOST_BASES:
         raise ValueError(f"'extends' is {len(chain)} files deep; at most {MOST_BASES}")
     if not file.is_file():
-        beside = [each.name for each in file.parent.glob("*.yaml") if each.name != by.file.name]
-        near = difflib.get_close_matches(file.name, beside, n=1)
-        hint = f"; did you mean {shown(near[0])}?" if near else ""
+        beside = [each.stem for each in file.parent.glob("*.yaml") if each.name != by.file.name]
+        near = difflib.get_close_matches(file.stem, beside, n=1)  # '.yaml' is alike in all of them
+        hint = f"; did you mean {shown(f'{near[0]}.yaml')}?" if near else ""
         raise ValueError(f"'extends' names {shown(named)}, which is not there{hint}")
     base = Document.read(file)
     if not isinstance(base.data, dict):

@@ -42,6 +42,7 @@ from heavylift.spec.layers import read_layers
 from heavylift.spec.monitoring import AsyncSpec, MonitoringSpec
 from heavylift.spec.rollout import Rollout
 from heavylift.spec.rules import rule_faults
+from heavylift.spec.rules.beside import beside_faults
 from heavylift.spec.scaling import ManagedInstancesSpec, ScalingSpec
 from heavylift.spec.variants import ComponentSpec, MultiModelSpec, VariantSpec
 from heavylift.spec.wording import field_faults
@@ -139,13 +140,16 @@ class ModelSpec(Strictly):
     gate: GateSpec = GateSpec()
 
     @classmethod
-    def from_yaml(cls, path: Path | str, env: str | None = None) -> ModelSpec:
+    def from_yaml(cls, path: Path | str, env: str | None = None, *, beside: bool = False) -> ModelSpec:
         """Read a model file, all that it extends, and the overlay of one of its environments.
 
+        `beside`: what it names beside it must be there, too.
         Raises InputError with every fault, each with the file, line and column that it is in.
         """
         layers = read_layers(Path(path), env)
         faults = rule_faults(layers.data, Path(path).stem, env)
+        if beside and isinstance(layers.data, dict):
+            faults += beside_faults(layers.data, Path(path))
         try:
             spec = cls.model_validate(layers.data)
         except ValidationError as error:

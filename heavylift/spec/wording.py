@@ -6,7 +6,9 @@ they speak of Python types and repeat themselves for each member of a union.
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,9 +16,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from heavylift.spec.fault import Fault, Path, dotted, short, shown
+from heavylift_runtime.keys import KEYS
 
 Schema = dict[str, Any]
 Homes = Callable[[], dict[str, list[Path]]]
+NEAR = 0.8  # fp64 is not meant to be fp16
+OF_MAPPINGS = ("extra_forbidden", "missing")
+"""Faults of a mapping itself, not of its being one."""
 
 
 def field_faults(error: ValidationError, data: Any, schema: Schema) -> list[Fault]:
@@ -26,6 +32,9 @@ def field_faults(error: ValidationError, data: Any, schema: Schema) -> list[Faul
     for entry in error.errors(include_url=False, include_input=False, include_context=False):
         if entry["type"] == "too_short" and _walk(tuple(entry["loc"]), data, schema)[1]:
             continue  # the list is not empty: its members are faulty, and say so themselves
+        _, value, meant = _walk(tuple(entry["loc"]), data, schema)
+        if isinstance(value, dict) and "properties" in meant and entry["type"] not in OF_MAPPINGS:
+            continue  # the union has one mapping, and that one's own faults are told
         fault = _fault(entry["type"], tuple(entry["loc"]), data, schema, homes)
         faults.setdefault((fault.path, fault.at_key), fault)
     return list(faults.values())
@@ -52,7 +61,8 @@ def allowed(schema: Schema, root: Schema) -> str:
         case "boolean":
             return "true or false"
         case "string":
-            return "text" + (f" of at most {schema['maxLength']} characters" if "maxLength" in schema else "")
+            most = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
+            return ("text, not empty," if schema.get("minLength") else "text") + most
         case "array":
             return ("a non-empty list: " if schema.get("minItems") else "a list: ") + allowed(schema["items"], root)
         case _:
@@ -70,9 +80,34 @@ def _fault(kind: str, location: Path, data: Any, root: Schema, homes: Homes) -> 
     if kind == "union_tag_invalid":
         tags = schema["discriminator"]
         path, value = (*path, tags["propertyName"]), value[tags["propertyName"]]
-        return Fault(path, f"'{dotted(path)}' must be {_choice(tags['mapping'])}; got {shown(value)}")
+        near = difflib.get_close_matches(str(value).lower(), tags["mapping"], n=1, cutoff=NEAR)
+        hint = f"; did you mean {shown(near[0])}?" if near else ""
+        return Fault(path, f"'{dotted(path)}' must be {_choice(tags['mapping'])}; got {shown(value)}{hint}")
+    if kind == "union_tag_not_found" and isinstance(value, dict):
+        tags = schema["discriminator"]
+        return Fault(path, f"'{dotted((*path, tags['propertyName']))}' is missing: {_choice(tags['mapping'])}")
     subject = f"'{dotted(path)}'" if path else "the file"
-    return Fault(path, f"{subject} must be {allowed(schema, root)}; got {shown(value)}")
+    return Fault(path, f"{subject} must be {allowed(schema, root)}; got {shown(value)}{_mend(value, schema, root)}")
+
+
+def _mend(value: Any, schema: Schema, root: Schema) -> str:
+    """The word that was meant, or the quotes without which YAML reads a number, a flag or a day."""
+    words = _words(schema, root)
+    if isinstance(value, str):
+        near = difflib.get_close_matches(value.lower(), words, n=1, cutoff=NEAR)
+        return f"; did you mean {shown(near[0])}?" if near else ""
+    if words or not isinstance(value, int | float | datetime.date):
+        return ""
+    texts = [_resolved(each, root) for each in [schema, *(schema.get("anyOf") or ())]]
+    fits = any(each.get("type") == "string" and re.search(each.get("pattern", ""), str(value)) for each in texts)
+    return "; put it in quotes" if fits else ""
+
+
+def _words(schema: Schema, root: Schema) -> list[str]:
+    """The texts of which the value must be one."""
+    members = [_resolved(each, root) for each in [schema, *(schema.get("anyOf") or ())]]
+    found = [word for each in members for word in (*each.get("enum", ()), each.get("const"))]
+    return [word for word in found if isinstance(word, str)]
 
 
 def _walk(location: Path, data: Any, root: Schema) -> tuple[Path, Any, Schema]:
@@ -116,11 +151,17 @@ def _unknown(path: Path, parent: Schema, homes: Homes) -> str:
     key = str(path[-1])
     keys = list(parent.get("properties", {}))
     sentence = f"unknown key '{short(key)}'"
+    first, dot, rest = key.partition(".")
+    if dot and rest and first in keys:
+        return f"{sentence}; write '{short(rest)}' below '{first}', indented"
     if near := difflib.get_close_matches(key.lower().replace("-", "_"), keys, n=1):
         return f"{sentence}; did you mean '{near[0]}'?"
     found = sorted((home for home in homes().get(key, ()) if home != path), key=len)
     if found and (len(found) == 1 or len(found[0]) < len(found[1])):
-        return f"{sentence} here; it belongs to '{dotted(found[0])}'"
+        where = f"it belongs to '{dotted(found[0])}'" if len(found[0]) > 1 else "it stands at the top of the file"
+        return f"{sentence} here; {where}"
+    if len(path) == 1 and f"option.{key}" in KEYS:
+        return f"{sentence} here; it belongs to 'options.{key}'"
     return f"{sentence}; allowed here: {', '.join(keys)}"
 
 
@@ -147,8 +188,6 @@ def _range(schema: Schema) -> str:
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
         return f" from {low} to {high}"
-    if above is not None and below is not None:
-        return f" above {above} and below {below}"
-    if low is not None:
-        return f" of at least {low}"
-    return f" above {above}" if above is not None else ""
+    least = f"of at least {low}" if low is not None else f"above {above}" if above is not None else ""
+    most = f"at most {high}" if high is not None else f"below {below}" if below is not None else ""
+    return "".join(f" {words}" for words in (least, "and" if least and most else "", most) if words)

@@ -13,7 +13,7 @@ from typing import Any
 
 from heavylift.errors import InputError
 from heavylift.plan.lock import FORMAT, Lock, LockedModel, Weights, unread
-from heavylift.plan.model import ModelFacts
+from heavylift.plan.model import SCHEMES, ModelFacts
 from heavylift.spec import ModelSpec
 from heavylift.weights.inspect import LARGEST_CONFIG, TORCH_DTYPES, beside
 
@@ -23,8 +23,19 @@ def published(spec: ModelSpec, spec_dir: Path, file: Path) -> Lock:
     config = _config(file)
     dtype = TORCH_DTYPES.get(str(config.get("dtype", config.get("torch_dtype"))))
     if dtype is None:
-        raise InputError(f"{file} must say its 'dtype' (or 'torch_dtype'): {', '.join(TORCH_DTYPES)}")
+        stated = config.get("dtype", config.get("torch_dtype"))
+        got = "nothing" if stated is None else repr(stated)
+        raise InputError(
+            f"{file} must say its 'dtype' (or 'torch_dtype'), in which the weights are stored: "
+            f"{', '.join(TORCH_DTYPES)}; got {got}; add what the model's page says"
+        )
     facts = ModelFacts.of(config)
+    if facts.quantized is not None and facts.quantized not in SCHEMES:
+        known = ", ".join(name for name, each in SCHEMES.items() if each is not None)
+        raise InputError(
+            f"{file}: 'quant_method' is '{facts.quantized}', of which the plan knows no bytes; it knows {known}; "
+            "take a checkpoint that is in one of them"
+        )
     source, revision = str(spec.model), spec.model.revision
     size = facts.weight_bytes(dtype) if facts.quantized is None else facts.weight_bytes(dtype, facts.quantized)
     model = LockedModel(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heavylift.plan import facts, times
 from heavylift.plan.cost import usd_per_million
 from heavylift.plan.facts import InstanceFact
-from heavylift.plan.model import BYTES, SCHEMES, ModelFacts
+from heavylift.plan.model import BYTES, OWN_SCHEMES, SCHEMES, ModelFacts
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.search.candidate import Candidate, Estimate, Option, Rejected
 from heavylift.plan.search.estimate import Estimator
@@ -105,7 +105,8 @@ def _asks(option: Option, instances: int, wanted: Wanted) -> Iterator[str]:
     if option.dtype != wanted.dtype:
         yield f"dtype: {option.dtype}, quality not evaluated"
     if option.quantization != wanted.quantization:
-        yield f"quantization: {option.quantization}, quality not evaluated"
+        whose = " of a checkpoint that has it" if option.quantization in OWN_SCHEMES else ""
+        yield f"quantization: {option.quantization}{whose}, quality not evaluated"
     if option.copies != wanted.copies:
         yield f"serving.workers: {option.copies}"
     if instances != wanted.instances:
@@ -147,5 +148,5 @@ def _precisions(row: Capabilities, wanted: Wanted) -> Iterator[tuple[str, str]]:
     half = "bf16" if "bf16" in beside else beside[0]
     if wanted.quantization == "none":
         for quantization in row.quantizations:
-            if SCHEMES.get(quantization) is not None:
+            if SCHEMES.get(quantization) is not None and quantization != "mxfp4":  # nobody publishes other models in it
                 yield half, quantization

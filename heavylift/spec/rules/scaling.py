@@ -10,6 +10,7 @@ from typing import Any
 
 from heavylift.spec.fault import Fault, Path, dotted, shown
 from heavylift.spec.rules.read import Data, Rule, part, rows, whole
+from heavylift.spec.rules.schedules import schedule_faults
 
 
 def scaling(data: Data) -> Iterator[Fault]:
@@ -45,6 +46,7 @@ def _scaling(said: Data, path: Path, *, zero: bool, is_async: bool) -> Iterator[
             continue
         if row.get("min") is None and row.get("max") is None:
             yield Fault(here, f"'{dotted(here)}' needs 'min' or 'max', or both: what changes then")
+        yield from schedule_faults(row, here)
         yield from _bounds(row, here)
         if whole(row.get("min")) == 0 and not zero:
             yield Fault((*here, "min"), f"'{dotted((*here, 'min'))}' must be at least 1, as 'scaling.min'; got 0")

@@ -1,0 +1,32 @@
+"""Whether the folders and files that a model file names lie beside it. Not what is in them: inspection reads that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path as File
+from typing import Any
+
+from heavylift.spec.fault import Fault, dotted
+from heavylift.spec.rules.read import Data, part
+
+FOLDERS: tuple[tuple[str, ...], ...] = (("model", "path"), ("code",))
+FILES: tuple[tuple[str, ...], ...] = (
+    ("prompt", "chat_template"),
+    ("prompt", "template"),
+    ("benchmark", "workload", "dataset"),
+)
+
+
+def beside_faults(data: Data, file: File) -> Iterator[Fault]:
+    """Every one that is missing; of `model.path` only where no lock stands in for the weights, as in a checkout."""
+    for path in (*FOLDERS, *FILES):
+        named: Any = part(data, *path[:-1]).get(path[-1])
+        if not isinstance(named, str) or not named or ".." in named or named.startswith("/"):
+            continue  # which the field itself refuses
+        there, folder = file.parent / named, path in FOLDERS
+        if there.is_dir() if folder else there.is_file():
+            continue
+        if path == ("model", "path") and not there.exists() and list(file.parent.glob(f"{file.stem}*.lock")):
+            continue
+        kind = "folder" if folder else "file"
+        yield Fault(path, f"'{dotted(path)}' names the {kind} '{named}', which is not there: {there}")
