@@ -83,61 +83,60 @@ def _table(rows: Sequence[Record]) -> Iterator[str]:
 def _needs() -> Iterator[str]:
     """What leaves a choice or none, from the registry."""
     rows = [row for row in ENGINES.values() if row.name != "script"]
-    neuron = _named(row.name for row in rows if row.hardware == ("neuron",))
-    every = _named(row.name for row in rows if ANY in row.families)
-    t5 = _named(row.name for row in rows if row.serves("t5", "cpu"))
-    llama = _named(row.name for row in rows if row.serves("llama", "cpu"))
+    own = [(row.name, row.families, row.quantizations) for row in rows]
     yield "First by what is needed; [capabilities.md](capabilities.md) has the whole table:"
     yield ""
-    yield f"- **LoRA adapters**: {_named(row.name for row in rows if row.adapters)}. **Answers bound to a form** (JSON"
-    yield f"  schemas, grammars): {_named(row.name for row in rows if row.structured)}."
-    yield "- **A family that none of the others has**, embeddings, classes, filled masks, a model larger than the"
-    yield f"  memory (`device_map`): {every}; or a `model.py` of your own."
-    yield f"- **T5**: {t5}. **Llama and its like**, on processors: {llama}."
-    yield f"- **Fewer bits on processors**: {_named(r.name for r in rows if 'int8' in r.quantizations)} (int8),"
-    yield f"  {_named(r.name for r in rows if 'int4' in r.quantizations)} (int4)."
-    yield f"- **Split ahead of time**: {_named(row.name for row in rows if row.aot_partition)}. **Stages**:"
-    yield f"  {_named(row.name for row in rows if row.pipeline_parallel)}."
-    yield "- **Scripts and requests written for FasterTransformer**: `fastertransformer`, whose kernels are `native`'s."
-    yield f"- **Inf2, Trn1, Trn2**: {neuron}. **GPUs**: `vllm` for decoder-only models, `accelerate` and `deepspeed`"
-    yield "  for others; no engine was measured there."
+    for need, names in (
+        ("LoRA adapters", [row.name for row in rows if row.adapters]),
+        ("Answers bound to a form (JSON schemas, grammars)", [row.name for row in rows if row.structured]),
+        ("T5, on processors", [row.name for row in rows if row.serves("t5", "cpu")]),
+        ("Llama, on processors", [row.name for row in rows if row.serves("llama", "cpu")]),
+        (
+            "Embeddings, classes, filled masks; a family that no other has; a model larger than the memory",
+            [name for name, families, _ in own if ANY in families],
+        ),
+        ("8 bits on processors", [name for name, _, kinds in own if "int8" in kinds]),
+        ("4 bits on processors", [name for name, _, kinds in own if "int4" in kinds]),
+        ("Files split ahead of time, one for each rank", [row.name for row in rows if row.aot_partition]),
+        ("Stages, those of vLLM on GPUs only", [row.name for row in rows if row.pipeline_parallel]),
+        ("GPUs, where none of them was measured", [row.name for row in rows if "gpu" in row.hardware]),
+        ("Inf2, Trn1, Trn2", [row.name for row in rows if row.hardware == ("neuron",)]),
+    ):
+        yield f"- **{need}**: {', '.join(f'`{name}`' for name in names)}."
+    yield "- **Scripts and requests that were written for FasterTransformer**: its name, on `native`'s kernels."
+    yield "- **Anything else**: `script`, a `model.py` of your own."
 
 
 def _figures(found: Mapping[str, Sequence[Record]]) -> Iterator[str]:
     """Who leads, of the rows above."""
-    yield "Then by the figures above, of this machine and these models:"
+    yield "Then, of those that remain, the one with the most tokens that starts soon enough and has room:"
     yield ""
     for model, rows in found.items():
         fast = sorted(rows, key=lambda row: -row["table"]["tokens_per_second"])
-        best, single = fast[0], [row for row in fast if row["row"].endswith("degree 1")]
-        names = ", ".join(f"{row['row']} {row['table']['tokens_per_second']:,.0f}" for row in fast)
-        yield f"- **{model}**, tokens/s from the most: {names}."
-        soon, small = min(rows, key=lambda row: row["ready_s"]), min(rows, key=lambda row: row["peak_bytes"])
-        late, large = max(rows, key=lambda row: row["ready_s"]), max(rows, key=lambda row: row["peak_bytes"])
+        soon = [f"{_short(row)} ({row['ready_s']:.0f} s)" for row in sorted(rows, key=lambda row: row["ready_s"])]
+        by_size = sorted(rows, key=lambda row: row["peak_bytes"])
+        small = [f"{_short(row)} ({row['peak_bytes'] / 1e6:,.0f} MB)" for row in by_size]
+        listed = ", ".join(f"{_short(row)} {row['table']['tokens_per_second']:,.0f}" for row in fast)
         yield (
-            f"  {best['row']} has {_times(best, single[-1])} times the tokens of {single[-1]['row']}. Ready soonest:"
-            f" {soon['row']} ({soon['ready_s']:.0f} s), last: {late['row']} ({late['ready_s']:.0f} s). Least memory:"
-            f" {small['row']} ({small['peak_bytes'] / 1e6:,.0f} MB), most: {large['row']}"
-            f" ({large['peak_bytes'] / 1e6:,.0f} MB)."
+            f"- **{model}**, tokens/s: {listed}; the first has {_ratio(fast[0], fast[-1])} times the last. Ready "
+            f"soonest: {soon[0]}, last: {soon[-1]}. Least memory: {small[0]}, most: {small[-1]}.{_split(rows)}"
         )
-        for line in _splits(rows):
-            yield f"  {line}"
 
 
-def _times(one: Record, other: Record) -> str:
+def _short(row: Record) -> str:
+    """A row's name in a sentence."""
+    name, _, degree = str(row["row"]).partition(", degree ")
+    engine, _, bits = name.partition(" ")
+    return f"`{engine}`{f' {bits}' if bits else ''}{'' if degree == '1' else f' over {degree} ranks'}"
+
+
+def _ratio(one: Record, other: Record) -> str:
     return f"{one['table']['tokens_per_second'] / other['table']['tokens_per_second']:.1f}"
 
 
-def _splits(rows: Sequence[Record]) -> Iterator[str]:
-    """What two ranks on these cores are to one."""
-    whole = {
-        row["table"]["engine"]: row for row in rows if row["row"].endswith(", degree 1") and "int8" not in row["row"]
-    }
-    pairs = [(row, whole[row["table"]["engine"]]) for row in rows if row["row"].endswith(", degree 2")]
-    told = ", ".join(f"{two['table']['engine']} {_times(two, one)}" for two, one in pairs if two and one)
-    if told:
-        yield f"Two ranks instead of one process on both cores give so many times the tokens: {told}."
-
-
-def _named(names: Iterator[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"
+def _split(rows: Sequence[Record]) -> str:
+    """What two ranks on these cores are to one process that has both."""
+    known = {row["row"]: row for row in rows}
+    pairs = [(name, f"{name}, degree 1", f"{name}, degree 2") for name in ENGINES]
+    told = [f"`{name}` {_ratio(known[two], known[one])}" for name, one, two in pairs if {one, two} <= known.keys()]
+    return f" Two ranks have so many times the tokens of one process: {', '.join(told)}." if told else ""
