@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import boto3
 
 from heavylift.local import toolchain
+from tests.embedded import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ("app.py", "cdk.json", "package.json", "package-lock.json", "node_modules")
@@ -38,9 +38,7 @@ class Checkout:
         shutil.copytree(ROOT / "models", folder / "models")
         (folder / ".heavylift" / "local").mkdir(parents=True, mode=0o700)
         (folder / ".heavylift" / "local" / "python").symlink_to(python)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return cls(folder, probe.getsockname()[1])
+        return cls(folder, free_port())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command at work, its two outputs in one pipe."""

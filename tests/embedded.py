@@ -5,8 +5,10 @@ Not a test. The endpoints of `embedded_aws` run our runtime; those of `local_aws
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import random
 import socket
 import sys
 import time
@@ -161,10 +163,12 @@ def zipped(folder: Path) -> bytes:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to connections: it is bound seconds later."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def new_embedded(home: Path) -> EmbeddedAws:

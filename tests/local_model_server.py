@@ -71,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             asked["pid"] = subprocess.Popen(["sleep", "600"], start_new_session=True).pid
         if "sleep" in asked:
             time.sleep(asked["sleep"])
+        if "until" in asked:
+            wait_for(Path(asked["until"]))
         files = {str(path.relative_to(MODEL)): path.read_text() for path in sorted(MODEL.rglob("*")) if path.is_file()}
         self.answer(
             asked.get("status", 200),
@@ -86,7 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def stream(self, asked: dict[str, Any]) -> None:
-        """Send asked["stream"] as chunks; break the connection after asked["break_after"] of them."""
+        """Send asked["stream"] as chunks, those after the first when the file asked["until"] is there; break the
+        connection after asked["break_after"] of them.
+        """
         self.send_response(200)
         self.send_header("Content-Type", "application/jsonlines")
         self.send_header("Transfer-Encoding", "chunked")
@@ -99,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
                 data = text.encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 time.sleep(asked.get("pause", 0))
+                if number == 0 and "until" in asked:
+                    wait_for(Path(asked["until"]))
             self.wfile.write(b"0\r\n\r\n")
         except OSError:
             (MODEL / "cancelled").write_text(f"after {number}")
@@ -112,6 +118,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def wait_for(file: Path) -> None:
+    """Until it exists; meanwhile a file beside it says that somebody waits."""
+    file.with_suffix(".awaited").touch()
+    while not file.exists():
+        time.sleep(0.02)
 
 
 if "EXIT_AT_START" in os.environ:

@@ -22,7 +22,7 @@ def handler(event, context):
         if event["RequestType"] != "Delete":
             reply = boto3.client("sagemaker-runtime").invoke_endpoint(
                 EndpointName=properties["EndpointName"], ContentType="application/json",
-                Body=json.dumps({"sleep": float(properties.get("Seconds", "0"))}).encode())
+                Body=json.dumps({"until": properties["Until"]} if "Until" in properties else {}).encode())
             answer["Data"]["Model"] = json.load(reply["Body"])["model"]
             answer["Data"]["Variable"] = os.environ["REPORTS_BUCKET"]
             answer["Data"]["PythonPath"] = os.environ.get("PYTHONPATH", "none")

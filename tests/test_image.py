@@ -76,7 +76,7 @@ def test_it_serves_a_read_only_model_without_rights_and_without_a_network(built:
                                 "http://127.0.0.1:8080/invocations")  # fmt: skip
     reach = 'import socket; socket.create_connection(("192.0.2.1", 9), 2)'
     outside = built.docker("exec", container, "sh", "-c", f"python -c '{reach}' 2>&1 || true")
-    built.docker("stop", "--time=30", container)
+    built.docker("stop", "--time=110", container)
 
     assert status == 200 and json.loads(answer)["outputs"] == ["MCMXCIV"]
     assert "Error" in outside
@@ -155,9 +155,9 @@ def test_a_stopped_job_ends_at_once_though_it_is_process_1(built: Engine, tmp_pa
         time.sleep(0.2)
 
     began = time.monotonic()
-    built.docker("stop", "--time=30", container)
+    built.docker("stop", "--time=110", container)
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100  # no SIGKILL was needed
     assert "SIGTERM" in (tmp_path / "output" / "message").read_text()
 
 

@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from heavylift.local import process
 from heavylift.local.embedded import EmbeddedAws, Running
 from tests.embedded import MODEL_SERVER, ROOT, Embedded, free_port, new_embedded, start_embedded
 from tests.local_stack import stack
+from tests.served import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +38,8 @@ def answer(aws: Embedded, endpoint: str, **asked: Any) -> dict[str, Any]:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends within fifteen seconds."""
-    deadline = time.monotonic() + 15
-    while process.started_at(pid) is not None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return process.started_at(pid) is None
+    """Whether the process ends."""
+    return eventually(lambda: process.started_at(pid) is None)
 
 
 def test_starting_twice_is_one_daemon_and_stopping_twice_is_fine(tmp_path: Path) -> None:
@@ -128,23 +125,15 @@ def test_stopping_ends_an_endpoint_that_is_still_coming_up(tmp_path: Path) -> No
 
 def wait_for_children(pid: int) -> list[int]:
     """The process's children, as soon as there are any."""
-    deadline = time.monotonic() + 10
-    while not (
-        found := [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
+    tasks = Path(f"/proc/{pid}/task")
+    return eventually(lambda: [int(p) for task in tasks.iterdir() for p in (task / "children").read_text().split()])
 
 
 def test_a_daemon_whose_starter_was_killed_is_waited_for(tmp_path: Path) -> None:
     port, state = free_port(), tmp_path / "embedded.json"
     code = f"from tests.test_local_embedded import *; start(new_embedded(Path({str(tmp_path)!r})), {port})"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as starter:
-        deadline = time.monotonic() + 30
-        while not state.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        eventually(state.exists)
         starter.kill()
     aws = new_embedded(tmp_path)
 

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from heavylift.local import process
 from tests.embedded import Embedded
 from tests.local_stack import stack
+from tests.served import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -28,11 +29,8 @@ def ask(aws: Embedded, endpoint: str, **asked: Any) -> dict[str, Any]:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends within ten seconds."""
-    deadline = time.monotonic() + 10
-    while process.started_at(pid) is not None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return process.started_at(pid) is None
+    """Whether the process ends."""
+    return eventually(lambda: process.started_at(pid) is None)
 
 
 def test_an_endpoint_serves_the_prefix_that_its_model_names_and_leaves_no_process(local_aws: Embedded) -> None:
@@ -160,7 +158,7 @@ def test_a_process_that_dies_is_named_by_the_next_invocation_and_started_again(l
 
 def answer_again(aws: Embedded, endpoint: str) -> int:
     """The number of the process that answers, once one does."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         try:
             return int(ask(aws, endpoint)["pid"])

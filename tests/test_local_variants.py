@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from typing import Any
 
@@ -12,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from tests.embedded import Deployed, Embedded
 from tests.local_stack import stack
+from tests.served import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -146,10 +146,12 @@ def test_a_shadow_gets_copies_and_answers_nobody(local_aws: Embedded) -> None:
     with pytest.raises(ClientError, match="no variant 'shadow'"):
         who(local_aws, "shadowed", TargetVariant="shadow")
     home = local_aws.aws.home / "endpoints" / "shadowed"
-    deadline = time.monotonic() + 10
-    while (copies := sum(len(file.read_text()) for file in home.glob("*/home/requests"))) < 3:
-        assert time.monotonic() < deadline, copies
-        time.sleep(0.02)
+
+    def copied() -> int:
+        return sum(len(file.read_text()) for file in home.glob("*/home/requests"))
+
+    eventually(lambda: copied() >= 3)
+    copies = copied()
     weights = shares(local_aws, "shadowed", "ShadowProductionVariants")
     local_aws.destroy("shadowed")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import Served, alive, eventually, kill, serving, write_script
+from tests.served import DEADLINE_S, Served, alive, eventually, kill, serving, write_script
 
 pytestmark = pytest.mark.slow
 
@@ -274,7 +274,7 @@ def _is_asleep(served: Served) -> bool:
 def test_a_port_in_use_is_named(tmp_path: Path, echo: Served) -> None:
     command = [sys.executable, "-m", "heavylift_runtime", "serve", str(start(tmp_path)), "--port", str(echo.port)]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
 
     assert ended.returncode == 2
     assert ended.stderr.strip() == (f"port {echo.port} of 127.0.0.1 is in use: stop what listens there, or give --port")
@@ -283,7 +283,9 @@ def test_a_port_in_use_is_named(tmp_path: Path, echo: Served) -> None:
 def test_wrong_options_end_the_command_with_every_fault(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heavylift_runtime", "serve", str(start(tmp_path, "batch_sise=1\nmaxWorkers=x\n"))]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | {"SERVING_X": "1"})
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE_S, env=os.environ | {"SERVING_X": "1"}
+    )
 
     assert ended.returncode == 2
     assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
@@ -301,7 +303,7 @@ def test_the_platform_gives_the_port(tmp_path: Path, echo: Served) -> None:
         ("x", "must be a port: got 'x'"),
     ):
         environ = os.environ | {"SAGEMAKER_BIND_TO_PORT": port}
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environ)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environ)
 
         assert ended.returncode == 2
         assert sentence in ended.stderr
@@ -310,7 +312,7 @@ def test_the_platform_gives_the_port(tmp_path: Path, echo: Served) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heavylift_runtime", "serve", str(tmp_path / "none")]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
 
     assert ended.returncode == 2
     assert ended.stderr.startswith("no folder '")

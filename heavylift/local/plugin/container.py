@@ -5,8 +5,10 @@ Not the endpoint, which outlives its containers: that is endpoints.py.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -149,6 +151,10 @@ def _tail(path: Path, size: int) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to connections: a server binds it seconds later,
+    when a connection of anybody's could have one of those."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
