@@ -77,15 +77,16 @@ class ServingStack(Stack):
                 log_group=foundation.log_group,
                 component=self.components.get(plan.benchmark.inference_component or ""),
             )
-            gate.node.add_dependency(*self.components.values())
+            if self.components:
+                gate.node.add_dependency(*self.components.values())
         else:  # the gate looks at the live configuration itself
             LiveConfig(self, "LiveConfig", endpoint=endpoint, log_group=foundation.log_group)
 
         CfnOutput(self, "EndpointName", value=endpoint.name)
         CfnOutput(self, "EndpointConfigName", value=endpoint.config_name)
-        Tags.of(self).add("heavylift:model", plan.name)
-        for key, value in plan.tags.items():
-            Tags.of(self).add(key, value)
+        tags = Tags.of(self)
+        for key, value in {"heavylift:model": plan.name, **plan.tags}.items():
+            tags.add(key, value)
 
     def _endpoint(
         self,

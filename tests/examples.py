@@ -8,7 +8,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from heavylift.deploy.planned_model import PlannedModel
 from heavylift.spec import ModelSpec, environments
+from stacks.models import Models
 from tests.cdk import FLAGS, ROOT, App, Synthesized
 from tests.test_stacks_checks import add_nag
 
@@ -26,12 +28,11 @@ def examples() -> dict[str, tuple[Path, str | None]]:
 
 
 def synthesize_examples(folder: Path) -> Synthesized:
-    """The assembly, with the foundation, by app.py's own functions."""
-    import app
-
+    """The assembly, with the foundation."""
     cdk_app = App(outdir=str(folder), context=FLAGS)
     add_nag(cdk_app)
+    models = Models(cdk_app)
     for file, env in examples().values():
-        app.add_model(cdk_app, file, env)
+        models.add(PlannedModel.read(file, env, root=ROOT))
     cdk_app.synth()
     return Synthesized(folder)

@@ -11,11 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt
 from heavylift.errors import InputError
+from heavylift.spec import ModelSpec
+from stacks.models import Models
 from tests.cdk import FLAGS, ROOT, App
 
 TINY = ROOT / "models" / "tiny-t5.yaml"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavylift/runtime:v1"
+IMPORTS = """
+import importlib, pkgutil
+import aws_cdk, heavylift_cdk, stacks
+from jsii._kernel.providers.process import _NodeProcess
+said, send = [], _NodeProcess.send
+_NodeProcess.send = lambda self, request, *rest: said.append(f"{name}: {request}") or send(self, request, *rest)
+for package in (heavylift_cdk, stacks):
+    for name in [each.name for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]:
+        importlib.import_module(name)
+import heavylift.deploy.planned_model
+print(said)
+"""
 
 
 def run(assembly: Path, cwd: Path = ROOT, **context: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +63,28 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wanted", [None, "false"])
+def test_the_cdk_looks_at_the_templates_unless_it_is_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    monkeypatch.delenv("CDK_VALIDATION", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("CDK_VALIDATION", wanted)
+
+    done = run(tmp_path, model=str(TINY))
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "validation-report.json").exists() == (wanted is None)
+
+
+@pytest.mark.slow
+def test_no_import_of_ours_speaks_to_node_which_may_be_busy_meanwhile() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.slow
 def test_bad_input_ends_with_its_sentence_and_no_traceback(tmp_path: Path) -> None:
     shutil.copy(TINY, tmp_path / "typo.yaml")
     with open(tmp_path / "typo.yaml", "a") as file:
@@ -62,28 +99,23 @@ def test_bad_input_ends_with_its_sentence_and_no_traceback(tmp_path: Path) -> No
 
 
 def test_every_file_in_models_is_taken_unless_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    import app
-
     monkeypatch.chdir(ROOT)
 
-    assert app.model_files(None) == sorted(Path("models").glob("*.yaml"))
-    assert app.model_files("models/tiny-t5.yaml") == [Path("models/tiny-t5.yaml")]
+    assert model_files(ROOT, None) == sorted(Path("models").glob("*.yaml"))
+    assert model_files(ROOT, "models/tiny-t5.yaml") == [Path("models/tiny-t5.yaml")]
 
 
 def test_two_files_with_one_name_are_refused() -> None:
-    import app
-
-    cdk_app = App(context={"image": IMAGE})
-    app.add_model(cdk_app, TINY)
+    models, tiny = Models(App(context={"image": IMAGE})), PlannedModel.read(TINY, root=ROOT)
+    models.add(tiny)
 
     with pytest.raises(InputError, match=r"'name' must be this file's alone.*got tiny-t5"):
-        app.add_model(cdk_app, TINY)
+        models.add(tiny)
 
 
 def test_each_account_and_region_has_one_foundation_and_a_model_lives_beside_its_own(tmp_path: Path) -> None:
-    import app
-
     cdk_app, places = App(context={"image": IMAGE}), {}
+    models = Models(cdk_app)
     shutil.copytree(TINY.with_suffix(""), tmp_path / "tiny-t5")
     for name, where in {
         "a": "region: eu-west-1\naccount: '111111111111'\n",
@@ -94,7 +126,7 @@ def test_each_account_and_region_has_one_foundation_and_a_model_lives_beside_its
         text = TINY.read_text().replace("name: tiny-t5", f"name: {name}", 1)
         (tmp_path / f"{name}.yaml").write_text(text + where)
         (tmp_path / f"{name}.lock").write_bytes(TINY.with_suffix(".lock").read_bytes())
-        app.add_model(cdk_app, tmp_path / f"{name}.yaml")
+        models.add(PlannedModel.read(tmp_path / f"{name}.yaml", root=ROOT))
         made = cdk_app.node.find_child(f"heavylift-{name}")
         places[name] = (made.region, made.account)
 
@@ -113,12 +145,10 @@ def test_each_account_and_region_has_one_foundation_and_a_model_lives_beside_its
 
 
 def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
-    import app
-
-    cdk_app = App(context={"image": "nginx:latest"})
+    models = Models(App(context={"image": "nginx:latest"}))
 
     with pytest.raises(InputError, match="must be in Amazon ECR"):
-        app.add_model(cdk_app, TINY)
+        models.add(PlannedModel.read(TINY, root=ROOT))
 
 
 @pytest.mark.slow
@@ -136,13 +166,10 @@ def test_a_lock_made_with_older_facts_warns_and_is_synthesized_all_the_same(tmp_
 
 
 def test_the_embedded_aws_has_no_codebuild_so_weights_are_pushed_and_no_image_is_built() -> None:
-    import app
-    from heavylift.spec import ModelSpec
-
     given = {"name": "x", "model": {"id": "a/b", "revision": "0" * 40}, "staging": {"by": "job"}}
 
-    built = app.pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"build": "codebuild"}}))
-    named = app.pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"uri": IMAGE}}))
+    built = pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"build": "codebuild"}}))
+    named = pushed_and_unbuilt(ModelSpec.model_validate({**given, "image": {"uri": IMAGE}}))
 
     assert (built.staging.by, built.image) == ("push", None)
     assert named.image is not None and named.image.uri == IMAGE

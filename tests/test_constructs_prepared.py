@@ -140,8 +140,25 @@ def test_the_container_loads_what_the_job_makes_and_waits_for_it(synthesized: Sy
         (model,) = [each for each in resources.values() if each["Type"] == "AWS::SageMaker::Model"]
         (made,) = [id for id, each in resources.items() if each["Type"] == "Custom::HeavyliftPrepared"]
         (built,) = [id for id, each in resources.items() if each["Type"] == "Custom::HeavyliftImage"]
-        assert {made, built} <= set(model["DependsOn"])
-        assert built in resources[made]["DependsOn"], "the job runs on the image"
+        ends = {id: each for id, each in resources.items() if each["Type"] == "AWS::CloudFormation::WaitCondition"}
+        assert {made, built, *ends} <= set(model["DependsOn"])
+        told = {each["DependsOn"][0]: id for id, each in ends.items()}
+        assert set(told) == {made, built}, "each waits for what has begun"
+        assert told[built] in resources[made]["DependsOn"], "the job runs on the image"
+
+
+def test_a_job_may_take_twelve_hours_and_another_artifact_has_a_wait_of_its_own(synthesized: Synthesized) -> None:
+    for stack, key in zip(STACKS, (KEY, OTHER, TRAINED.key), strict=True):
+        resources = synthesized.json(stack)["Resources"]
+        (asked,) = [each["Properties"] for each in resources.values() if each["Type"] == "Custom::HeavyliftPrepared"]
+        handle = asked["Told"]["Ref"]
+        (end,) = [
+            each["Properties"] for each in resources.values()
+            if each["Type"] == "AWS::CloudFormation::WaitCondition" and each["Properties"]["Handle"] == {"Ref": handle}
+        ]  # fmt: skip
+        assert end["Timeout"] == "43200"
+        assert resources[handle]["Type"] == "AWS::CloudFormation::WaitConditionHandle"
+        assert key[:16] in handle, "CloudFormation updates none"
 
 
 def test_no_right_is_wider_than_what_is_done(synthesized: Synthesized) -> None:
@@ -167,7 +184,9 @@ def test_images_are_scanned_and_their_tags_never_move(synthesized: Synthesized) 
     for stack, hardware in zip(STACKS, ("cpu", "neuron", "neuron"), strict=True):
         image = synthesized.only(stack, "Custom::HeavyliftImage")
         assert image["Tag"].startswith(f"{hardware}-") and len(image["Tag"].partition("-")[2]) == 40
-        assert set(image) == {"ServiceToken", "ServiceTimeout", "Repository", "Tag"}, "nothing else starts a build"
+        assert set(image) == {"ServiceToken", "ServiceTimeout", "Repository", "Tag", "Told"}, (
+            "nothing else starts a build"
+        )
 
 
 def test_the_build_says_what_the_tests_of_the_image_say_and_is_sound_shell(synthesized: Synthesized) -> None:

@@ -8,25 +8,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import CustomResource, Duration
-from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
+from aws_cdk import CustomResource
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct, IDependable
 
 from heavylift.plan.plan import Plan
-from heavylift_cdk.benchmark_function import LAMBDA_LIMIT, LEG_SECONDS, benchmark_function
+from heavylift_cdk.benchmark_function import LAMBDA_LIMIT_SECONDS, LEG_SECONDS, benchmark_function
+from heavylift_cdk.function import may_call_itself
 from heavylift_cdk.gate_generators import Generators
 from heavylift_cdk.gate_rights import rights
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.slo_alarm import SloAlarm
+from heavylift_cdk.values import seconds
 
 if TYPE_CHECKING:  # its import takes time, and no value of it is used here
     from heavylift_cdk.inference_component import InferenceComponent
 
-LONGEST_SERVICE_TIMEOUT = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource
+LONGEST_SERVICE_TIMEOUT_SECONDS = 3600  # AWS CloudFormation template reference, CustomResource
 
 
 class BenchmarkGate(Construct):
@@ -59,7 +59,7 @@ class BenchmarkGate(Construct):
         )
         legs = math.ceil(plan.benchmark.max_seconds / LEG_SECONDS)
         staged = plan.gate.strategy != "after_create"
-        self._ready: list[IDependable] = [_may_call_itself(self, self._runner)] if legs > 1 or staged else []
+        self._ready: list[IDependable] = [may_call_itself(self, self._runner)] if legs > 1 or staged else []
         asked = {
             "EndpointConfigName": endpoint.config_name,
             "GateDigest": plan.gate_digest,
@@ -73,7 +73,7 @@ class BenchmarkGate(Construct):
             asked |= {"StateMachineArn": several.arn}
         if staged:
             asked |= {"Strategy": plan.gate.strategy}
-            before = self._resource("Before", {"EndpointName": plan.name, **asked}, LONGEST_SERVICE_TIMEOUT)
+            before = self._resource("Before", {"EndpointName": plan.name, **asked}, LONGEST_SERVICE_TIMEOUT_SECONDS)
             endpoint.endpoint.node.add_dependency(before)
             asked |= {"Before": before.get_att_string("Verdict"), "BeforeReport": before.get_att_string("ReportUri")}
         if plan.gate.strategy == "dark_variant" and endpoint.endpoint.retain_all_variant_properties is not None:
@@ -84,13 +84,13 @@ class BenchmarkGate(Construct):
         self._resource("Resource", {"EndpointName": endpoint.name, **asked}, service_timeout(legs))
         self.alarm = None if plan.gate.on_fail == "warn" else SloAlarm(self, "SloAlarm", endpoint_name=plan.name)
 
-    def _resource(self, id: str, properties: dict[str, Any], timeout: Duration) -> CustomResource:
+    def _resource(self, id: str, properties: dict[str, Any], timeout: int) -> CustomResource:
         made = CustomResource(
             self,
             id,
             resource_type="Custom::HeavyliftBenchmarkGate",
             service_token=self._runner.function_arn,
-            service_timeout=timeout,
+            service_timeout=seconds(timeout),
             properties=properties,
         )
         for right in self._ready:  # those that cannot be the function's own, which would wait for itself
@@ -98,14 +98,6 @@ class BenchmarkGate(Construct):
         return made
 
 
-def service_timeout(legs: int) -> Duration:
-    """How long CloudFormation waits for an answer: as long as so many Lambdas take, and a minute; at most an hour."""
-    seconds = legs * LAMBDA_LIMIT.to_seconds() + 60
-    return Duration.seconds(min(seconds, LONGEST_SERVICE_TIMEOUT.to_seconds()))
-
-
-def _may_call_itself(scope: Construct, runner: lambda_.Function) -> iam.Policy:
-    """A policy of its own: the function waits for its default policy, which therefore cannot name the function."""
-    right = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[runner.function_arn])
-    assert runner.role is not None
-    return iam.Policy(scope, "NextLeg", statements=[right], roles=[runner.role])
+def service_timeout(legs: int) -> int:
+    """Seconds that CloudFormation waits for an answer: as so many Lambdas take, and a minute; at most an hour."""
+    return min(legs * LAMBDA_LIMIT_SECONDS + 60, LONGEST_SERVICE_TIMEOUT_SECONDS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aws_cdk import Token
-
 from heavylift.errors import InputError
+from heavylift_cdk.values import is_token
 
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 """EndpointName, VariantName, InferenceComponentName (SageMaker API reference, CreateEndpointConfig)."""
@@ -21,7 +20,7 @@ def between(what: str, value: float | None, low: float, high: float) -> Iterator
 
 def named(what: str, value: str | None) -> Iterator[str]:
     """The fault of a name that SageMaker does not take, or none; what is only known when deployed passes."""
-    if value is not None and not Token.is_unresolved(value) and NAME.fullmatch(value) is None:
+    if value is not None and not is_token(value) and NAME.fullmatch(value) is None:
         yield f"'{what}' must be letters, digits and inner hyphens, at most 63: got '{value}'"
 
 

@@ -6,6 +6,7 @@ Not the checking: tests/test_stacks_checks.py runs the AwsSolutions pack, and an
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from aws_cdk import Acknowledgment, Stack, Validations
 from aws_cdk import aws_s3 as s3
@@ -39,6 +40,12 @@ def shown(resolved: Any) -> str:
 def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:
     """The bucket's ARN in the words of a finding: by its resource in the same stack, by its export in another."""
     here, home = Stack.of(construct), Stack.of(bucket)
-    if here.node.addr == home.node.addr:
+    if here is home:  # jsii makes one object for each of Node's
         return shown(here.resolve(bucket.bucket_arn))
-    return shown(here.resolve(home.export_value(bucket.bucket_arn)))
+    if (found := _EXPORTED.get(bucket)) is None:
+        found = _EXPORTED[bucket] = shown(here.resolve(home.export_value(bucket.bucket_arn)))
+    return found
+
+
+_EXPORTED: WeakKeyDictionary[s3.IBucket, str] = WeakKeyDictionary()
+"""A bucket's ARN as other stacks import it: the same in all of them."""

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
 from heavylift_cdk.bounds import named
 from heavylift_cdk.model_data import ModelData
 from heavylift_cdk.runtime_image import RuntimeImage
+from heavylift_cdk.values import is_token
 
 if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
     from aws_cdk import aws_s3 as s3
@@ -52,7 +52,7 @@ class Container:
         if len(self.variables) > MOST_VARIABLES:
             yield f"a container has at most {MOST_VARIABLES} environment variables: got {len(self.variables)}"
         for name, value in self.variables.items():
-            if not Token.is_unresolved(value) and max(len(name), len(value)) > LONGEST_VALUE:
+            if not is_token(value) and max(len(name), len(value)) > LONGEST_VALUE:
                 yield f"environment variable '{name[:40]}' has more than {LONGEST_VALUE} characters"
         for name, value in self.environment.items():
             if SECRET.search(name) and not name.endswith("_ARN") and HARMLESS.fullmatch(value) is None:

@@ -7,15 +7,17 @@ those that are the constructs' own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-from aws_cdk import Duration, IgnoreMode
+from aws_cdk import IgnoreMode
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-RUNTIME = lambda_.Runtime.PYTHON_3_14
+from heavylift_cdk.values import seconds, service
+
 HERE = Path(__file__).parent
 
 
@@ -31,7 +33,7 @@ def function(
     *,
     code: lambda_.Code,
     handler: str,
-    timeout: Duration,
+    timeout_seconds: int,
     memory_mb: int,
     log_group: logs.ILogGroup,
     environment: Mapping[str, str],
@@ -41,16 +43,28 @@ def function(
     made = lambda_.Function(
         scope,
         id,
-        runtime=RUNTIME,
+        runtime=_runtime(),
         code=code,
         handler=handler,
-        timeout=timeout,
+        timeout=seconds(timeout_seconds),
         memory_size=memory_mb,
         log_group=log_group,
         environment=dict(environment),
         # Without a role of its own a function gets AWSLambdaBasicExecutionRole, which may write to every log group.
-        role=iam.Role(scope, f"{id}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com")),
+        role=iam.Role(scope, f"{id}Role", assumed_by=service("lambda")),
         initial_policy=list(statements),
     )
     log_group.grant_write(made)
     return made
+
+
+@cache
+def _runtime() -> lambda_.Runtime:
+    return lambda_.Runtime.PYTHON_3_14
+
+
+def may_call_itself(scope: Construct, runner: lambda_.Function) -> iam.Policy:
+    """A policy of its own: the function waits for its default policy, which therefore cannot name the function."""
+    right = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[runner.function_arn])
+    assert runner.role is not None
+    return iam.Policy(scope, "NextLeg", statements=[right], roles=[runner.role])

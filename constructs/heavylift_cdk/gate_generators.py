@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from heavylift_cdk.checks import acknowledge
+from heavylift_cdk.values import service
 
 INVOKE = "arn:{partition}:states:::lambda:invoke"
 LAMBDA_SECONDS = 900
-WHOLE = Duration.minutes(40)  # the generators' Lambda, then the one that merges, and starts between them
+WHOLE_SECONDS = 2400  # the generators' Lambda, then the one that merges, and starts between them
 
 
 class Generators(Construct):
@@ -31,7 +32,7 @@ class Generators(Construct):
 
     def __init__(self, scope: Construct, id: str, *, runner: lambda_.Function, count: int) -> None:
         super().__init__(scope, id)
-        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        role = iam.Role(self, "Role", assumed_by=service("states"))
         invoke = iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[runner.function_arn])
         may_invoke = iam.Policy(self, "Invoke", roles=[role], statements=[invoke])
         machine = stepfunctions.CfnStateMachine(
@@ -60,7 +61,7 @@ class Generators(Construct):
         caught = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Answer failure"}
         one = task({"Share.$": "$.share", "Generator.$": "$.generator"}, End=True)
         return {
-            "TimeoutSeconds": WHOLE.to_seconds(),
+            "TimeoutSeconds": WHOLE_SECONDS,
             "StartAt": "Generate",
             "States": {
                 "Generate": {

@@ -18,6 +18,7 @@ from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.recording import Asynchronous
 from heavylift_cdk.slo_alarm import NAMESPACE
+from heavylift_cdk.values import stack_id
 
 MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that has tags
 
@@ -27,7 +28,7 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
     return [
         # It reads its own earlier answer, too: CloudFormation may send a request twice.
         *measuring(scope, plan, endpoint.arn, reports, endpoint.asynchronous, "s3:GetObject", "s3:PutObject"),
-        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(scope).stack_id]),
+        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
         *_of_strategy(scope, plan, endpoint),
     ]
 
@@ -55,9 +56,8 @@ def measuring(
         found += asynchronous.asking()
         for bucket, keys in asynchronous.objects():
             acknowledge_objects(scope, bucket, keys, "requests and replies of a benchmark, each with a key of its own")
-    if reports.encryption_key is not None:
-        actions = ["kms:Decrypt", "kms:GenerateDataKey"]
-        found.append(iam.PolicyStatement(actions=actions, resources=[reports.encryption_key.key_arn]))
+    if (key := reports.encryption_key) is not None:
+        found.append(iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[key.key_arn]))
     return found
 
 

@@ -30,7 +30,7 @@ LOGIN = 'aws ecr get-login-password --region "$AWS_REGION" | docker login --user
 
 
 class ImageBuild(Construct):
-    """`uri`, which exists when `resource` has been deployed."""
+    """`uri`, which exists when this has been deployed."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class ImageBuild(Construct):
             ended=build_ended(project.ref),
         )
         wanted = {"Repository": repository.repository_name, "Tag": tag}
-        self.resource = job.resource(self, "Resource", "Custom::HeavyliftImage", wanted)
+        job.resource(self, "Resource", "Custom::HeavyliftImage", wanted, made=tag.rpartition("-")[2][:16])
         self.uri = repository.repository_uri_for_tag(tag)
 
 

@@ -1,7 +1,8 @@
-"""Job: the Lambda that starts a long job for CloudFormation, and answers when EventBridge tells that it has ended.
+"""Job: the Lambda that starts a long job for CloudFormation, and tells it when EventBridge says that it has ended.
 
 Not the job: staging.py, image_build.py and prepared.py have one each. Its code: lambdas/jobs. CloudFormation waits an
-hour at most; a job that takes longer goes on, and the next deployment finds what it made.
+hour for a custom resource and twelve for a wait condition, so the first begins the job, and the second is what its end
+is told to. A job that takes longer still goes on, and the next deployment finds what it made.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import CfnWaitCondition, CfnWaitConditionHandle, CustomResource
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
-from constructs import Construct
+from constructs import Construct, IDependable
 
 from heavylift_cdk.checks import acknowledge_objects
-from heavylift_cdk.function import function, handlers
+from heavylift_cdk.function import function, handlers, may_call_itself
+from heavylift_cdk.values import seconds, stack_id
 from heavylift_cdk.weights import Weights
 
-LONGEST_ANSWER = Duration.hours(1)  # AWS CloudFormation template reference, CustomResource: ServiceTimeout
+LONGEST_ANSWER_SECONDS = 3600  # AWS CloudFormation template reference, CustomResource: ServiceTimeout
+LONGEST_WAIT_SECONDS = 43_200  # the same, WaitCondition: Timeout
 
 
 class Job(Construct):
@@ -37,11 +40,11 @@ class Job(Construct):
         environment: Mapping[str, str],
         statements: Sequence[iam.PolicyStatement],
         ended: events.EventPattern,
-        timeout: Duration | None = None,
+        timeout_seconds: int = 120,
     ) -> None:
-        """`timeout`: of one answer; two minutes where None."""
+        """`timeout_seconds`: of one answer."""
         super().__init__(scope, id)
-        bucket, stack = weights.bucket, Stack.of(self).stack_id
+        bucket, stack = weights.bucket, stack_id()
         common = [
             iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack]),
             iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
@@ -56,29 +59,39 @@ class Job(Construct):
             "Function",
             code=handlers(),
             handler="lambdas.jobs.index.handler",
-            timeout=Duration.minutes(2) if timeout is None else timeout,
+            timeout_seconds=timeout_seconds,
             memory_mb=256,
             log_group=log_group,
             environment={"KIND": kind, "BUCKET": bucket.bucket_name, "STACK": stack, **environment},
             statements=[*common, *statements],
         )
-        self._rule = events.Rule(
-            self, "Ended", event_pattern=ended, targets=[targets.LambdaFunction(self.function)]
-        )  # fmt: skip
+        rule = events.Rule(self, "Ended", event_pattern=ended, targets=[targets.LambdaFunction(self.function)])
+        self._ready: list[IDependable] = [rule]  # or a short job could end before anybody listens
+        if kind == "training":
+            self._ready.append(may_call_itself(self, self.function))  # to go on with a copy
         acknowledge_objects(self, bucket, "jobs/*", "each request that waits has a key of its own")
 
-    def resource(self, scope: Construct, id: str, kind: str, properties: Mapping[str, Any]) -> CustomResource:
-        """What waits for a job of these properties; it is asked again when they change, and only then."""
-        made = CustomResource(
+    def resource(
+        self, scope: Construct, id: str, kind: str, properties: Mapping[str, Any], *, made: str
+    ) -> CustomResource:
+        """What begins a job of these properties; it is asked again when they change, and only then.
+
+        `made` names what the job makes. CloudFormation updates no wait condition: for every other name there is
+        another. Who needs what is made depends on `scope`, in which both are.
+        """
+        told = CfnWaitConditionHandle(scope, f"Told{made}")
+        begun = CustomResource(
             scope,
             id,
             resource_type=kind,
             service_token=self.function.function_arn,
-            service_timeout=LONGEST_ANSWER,
-            properties=dict(properties),
+            service_timeout=seconds(LONGEST_ANSWER_SECONDS),
+            properties={**properties, "Told": told.ref},
         )
-        made.node.add_dependency(self._rule)  # or a short job could end before anybody listens
-        return made
+        begun.node.add_dependency(*self._ready)
+        ended = CfnWaitCondition(scope, f"Made{made}", handle=told.ref, timeout=str(LONGEST_WAIT_SECONDS))
+        ended.node.add_dependency(begun)
+        return begun
 
 
 def build_ended(project: str) -> events.EventPattern:

@@ -6,13 +6,14 @@ update the endpoint meanwhile. Not the gate, which looks at the same before it m
 
 from __future__ import annotations
 
-from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import CustomResource
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from heavylift_cdk.function import function, handlers
 from heavylift_cdk.model_endpoint import ModelEndpoint
+from heavylift_cdk.values import seconds, stack_id
 
 
 class LiveConfig(Construct):
@@ -25,12 +26,12 @@ class LiveConfig(Construct):
             "Function",
             code=handlers(),
             handler="lambdas.live_config.handler",
-            timeout=Duration.minutes(1),
+            timeout_seconds=60,
             memory_mb=256,
             log_group=log_group,
             environment={},
             statements=[
-                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(self).stack_id]),
+                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
                 iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint"], resources=[endpoint.arn]),
             ],
         )
@@ -39,6 +40,6 @@ class LiveConfig(Construct):
             "Resource",
             resource_type="Custom::HeavyliftLiveConfig",
             service_token=check.function_arn,
-            service_timeout=Duration.minutes(2),
+            service_timeout=seconds(120),
             properties={"EndpointName": endpoint.name, "EndpointConfigName": endpoint.config_name},
         )

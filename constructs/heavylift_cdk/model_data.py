@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
 from heavylift_cdk.bounds import refuse
+from heavylift_cdk.values import is_token
 
 if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
     from aws_cdk import aws_s3 as s3
@@ -107,7 +107,7 @@ def key_faults(keys: Iterable[str]) -> Iterator[str]:
 
 
 def _prefix_faults(prefix: str) -> Iterator[str]:
-    if Token.is_unresolved(prefix):
+    if is_token(prefix):
         return
     if not prefix.endswith("/"):
         yield f"a prefix of model data ends with '/': got '{prefix}'"
@@ -117,5 +117,5 @@ def _prefix_faults(prefix: str) -> Iterator[str]:
 
 
 def _archive_faults(key: str) -> Iterator[str]:
-    if not Token.is_unresolved(key) and not key.endswith(".tar.gz"):
+    if not is_token(key) and not key.endswith(".tar.gz"):
         yield f"an archive of model data is a .tar.gz: got '{key}'; use from_prefix for files as they are"

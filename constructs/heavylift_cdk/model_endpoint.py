@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aws_cdk import Annotations, ArnFormat, Stack, Token
+from aws_cdk import Annotations, ArnFormat, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -29,6 +29,7 @@ from heavylift_cdk.recording import Asynchronous, DataCapture, Metrics
 from heavylift_cdk.rollout import Rollout
 from heavylift_cdk.runtime_image import RuntimeImage
 from heavylift_cdk.served_model import served_model
+from heavylift_cdk.values import is_token
 from heavylift_cdk.variant import ONLY, Variant
 
 if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
@@ -76,7 +77,7 @@ class ModelEndpoint(Construct, EndpointMetrics):
         self.pulls_assets = role is not None  # as the foundation's does
         access = Access(self, self.role)
         if network is not None:
-            access.add(network.statements())
+            access.attach(network)
         for written in (data_capture, asynchronous):
             if written is not None:
                 access.add(written.statements(), written.objects())
@@ -100,18 +101,29 @@ class ModelEndpoint(Construct, EndpointMetrics):
         )  # fmt: skip
         if components:
             access.before(self.config)
+        config_name = self.config.attr_endpoint_config_name
         self.endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=endpoint_name,
-            endpoint_config_name=self.config.attr_endpoint_config_name,
+            endpoint_config_name=config_name,
             deployment_config=None if rollout is None else rollout.render(),
             retain_all_variant_properties=None if rollout is None else rollout.retain or None,
             exclude_retained_variant_properties=None if rollout is None else rollout.not_retained(),
         )
+        self.config_name = config_name
+        self.name: str = self.endpoint.attr_endpoint_name
+        """As CloudFormation returns it: a reference, so its user waits for the endpoint."""
         self.stable_name = self.name if endpoint_name is None else endpoint_name
-        self.config_name = self.config.attr_endpoint_config_name
-        self._warn_of_region([type_ for variant in every for type_ in variant.capacity.types])
+        stack = Stack.of(self)
+        self.arn: str = stack.format_arn(
+            service="sagemaker",
+            resource="endpoint",
+            resource_name=self.stable_name,
+            arn_format=ArnFormat.SLASH_RESOURCE_NAME,
+        )
+        """From a given name alone, so that a policy need not wait for the endpoint."""
+        self._warn_of_region(stack.region, [type_ for variant in every for type_ in variant.capacity.types])
 
     @classmethod
     def of_plan(
@@ -138,21 +150,6 @@ class ModelEndpoint(Construct, EndpointMetrics):
             for bucket, keys in data.objects():
                 acknowledge_objects(made.role, bucket, keys, "what is below it is one model, or one artifact")
         return made
-
-    @property
-    def name(self) -> str:
-        """The endpoint's name, as CloudFormation returns it: a reference, so its user waits for the endpoint."""
-        return self.endpoint.attr_endpoint_name
-
-    @property
-    def arn(self) -> str:
-        """The endpoint's ARN; from a given name alone, so that a policy need not wait for the endpoint."""
-        return Stack.of(self).format_arn(
-            service="sagemaker",
-            resource="endpoint",
-            resource_name=self.stable_name,
-            arn_format=ArnFormat.SLASH_RESOURCE_NAME,
-        )
 
     def roll_back_on(self, *alarms: str) -> None:
         """Take an update back when one of these alarms goes off, besides the roll-out's own; at most ten together.
@@ -182,10 +179,9 @@ class ModelEndpoint(Construct, EndpointMetrics):
     def _grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=[self.arn])
 
-    def _warn_of_region(self, types: Sequence[str]) -> None:
+    def _warn_of_region(self, region: str, types: Sequence[str]) -> None:
         """A table of a date is no reason to refuse, as heavylift.plan.hosted says."""
-        region = Stack.of(self).region
-        if Token.is_unresolved(region):
+        if is_token(region):
             return
         for sentence in filter(None, (not_hosted(type_, region) for type_ in dict.fromkeys(types))):
             Annotations.of(self).add_warning_v2("heavylift:region", sentence)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -34,7 +34,7 @@ DOCUMENTS = {"partition": ("partition.json", "partition.json"), "compile": ("neu
 JOB_NAMES = "heavylift-*"
 LONGEST_SECONDS = {"processing": 777_600, "training": 2_419_200}
 """MaxRuntimeInSeconds: API_ProcessingStoppingCondition; API_StoppingCondition, where the account's quota allows it."""
-COPYING = Duration.minutes(15)  # what a training job has made, to its prefix
+COPYING_SECONDS = 900  # what a training job has made, to its prefix
 
 
 class Preparing(Construct):
@@ -94,7 +94,7 @@ class Preparing(Construct):
                     f"{api}JobStatus": ["Completed", "Failed", "Stopped"],
                 },
             ),
-            timeout=None if service == "processing" else COPYING,
+            timeout_seconds=120 if service == "processing" else COPYING_SECONDS,
         )
         where = f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:{service}-job"
         acknowledge(self, f"IAM5[Resource::{where}/{JOB_NAMES}]", "each job has a name of its own, which begins so")
@@ -141,10 +141,10 @@ class Prepared(Construct):
             "Expected": Stack.of(self).to_json_string(job.expected),
             "Job": Stack.of(self).to_json_string(asked),
         }
-        made = preparing.job.resource(self, "Resource", "Custom::HeavyliftPrepared", properties)
-        made.node.add_dependency(rights, preparing.role)
+        begun = preparing.job.resource(self, "Resource", "Custom::HeavyliftPrepared", properties, made=job.key[:16])
+        begun.node.add_dependency(rights, preparing.role)
         if bound.after is not None:
-            made.node.add_dependency(bound.after)
+            begun.node.add_dependency(bound.after)
         self.data: ModelData = ModelData.from_prefix(weights.bucket, job.prefix)
 
     @classmethod

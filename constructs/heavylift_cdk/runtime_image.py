@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aws_cdk import Aws, CfnMapping, IgnoreMode, Stack, Token
+from aws_cdk import Aws, CfnMapping, IgnoreMode, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct, IDependable
@@ -21,6 +21,7 @@ from constructs import Construct, IDependable
 from heavylift.errors import InputError
 from heavylift.plan.images import NEURON_SDKS
 from heavylift_cdk.compatibility import cuda_of
+from heavylift_cdk.values import is_token
 
 if TYPE_CHECKING:  # their import takes time, and few images are built so
     from aws_cdk import aws_logs as logs
@@ -127,7 +128,7 @@ class RuntimeImage:
                     base=base,
                 )
             assert isinstance(made, ImageBuild)
-            return BoundImage(made.uri, repository.repository_arn, is_asset=True, after=made.resource)
+            return BoundImage(made.uri, repository.repository_arn, is_asset=True, after=made)
 
         return cls(bind, hardware)
 
@@ -148,7 +149,7 @@ class RuntimeImage:
         def bind(scope: Construct) -> BoundImage:
             stack = Stack.of(scope)
             here = region
-            if here is None and not Token.is_unresolved(stack.region):
+            if here is None and not is_token(stack.region):
                 here = stack.region
             if here is not None and here not in accounts:
                 raise InputError(f"{framework} {version} is not in '{here}'; it is in {', '.join(accounts)}")
@@ -174,7 +175,7 @@ class RuntimeImage:
     @classmethod
     def from_uri(cls, uri: str) -> RuntimeImage:
         """A built image in any account's Amazon ECR, such as an AWS Deep Learning Container. Raises InputError."""
-        assert not Token.is_unresolved(uri), "a URI that is only known when deployed is not one to parse: use from_ecr"
+        assert not is_token(uri), "a URI that is only known when deployed is not one to parse: use from_ecr"
         found = _ECR_URI.fullmatch(uri)
         if found is None or len(uri) > 255:
             raise InputError(

@@ -6,9 +6,10 @@ an alarm by its name, and for people.
 
 from __future__ import annotations
 
-from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
+
+from heavylift_cdk.values import seconds
 
 NAMESPACE, METRIC, DIMENSION = "Heavylift", "SloViolation", "EndpointName"
 
@@ -30,8 +31,8 @@ class SloAlarm(Construct):
             # Within one period the order is lost. A rollback's 0 comes seconds after the 1 of the missed benchmark, and
             # must win, or the alarm would ring on. A 1 must not hide behind the 0 of the deployment before: that was
             # another change set and another benchmark, which take longer than the 10 seconds, but maybe no minute.
-            statistic=cloudwatch.Stats.MINIMUM,
-            period=Duration.seconds(10),
+            statistic="Minimum",
+            period=seconds(10),
         )
         self._alarm = cloudwatch.Alarm(
             self,
@@ -43,4 +44,8 @@ class SloAlarm(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.IGNORE,
             alarm_description=f"the last benchmark of {endpoint_name} missed its targets",
         )
-        self.name = self._alarm.alarm_name
+
+    @property
+    def name(self) -> str:
+        """The alarm's, as CloudFormation gives it."""
+        return self._alarm.alarm_name

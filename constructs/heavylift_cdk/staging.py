@@ -105,15 +105,14 @@ class Staging(Construct):
 class Staged(Construct):
     """One model of the hub in the weight bucket: `data`, which exists when this has been deployed.
 
-    It runs again only when id, revision or digest change, and then only what is not there. CloudFormation waits an hour
-    for it; a job that takes longer goes on, and the next deployment finds its files. `digest` is the lock's.
+    It runs again only when id, revision or digest change, and then only what is not there. `digest` is the lock's.
     """
 
     def __init__(self, scope: Construct, id: str, *, staging: Staging, model: str, revision: str, digest: str) -> None:
         super().__init__(scope, id)
         refuse(_faults(revision, digest))
         properties = {"Id": model, "Revision": revision, "Digest": digest}
-        staging.job.resource(self, "Resource", "Custom::HeavyliftStaged", properties)
+        staging.job.resource(self, "Resource", "Custom::HeavyliftStaged", properties, made=digest[:16])
         self.data: ModelData = staging.weights.model(digest)
 
 

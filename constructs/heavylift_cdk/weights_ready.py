@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import CustomResource
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
@@ -15,6 +15,7 @@ from constructs import Construct
 
 from heavylift.plan.plan import Plan
 from heavylift_cdk.function import function, handlers
+from heavylift_cdk.values import seconds, stack_id
 
 
 class WeightsReady(Construct):
@@ -37,12 +38,12 @@ class WeightsReady(Construct):
             "Function",
             code=handlers(),
             handler="lambdas.weights_ready.handler",
-            timeout=Duration.minutes(1),
+            timeout_seconds=60,
             memory_mb=256,
             log_group=log_group,
             environment={},
             statements=[
-                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[Stack.of(self).stack_id]),
+                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
                 iam.PolicyStatement(
                     actions=["s3:ListBucket"],
                     resources=[weights.bucket_arn],
@@ -57,7 +58,7 @@ class WeightsReady(Construct):
             "Resource",
             resource_type="Custom::HeavyliftWeightsReady",
             service_token=check.function_arn,
-            service_timeout=Duration.minutes(2),
+            service_timeout=seconds(120),
             properties={
                 "Bucket": weights.bucket_name,
                 "Keys": [f"{prefix}manifest.json" for prefix in prefixes],

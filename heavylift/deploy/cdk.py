@@ -65,8 +65,8 @@ def synth(
     line: Callable[[str], None],
 ) -> int:
     """Write the cloud assembly of one model file (or of all), in an environment of it, to `output`: project.assembly
-    where None. `here`: for the embedded AWS, whatever account and region the file says; elsewhere the CDK looks at the
-    templates before anything is deployed, which takes it some seconds."""
+    where None. `here`: for the embedded AWS, whatever account and region the file says; whose templates the CDK then does not
+    look at by AWS's rules."""
     chosen = [] if model is None else ["--context", f"model={model}"]
     chosen += [] if env is None else ["--context", f"env={env}"]
     chosen += ["--context", "here=yes"] if here else []
@@ -76,7 +76,7 @@ def synth(
         if not text.startswith(HINTS):
             line(text)
 
-    environ = {**os.environ, "CDK_VALIDATION": "false" if here else "true"}
+    environ = {**os.environ, "CDK_VALIDATION": "false"} if here else os.environ
     return run(project, ["synth", "--quiet", "--output", str(folder), *chosen], environ=environ, line=telling)
 
 

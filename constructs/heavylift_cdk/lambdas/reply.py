@@ -4,6 +4,7 @@ Not the gate's, whose code is the core's benchmark room. Standard library and bo
 """
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -48,8 +49,28 @@ def answer(event: dict[str, Any], fault: str | None, physical_id: str) -> None:
         "RequestId": event["RequestId"],
         "LogicalResourceId": event["LogicalResourceId"],
     }
-    body = json.dumps(reply).encode()
+    _put(event["ResponseURL"], reply)
+
+
+def signal(url: str, fault: str | None, what: str) -> None:
+    """Tell a wait condition by its handle's URL (AWS CloudFormation user guide, "Wait condition signal JSON format").
+    Nobody listens where its stack has gone back meanwhile."""
+    told = {
+        "Status": "SUCCESS" if fault is None else "FAILURE",
+        "Reason": "made" if fault is None else fault[:MOST_REASON],
+        "UniqueId": what,
+        "Data": what,
+    }
+    try:
+        _put(url, told)
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise
+
+
+def _put(url: str, document: dict[str, str]) -> None:
     # The signature covers an empty content type.
-    request = urllib.request.Request(event["ResponseURL"], data=body, method="PUT", headers={"Content-Type": ""})
+    body = json.dumps(document).encode()
+    request = urllib.request.Request(url, data=body, method="PUT", headers={"Content-Type": ""})
     with urllib.request.urlopen(request, timeout=30):
         pass

@@ -27,7 +27,7 @@ def begin(wanted: dict[str, Any], request: str) -> str:
     return builds.start({"TAG": wanted["Tag"]}, request)
 
 
-def fault(wanted: dict[str, Any], name: str) -> str | None:
+def fault(wanted: dict[str, Any], name: str, until: float) -> str | None:
     """Why the image is not there, or None; another build may have pushed the same tag meanwhile."""
     status, log = builds.status(name)
     return None if ready(wanted) else f"the build of image {wanted['Tag']} is {status}: see {log}"

@@ -21,7 +21,7 @@ def begin(wanted: dict[str, Any], request: str) -> str:
     return JOB.begin(wanted, lambda name: document(wanted, wanted["Prefix"] + wanted["MadeFor"]) is not None)
 
 
-def fault(wanted: dict[str, Any], name: str) -> str | None:
+def fault(wanted: dict[str, Any], name: str, until: float) -> str | None:
     """Why there is no artifact, or None: then it has been declared."""
     if (failure := JOB.failure(name)) is not None:
         return failure

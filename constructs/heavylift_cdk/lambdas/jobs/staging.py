@@ -26,7 +26,7 @@ def begin(wanted: dict[str, Any], request: str) -> str:
     return builds.start(variables, request)
 
 
-def fault(wanted: dict[str, Any], name: str) -> str | None:
+def fault(wanted: dict[str, Any], name: str, until: float) -> str | None:
     """Why the files are not there, or None."""
     status, log = builds.status(name)
     if status == "SUCCEEDED" and ready(wanted):

@@ -5,6 +5,7 @@ Not what it runs: the runtime's `train`. SageMaker puts what a training job make
 it is copied, inside S3, to the prefix that bears the artifact's key, and then compared and declared by artifact.py.
 """
 
+import time
 from typing import Any
 
 import boto3
@@ -12,6 +13,7 @@ from boto3.s3.transfer import TransferConfig
 
 from .artifact import OtherArtifact, declare, document, ready, sizes
 from .sagemaker_job import SageMakerJob
+from .unfinished import Unfinished
 
 __all__ = ["IDENTITY", "WHAT", "begin", "fault", "name_of", "over", "ready", "stop"]
 
@@ -26,13 +28,18 @@ def begin(wanted: dict[str, Any], request: str) -> str:
     return JOB.begin(wanted, lambda name: document(wanted, made_in(name)[1] + wanted["MadeFor"]) is not None)
 
 
-def fault(wanted: dict[str, Any], name: str) -> str | None:
-    """Why there is no artifact, or None: then it has been declared."""
+def fault(wanted: dict[str, Any], name: str, until: float) -> str | None:
+    """Why there is no artifact, or None: then it has been declared. Raises Unfinished where `until`, of the monotonic
+    clock, comes before the last file."""
     if (failure := JOB.failure(name)) is not None:
         return failure
     bucket, prefix = made_in(name)
-    s3 = boto3.client("s3")
-    for path in sizes(bucket, prefix):
+    s3, there = boto3.client("s3"), sizes(wanted["Bucket"], wanted["Prefix"])
+    for path, size in sizes(bucket, prefix).items():
+        if there.get(path) == size:  # by the Lambda before this one; a copy is there whole, or not at all
+            continue
+        if time.monotonic() > until:
+            raise Unfinished
         s3.copy({"Bucket": bucket, "Key": prefix + path}, wanted["Bucket"], wanted["Prefix"] + path, Config=PARTS)
     try:
         declare(wanted)
