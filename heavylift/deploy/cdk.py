@@ -65,8 +65,8 @@ def synth(
     line: Callable[[str], None],
 ) -> int:
     """Write the cloud assembly of one model file (or of all), in an environment of it, to `output`: project.assembly
-    where None. `here`: for the embedded AWS, whatever account and region the file says; whose templates the CDK then does not
-    look at by AWS's rules."""
+    where None. `here`: for the embedded AWS, whatever account and region the file says; the CDK does not look at the
+    templates by AWS's rules then."""
     chosen = [] if model is None else ["--context", f"model={model}"]
     chosen += [] if env is None else ["--context", f"env={env}"]
     chosen += ["--context", "here=yes"] if here else []
