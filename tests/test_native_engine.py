@@ -131,8 +131,8 @@ def test_a_tokenizer_that_is_none_is_refused(tiny_t5: Path, tmp_path: Path) -> N
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(LoadError, match=r"tokenizer.json: is no tokenizer"):
         load(Options(), folder, 0, 1, "")
-    (folder / "tokenizer.json").rename(folder / "spiece.model")
-    with pytest.raises(LoadError, match=r"has spiece.model but no tokenizer.json; save"):
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(LoadError, match=r"has tokenizer.model but no tokenizer.json; save"):
         load(Options(), folder, 0, 1, "")
 
 

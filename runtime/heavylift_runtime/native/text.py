@@ -1,4 +1,4 @@
-"""Text to tokens and back, through the checkpoint's own tokenizer.json. On rank 0 only.
+"""Text to tokens and back, through the checkpoint's own tokenizer. On rank 0 only.
 
 Not a tokenizer of its own (the `tokenizers` library is), and it adds no prefix and cuts nothing off.
 """
@@ -13,6 +13,10 @@ from tokenizers import Tokenizer
 
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.checkpoint import TOKENIZER, Checkpoint
+from heavylift_runtime.native.older_tokenizer import PIECES, WORDS, made_of
+
+OLDER = (PIECES, "tokenizer.model", WORDS)
+"""Of a tokenizer in another form."""
 
 UNREAD: dict[str, tuple[object, ...]] = {
     "do_sample": (False,), "temperature": (1,), "top_k": (50, 0), "top_p": (1,), "min_p": (), "typical_p": (1,),
@@ -34,15 +38,7 @@ class Text:
     """The tokenizer of one checkpoint, without the padding and truncation that its file may ask for."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        if TOKENIZER not in checkpoint.sizes and "spiece.model" in checkpoint.sizes:
-            raise LoadError(
-                f"{checkpoint.source.place}: has spiece.model but no {TOKENIZER}; save the tokenizer in its fast form"
-            )
-        content = checkpoint.small(TOKENIZER)
-        try:
-            self._tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # the library raises plain Exception
-            raise LoadError(f"{checkpoint.source.place} {TOKENIZER}: is no tokenizer: {error}") from error
+        self._tokenizer = _tokenizer(checkpoint)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -59,6 +55,25 @@ class Text:
         """One token's text by itself, special ones as they are written."""
         text: str = self._tokenizer.decode([token], skip_special_tokens=False)
         return text
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Out of tokenizer.json, or of the files that older checkpoints have instead."""
+    sizes, place, name = checkpoint.sizes, checkpoint.source.place, TOKENIZER
+    try:
+        if TOKENIZER in sizes:
+            return Tokenizer.from_buffer(checkpoint.small(TOKENIZER))
+        name = "tokenizer"
+        found = made_of(str(checkpoint.config["model_type"]), sizes.__contains__, checkpoint.small)
+    except LoadError:
+        raise
+    except Exception as error:  # the library raises plain Exception
+        raise LoadError(f"{place} {name}: is no tokenizer: {error}") from error
+    if found is None:
+        older = next((file for file in OLDER if file in sizes), None)
+        there = "" if older is None else f"{older} but "
+        raise LoadError(f"{place}: has {there}no {TOKENIZER}; save the tokenizer in its fast form")
+    return found
 
 
 @dataclass(frozen=True)
