@@ -31,6 +31,12 @@ def bert_lock() -> Lock:
     return replace(lock, model=replace(lock.model, config=BERT))
 
 
+def changed(changes: dict[str, object]) -> Lock:
+    """Of a Llama whose config.json was changed after its weights were counted."""
+    lock = lock_of(LLAMA)
+    return replace(lock, model=replace(lock.model, config=LLAMA | changes))
+
+
 def options_of(plan: Plan) -> Options:
     return Options.parse(dict(plan.properties), {})
 
@@ -112,3 +118,26 @@ def test_a_degree_that_the_engine_does_not_divide_a_family_by_is_no_candidate() 
         "engine accelerate has no tensor parallelism of t5; use tensor_parallel_degree 1"
     ]
     assert degree_faults("deepspeed", t5, Split(2), fact) == []
+
+
+@pytest.mark.parametrize("engine", ["vllm", "neuronx"])
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"hidden_size": None}, "'hidden_size' is None; it must be a whole number"),
+        ({"model_type": None}, "'model_type' is missing; the plan knows"),
+        ({"vocab_size": "x", "intermediate_size": -1}, "'intermediate_size' is -1"),
+        ({"vocab_size": "x", "intermediate_size": -1}, "'vocab_size' is 'x'"),
+        ({"quantization_config": []}, r"'quantization_config' is \[\]; it must be an object"),
+    ],
+)
+def test_an_engine_that_is_planned_by_sizes_is_refused_where_config_json_has_none(
+    engine: str, changes: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(InputError, match=fault):
+        Plan.fit(spec_of(engine=engine), changed(changes))
+
+
+def test_a_type_of_model_that_the_plan_does_not_know_is_refused_on_vllms_devices() -> None:
+    with pytest.raises(InputError, match="'model_type' is 'mamba', which the plan does not know"):
+        Plan.fit(spec_of(engine="vllm"), changed({"model_type": "mamba"}))

@@ -31,6 +31,8 @@ PROMPT_TOKENS = 512  # T5's training length, and what a batch's memory is planne
 SHARD = 10 * 10**9  # bytes of a checkpoint's file, where nobody has read it: transformers' `max_shard_size` until 4.34
 BY_TABLE = ("native", "fastertransformer")
 """Engines whose ranks hold what the family's table of weights says."""
+BY_SIZES = ("vllm", "neuronx")
+"""Engines whose memory on accelerators follows from the sizes in config.json, which must be known therefore."""
 NEW_TOKENS = 64  # generated where a request gives no number
 
 
@@ -59,6 +61,8 @@ class Demand:
             faults = [] if family is None else family.faults(_config(lock))
         except (OptionsError, LoadError) as error:
             raise InputError(str(error).splitlines()) from error
+        if engine.name in BY_SIZES and hardware != ("cpu",):
+            ModelFacts.of(_config(lock))  # whose faults are config.json's
         dtype, dtype_decision = _dtype(spec, lock)
         if dtype not in engine.dtypes:
             faults.append(f"dtype {dtype} is none of engine {engine.name}'s: {', '.join(engine.dtypes)}")

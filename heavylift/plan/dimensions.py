@@ -93,10 +93,8 @@ def _language_model(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if isinstance(family, str) and family in NESTED and isinstance(inner, Mapping):
         family, config = inner.get("model_type", NESTED[family]), inner
     if not isinstance(family, str) or family not in ARCHITECTURES:
-        raise InputError(
-            f"config.json: 'model_type' is {shown(family)}, which the plan does not know; "
-            f"it knows {', '.join(ARCHITECTURES)}"
-        )
+        said = "missing" if family is None else f"{shown(family)}, which the plan does not know"
+        raise InputError(f"config.json: 'model_type' is {said}; the plan knows {', '.join(ARCHITECTURES)}")
     return family, config
 
 
