@@ -91,7 +91,7 @@ def _others(before: tuple[float, float, float], after: tuple[float, float, float
     return round(max(0.0, (busy - own) / (seconds * (os.cpu_count() or 1))), 3)
 
 
-def header(requests: int | None) -> dict[str, Any]:
+def header() -> dict[str, Any]:
     """What all rows of one run share."""
 
     def git(*asked: str) -> str:
@@ -102,7 +102,7 @@ def header(requests: int | None) -> dict[str, Any]:
         "runtime": git("rev-parse", "HEAD:runtime"), "versions": {name: _versions(name) for name in PACKAGES},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor()},
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "requests": requests, "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
 
 
@@ -126,10 +126,10 @@ def kept(about: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if PARTIAL.is_file():
         head, *rows = [json.loads(line) for line in PARTIAL.read_text(encoding="utf-8").splitlines()]
         age = datetime.now(UTC) - datetime.fromisoformat(head["begun"])
-        alike = all(head[key] == about[key] for key in ("runtime", "versions", "machine", "threads", "requests"))
+        alike = all(head[key] == about[key] for key in ("runtime", "versions", "machine", "threads"))
         if alike and age.total_seconds() < LASTS_S:
-            print(f"goes on after {len(rows)} rows of {head['begun']}: {PARTIAL.relative_to(ROOT)}")
-            return head, rows
+            print(f"goes on after {len(rows)} rows of {head['begun']}: {PARTIAL.name}")
+            return head, [row for row in rows if "why" not in row]  # those are tried again
         print("rows that were kept are of another runtime, machine or hour: all are measured again")
     PARTIAL.write_text(json.dumps(about) + "\n", encoding="utf-8")
     return about, []
@@ -139,10 +139,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=EVERY)
     parser.add_argument("--engine", action="append", choices=sorted({row.engine for row in ROWS}))
-    parser.add_argument("--requests", type=int, help="of each row, at most; default: 100, of llama-350m 40")
     parser.add_argument("--minutes", type=float, default=11.5, help="what a run may take (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true", help="keep the rows, and write the page with the last one")
-    parser.add_argument("--page", action="store_true", help="measure nothing: the page again, from the kept result")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--trial", action="store_true", help="two short requests of each row: whether it has a number")
+    how.add_argument("--keep", action="store_true", help="keep the rows, and write the page with the last one")
+    how.add_argument("--page", action="store_true", help="measure nothing: the page again, from the kept result")
     args = parser.parse_args()
     if args.page:
         write_page(ROOT, json.loads(RESULTS.read_text(encoding="utf-8")))
@@ -150,7 +151,7 @@ def main() -> int:
     begun = time.monotonic()
     signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))  # the server that is up ends, too
     os.environ |= {VARIABLE: str(ROOT), "HF_HUB_OFFLINE": "1"}
-    about, rows = kept(header(args.requests)) if args.keep else (header(args.requests), [])
+    about, rows = kept(header()) if args.keep else (header(), [])
     wanted = [
         (name, row) for name in args.model or EVERY for row in ROWS
         if name in row.models and (not args.engine or row.engine in args.engine)
@@ -158,7 +159,7 @@ def main() -> int:
     done = {(row["model"], row["row"]) for row in rows}
     left = [(name, row) for name, row in wanted if (name, row.name) not in done]
     with tempfile.TemporaryDirectory() as scratch:
-        for model in models(ROOT, Path(scratch), tuple({name for name, _ in left}), args.requests):
+        for model in models(ROOT, Path(scratch), tuple({name for name, _ in left}), trial=args.trial):
             for row in (row for name, row in left if name == model.name):
                 left_s = args.minutes * 60 - (time.monotonic() - begun)
                 if left_s < ROW_S:
@@ -174,7 +175,8 @@ def main() -> int:
     elif args.keep and not args.model and not args.engine:
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         write_page(ROOT, document)
-        PARTIAL.unlink()
+        if not any("why" in row for row in rows):
+            PARTIAL.unlink()
     print(json.dumps(document))
     return 0 if len(rows) == len(done) + len(left) and not any("why" in row for row in rows) else 1
 
