@@ -42,8 +42,12 @@ class Stream:
         text = self._decode(self._tokens[self._from :])
         if last or not text.endswith(BROKEN):
             fresh = self._tokens[self._told :]
-            self._held += text[len(self._head) :] if text.startswith(self._head) else self._decode(fresh)
-            self._from, self._told, self._head = self._told, len(self._tokens), self._decode(fresh)
+            own = self._decode(fresh)
+            self._held += text[len(self._head) :] if text.startswith(self._head) else own
+            # a word's blank is in its text only after another text: tokens without any are no place to begin at
+            if own:
+                self._from = self._told
+            self._told, self._head = len(self._tokens), own or text
         return self._release(last) if self._stop else self._all()
 
     def _all(self) -> str:
