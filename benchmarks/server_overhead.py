@@ -3,7 +3,11 @@
 The same engine, the same prompts, the same number of clients that each send their next request when the last one is
 answered: once in one process without any server (`add`, `step`), once over HTTP. The engine's process is pinned to one
 core and the client to the other; the server is with the client (`--server client`) or with the engine (`--server
-engine`), as there are two. The sides take turns, round by round.
+engine`), as there are two. The sides take turns, round by round, each round begun by another.
+
+Answers have 32 tokens; where there are several clients, 16 to 48. Of one length they would march in step without a
+server, and only there: all end in one step, so that the engine reads all next prompts in one pass, which behind no
+server's clients happens. (`--equal` measures that: what tiny-t5 then loses is the passes of prompts that come alone.)
 
 Two subjects: tiny-t5, whose step takes about a millisecond, so that every microsecond of the server shows; and a T5 of
 random weights in t5-small's shape, whose step is nearer to what a server is for. Latency added is the difference of the
@@ -20,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import os
 import platform
@@ -33,93 +36,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+import uvloop
+from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, environment
+
 STREAMS = (1, 8, 32, 128)
-PROMPTS = [f"write in words: {number}" for number in range(100, 900, 7)]
-
-
-@dataclass
-class Round:
-    """One side's seconds for each request, and its tokens per second."""
-
-    latencies: list[float] = field(default_factory=list)
-    tokens: int = 0
-    seconds: float = 0.0
-    server_cpu: float = 0.0  # seconds of the server's own process
-
-    @property
-    def rate(self) -> float:
-        return self.tokens / self.seconds
-
-
-class Bare:
-    """The engine in a process of its own, driven by lines of JSON: [streams, seconds, new_tokens] → a round."""
-
-    def __init__(self, python: str, folder: Path, core: int) -> None:
-        self._process = subprocess.Popen(
-            [python, __file__, "--bare", str(folder), str(core)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        )
-
-    def run(self, streams: int, seconds: float, tokens: int) -> Round:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps([streams, seconds, tokens]), file=self._process.stdin, flush=True)
-        while not (line := self._process.stdout.readline()).startswith("{"):
-            assert line, "the bare engine has ended"  # vLLM writes its log there, too
-        return Round(**json.loads(line))
-
-    def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
-
-def environment() -> dict[str, str]:
-    """One thread, our runtime on the path, and vLLM left to the core that it is put on."""
-    own = {
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-    }
-    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "runtime")}
-
-
-def bare(folder: Path, core: int) -> None:
-    """The process of Bare."""
-    os.sched_setaffinity(0, {core})
-    from heavylift_runtime.engines.engine import Request, Sampling
-    from heavylift_runtime.engines.registry import ENGINES
-    from heavylift_runtime.options import Options
-
-    options = Options.load(folder, {})
-    engine = importlib.import_module(ENGINES[options.engine].module).load(options, folder, 0, 1, "")
-    for line in sys.stdin:
-        streams, seconds, most = json.loads(line)
-        made, began, key = Round(), dict[int, float](), 0
-        start = now = time.perf_counter()
-        while now - start < seconds or began:
-            while len(began) < streams and now - start < seconds:
-                key += 1
-                began[key] = time.perf_counter()
-                engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(most, ignore_eos=True)))
-            for piece in engine.step():
-                if piece.last:
-                    made.tokens += piece.generated_tokens
-                    made.latencies.append(time.perf_counter() - began.pop(piece.key))
-            now = time.perf_counter()
-        made.seconds = now - start
-        print(json.dumps(vars(made)), flush=True)
+GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
+COUNTS = re.compile(rb'"completion_tokens": ?(\d+)')
+LENGTH = re.compile(rb"content-length: (\d+)")
 
 
 @contextmanager
@@ -158,37 +87,62 @@ async def fetch(port: int) -> bytes:
     return data[9:12]
 
 
-def asked(openai: bool, turn: int, most: int, stream: bool) -> tuple[bytes, bytes]:
-    """Path and body of a request: LMI's, or OpenAI's where vLLM's own server is to answer it, too."""
+def asked(openai: bool, turn: int, most: int, stream: bool) -> bytes:
+    """A request: LMI's, or OpenAI's where vLLM's own server is to answer it, too."""
     prompt = PROMPTS[turn % len(PROMPTS)]
     if openai:
         body: dict[str, Any] = {"model": "tiny-llama", "prompt": prompt, "max_tokens": most, "temperature": 0}
         body |= {"ignore_eos": True, "stream": stream} | ({"stream_options": {"include_usage": True}} if stream else {})
-        return b"/v1/completions", json.dumps(body).encode()
+        return posted(b"/v1/completions", body)
     parameters = {"max_new_tokens": most, "ignore_eos_token": True, "details": True}
-    return b"/invocations", json.dumps({"inputs": prompt, "parameters": parameters, "stream": stream}).encode()
+    return posted(b"/invocations", {"inputs": prompt, "parameters": parameters, "stream": stream})
 
 
-async def client(port: int, ask: tuple[bool, bool], number: int, until: float, most: int, made: Round) -> None:
+def posted(path: bytes, document: Mapping[str, Any]) -> bytes:
+    body = json.dumps(document).encode()
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (path, len(body)) + body
+
+
+class Client(asyncio.Protocol):
     """One client on one connection: the next request when the last is answered, in as little code as HTTP allows."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
-    (openai, stream), turn = ask, number
-    while time.perf_counter() < until:
-        path, body = asked(openai, turn, most, stream)
-        turn += 1
-        began = time.perf_counter()
-        writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path)
-        writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        if stream:
-            data = await reader.readuntil(b"0\r\n\r\n")
+
+    def __init__(self, requests: Sequence[bytes], number: int, stream: bool, until: float, made: Round) -> None:
+        self.over = asyncio.get_running_loop().create_future()
+        self._requests, self._turn, self._stream, self._until, self._made = requests, number, stream, until, made
+        self._data, self._began = b"", 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if not self._data.endswith(b"\r\n0\r\n\r\n") if self._stream else not self._whole():
+            return
+        self._made.latencies.append(time.perf_counter() - self._began)
+        assert self._data.startswith(b"HTTP/1.1 200 "), self._data
+        counts = COUNTS.findall(self._data)
+        self._made.tokens += int(counts[-1]) if counts else self._data.count(b'"token"')
+        self._ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.over.done():
+            self.over.set_exception(error or ConnectionError("the server hung up"))
+
+    def _whole(self) -> bool:
+        head, _, body = self._data.partition(b"\r\n\r\n")
+        found = LENGTH.search(head)
+        return found is not None and len(body) == int(found[1])
+
+    def _ask(self) -> None:
+        self._began, self._data = time.perf_counter(), b""
+        if self._began < self._until:
+            self._transport.write(self._requests[self._turn % len(self._requests)])
+            self._turn += 1
         else:
-            data = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
-        counts = re.findall(rb'"completion_tokens": ?(\d+)', data)
-        made.tokens += int(counts[-1]) if counts else data.count(b'"token"')
-        made.latencies.append(time.perf_counter() - began)
-    writer.close()
+            self.over.set_result(None)
+            self._transport.close()
 
 
 def cpu_of(process: int) -> float:
@@ -197,14 +151,23 @@ def cpu_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], seconds: float, most: int) -> Round:
+def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], seconds: float, sizes: Sizes) -> Round:
     """`ask`: whether in OpenAI's words, and whether as a stream."""
-    (port, process), made, start = at, Round(), time.perf_counter()
-    used = cpu_of(process)
-    until = start + seconds
-    await asyncio.gather(*(client(port, ask, number * 7, until, most, made) for number in range(streams)))
-    made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
-    return made
+    (port, process), (openai, stream) = at, ask
+    requests = [asked(openai, turn, most, stream) for turn, most in sizes.first(len(PROMPTS) * 8)]
+
+    async def load() -> Round:
+        loop, made, start = asyncio.get_running_loop(), Round(), time.perf_counter()
+        used, until = cpu_of(process), start + seconds
+        clients = [Client(requests, number * 7, stream, until, made) for number in range(streams)]
+        for each in clients:
+            await loop.create_connection(lambda each=each: each, "127.0.0.1", port)  # type: ignore[misc]
+        await asyncio.gather(*(each.over for each in clients))
+        made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
+        return made
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(load())
 
 
 def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
@@ -255,15 +218,18 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
         stack.callback(engine.close)
         os.sched_setaffinity(0, {client_core})
         for streams in args.streams or STREAMS:
-            rounds: dict[str, list[Round]] = {}
-            for number in range(-1, args.rounds):
-                made = {"bare": engine.run(streams, args.seconds, args.tokens)}
-                for whose, at in servers.items():
-                    for side, ask in (("whole", (openai, False)), ("stream", (openai, True))):
-                        made[whose + side] = asyncio.run(load_server(at, streams, ask, args.seconds, args.tokens))
-                if number >= 0:  # the first round warms up
-                    for side, each in made.items():
-                        rounds.setdefault(side, []).append(each)
+            sizes = Sizes(args.tokens, 0 if streams == 1 or args.equal else args.tokens // 2)
+            sides: dict[str, Callable[[float], Round]] = {"bare": partial(engine.run, streams, sizes=sizes)}
+            for whose, at in servers.items():
+                for side, stream in (("whole", False), ("stream", True)):
+                    sides[whose + side] = partial(load_server, at, streams, (openai, stream), sizes=sizes)
+            for run in sides.values():
+                run(min(1.0, args.seconds))  # warms up
+            rounds: dict[str, list[Round]] = {side: [] for side in sides}
+            for number in range(args.rounds):
+                begun = number % len(sides)
+                for side in (*list(sides)[begun:], *list(sides)[:begun]):
+                    rounds[side].append(sides[side](args.seconds))
             rows.append(row_of(streams, rounds))
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -289,6 +255,23 @@ def row_of(streams: int, rounds: Mapping[str, list[Round]]) -> dict[str, Any]:
     return row
 
 
+def goals(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """A line for each goal of each subject that was measured."""
+    for name, rows in table.items():
+        for row in rows:
+            for side in ("whole", "stream"):
+                if row["streams"] == 1:
+                    found = row[side]["added_ms_p99"]
+                    yield _verdict(name, f"p99 added at 1 stream, {side}: {found} ms", found < GOAL_MS)
+                if row["streams"] == 32:
+                    found = row[side]["throughput_kept"]
+                    yield _verdict(name, f"throughput kept at 32 streams, {side}: {found:.1%}", found >= GOAL_KEPT)
+
+
+def _verdict(name: str, what: str, met: bool) -> str:
+    return f"{'met   ' if met else 'missed'} {name}: {what}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -298,11 +281,8 @@ def main() -> None:
     parser.add_argument("--subject", help="only this one")
     parser.add_argument("--peer-python", help="the interpreter of an environment with vLLM: its own server, too")
     parser.add_argument("--streams", type=int, nargs="+", help="only these numbers of clients")
-    parser.add_argument("--bare", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--equal", action="store_true", help="all answers of one length, also of several clients")
     args = parser.parse_args()
-    if args.bare is not None:
-        bare(Path(args.bare[0]), int(args.bare[1]))
-        return
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     cores = os.sched_getaffinity(0)
     found = {"before": os.getloadavg()[0]}
@@ -318,6 +298,7 @@ def main() -> None:
         "how": "measured",
         "units": {"added_ms": "ms", "throughput_kept": "share of the bare engine's tokens/s"},
         "tokens": args.tokens,
+        "lengths": "equal" if args.equal else "from half to one and a half of `tokens` where there are several streams",
         "rounds": args.rounds,
         "seconds": args.seconds,
         "server_on": f"the core of the {args.server}",
@@ -329,6 +310,7 @@ def main() -> None:
         },
         "subjects": table,
     }
+    print(*goals(table), sep="\n")
     print(json.dumps(document))
 
 

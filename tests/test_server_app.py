@@ -16,6 +16,7 @@ import uvloop
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from heavylift_runtime import steps
 from heavylift_runtime.server import app, body, patience, rolling, texts
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.rolling import Rolling
@@ -175,6 +176,7 @@ def test_a_client_that_goes_away_is_cancelled_in_the_engine() -> None:
 
 def test_a_client_that_does_not_read_is_ended_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rolling, "MOST_UNREAD", 50)
+    monkeypatch.setattr(steps, "BREATH", 0)  # every token comes by itself
     monkeypatch.setattr(patience, "STALLED_SECONDS", 0.3)
 
     async def story(serving: Serving) -> None:

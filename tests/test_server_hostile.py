@@ -250,13 +250,17 @@ def test_what_is_written_in_one_turn_leaves_together_and_nothing_is_lost_by_clos
         gathered.write(b"body")
         assert wire.done == []
         await asyncio.sleep(0)
+        gathered.write(b"at once")
+        gathered.flush()
+        gathered.flush()
+        assert wire.done == [b"head body", b"at once"]
         gathered.write(b"the end")
         gathered.close()
         gathered.write(b"lost")
         gathered.abort()
         await asyncio.sleep(0)
 
-        assert wire.done == [b"head body", b"the end", "close", "abort"]
+        assert wire.done == [b"head body", b"at once", b"the end", "close", "abort"]
 
     asyncio.run(story())
 

@@ -1,91 +1,119 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
     from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · adapter {turn, name, src or null} · stop
-    to the server     pieces {pieces, load?} (all of one step, or none, while only such come as are kept; pieces.py;
-                      none, too, as the answer to a cancel: a copy that does not give it is stuck)
+    to the server     pieces {pieces, opened?, load?} (pieces.py; none to tell of the load alone, and as the answer to a
+                      cancel: a copy that does not give it is stuck;
+                      `opened`: [key, when its first token came, in seconds of the machine's monotonic clock])
                       refused {key, code, error}
                       adapter {turn, code?, error?}
 
-A row that does not stream costs the server two pieces, whatever its length: its first token, so that the time to it is
-known, and all others with its end.
+A row that does not stream costs the server one piece, whatever its length: all its tokens, with its end. A stream's
+first token and its last leave with their step; those between wait for the next message where the last one is less than
+`BREATH` ago, for a message costs both sides more than a token: it wakes a processor.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
 from heavylift_runtime.errors import PromptError, RuntimeFault, ran_out
 from heavylift_runtime.pieces import pack
-from heavylift_runtime.wire import Channel
+from heavylift_runtime.wire import Channel, Message
 
+BREATH = 0.002  # seconds between two messages that bring nobody's first token and nobody's last
+LINGER = 0.002  # seconds without work before the processor is given back: the next request is often that near
 _LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where it has nothing left to do
 
 
 def roll(engine: Engine, channel: Channel) -> None:
     """Until the server says stop. What `step` raises is not caught: the engine's state is unknown, the copy ends."""
-    folds: dict[int, _Fold] = {}
-    told = 0.0
+    rows: dict[int, _Row] = {}
+    fresh: dict[int, _Row] = {}  # those with something to tell
+    told = spoken = 0.0
     while True:
-        while (message := channel.poll() if engine.busy else channel.receive()) is not None:
+        while (message := channel.poll() if engine.busy else _next(channel)) is not None:
             if message.type == "stop":
                 return
             if message.type == "submit":
                 for row in message.header["rows"]:
-                    _add(engine, channel, row, folds)
+                    _add(engine, channel, row, rows)
             elif message.type == "cancel":
                 for key in message.header["keys"]:
                     engine.cancel(key)
-                    folds.pop(key, None)
+                    rows.pop(key, None)
+                    fresh.pop(key, None)
                 channel.send({"type": "pieces", "pieces": [], "load": _load(engine)})
             elif message.type == "adapter":
                 channel.send(_adapt(engine, message.header))
-        pieces = []
-        for piece in engine.step():
-            fold = folds.get(piece.key)
-            if fold is not None:
-                if piece.last:
-                    del folds[piece.key]
-                elif not fold.opens(piece):
-                    continue
-                piece = fold.whole(piece)
-            pieces.append(pack(piece))
-        now = time.monotonic()
+        came, now = engine.step(), time.monotonic()
+        urgent = False
+        for piece in came:
+            if (found := rows.get(piece.key)) is None:
+                continue  # cancelled meanwhile
+            first = found.put(piece, now)
+            if found.stream or piece.last:
+                fresh[piece.key] = found
+                urgent = urgent or first or piece.last
+            if piece.last:
+                del rows[piece.key]
         due = now - told >= _LOAD_SECONDS
-        if not pieces and not due:
+        if not (urgent or due or (fresh and (now - spoken >= BREATH or not engine.busy))):
             continue
-        news: dict[str, Any] = {"type": "pieces", "pieces": pieces}
+        news: dict[str, Any] = {"type": "pieces", "pieces": [pack(each.take()) for each in fresh.values()]}
+        if opened := [[key, each.opened] for key, each in fresh.items() if not each.stream]:
+            news["opened"] = opened
         if due or not engine.busy:
             news["load"], told = _load(engine), now
+        fresh.clear()
+        spoken = now
         channel.send(news)
 
 
-class _Fold:
-    """The tokens of a row that are kept until its end."""
-
-    def __init__(self) -> None:
-        self._tokens: list[Token] = []
-        self._opened = False
-
-    def opens(self, piece: Piece) -> bool:
-        """The first piece goes out at once; the tokens of all others are kept."""
-        if not self._opened:
-            self._opened = True
-            return True
-        self._tokens += piece.tokens
-        return False
-
-    def whole(self, piece: Piece) -> Piece:
-        """The piece with what was kept before it."""
-        kept, self._tokens = self._tokens, []
-        return replace(piece, tokens=(*kept, *piece.tokens)) if kept else piece
+def _next(channel: Channel) -> Message:
+    """The next message. A thread that sleeps wakes up late and on a cold processor, so it looks for a while first."""
+    until = time.monotonic() + LINGER
+    while time.monotonic() < until:
+        if (message := channel.poll()) is not None:
+            return message
+        os.sched_yield()
+    return channel.receive()
 
 
-def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], folds: dict[int, _Fold]) -> None:
+class _Row:
+    """What is kept of a row until it is told: the tokens of its last pieces."""
+
+    def __init__(self, stream: bool) -> None:
+        self.stream = stream
+        self.opened: float | None = None  # when its first piece came
+        self._kept: list[Token] = []
+        self._last: Piece | None = None
+
+    def put(self, piece: Piece, now: float) -> bool:
+        """A piece has come; whether it is the first."""
+        if self._last is not None:
+            self._kept += self._last.tokens
+        self._last, first = piece, self.opened is None
+        if first:
+            self.opened = now
+        return first
+
+    def take(self) -> Piece:
+        """All that came since the last time, as one piece."""
+        assert self._last is not None, "only rows with news are told"
+        piece, kept = self._last, self._kept
+        self._last, self._kept = None, []
+        if not kept:
+            return piece
+        whole = (*kept, *piece.tokens)
+        return Piece(piece.key, whole, piece.finish_reason, piece.prompt_tokens, piece.generated_tokens, piece.error)
+
+
+def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], rows: dict[int, _Row]) -> None:
     key = int(row["key"])
     try:
         engine.add(key, Request.from_json(row["request"]))
@@ -96,8 +124,7 @@ def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], folds: dict[i
         sentence = f"the engine cannot take this request: {type(error).__name__}: {error}"
         channel.send({"type": "refused", "key": key, "code": 424, "error": sentence})
     else:
-        if not row["stream"]:
-            folds[key] = _Fold()
+        rows[key] = _Row(bool(row["stream"]))
 
 
 def _adapt(engine: Engine, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SIZES = struct.Struct(">II")
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps would make one each time
 _CHUNK = 2**18  # bytes at a time
 _LIMIT = 2**31  # bytes; far more than a batch of SageMaker's largest payloads, so only a broken peer gets here
 
@@ -40,7 +41,7 @@ class Message:
 
     def encode(self) -> bytes:
         """The bytes of the channel."""
-        header = json.dumps(self.header, ensure_ascii=False).encode(errors="surrogatepass")  # as json.loads reads it
+        header = _ENCODE(self.header).encode(errors="surrogatepass")  # as json.loads reads it
         return _SIZES.pack(len(header), len(self.body)) + header + self.body
 
 
@@ -99,21 +100,20 @@ class Channel:
         self._connection = connection
         self._held = bytearray()
         self._sending = threading.Lock()
+        self._there = select.poll()
+        self._there.register(connection, select.POLLIN)
 
     def receive(self) -> Message:
         """The next message; raises HungUp where the server has gone."""
         while (message := self._take()) is None:
-            self._fill(0)
+            self._fill()
         return message
 
     def poll(self) -> Message | None:
         """The next message if it is there; raises HungUp where the server has gone."""
-        if (message := self._take()) is not None:
+        if (message := self._take()) is not None or not self._there.poll(0):
             return message
-        try:
-            self._fill(socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
+        self._fill()
         return self._take()
 
     def send(self, header: dict[str, Any], body: bytes = b"") -> None:
@@ -151,8 +151,8 @@ class Channel:
         del held[: middle + body]
         return message
 
-    def _fill(self, flags: int) -> None:
-        data = self._connection.recv(_CHUNK, flags)
+    def _fill(self) -> None:
+        data = self._connection.recv(_CHUNK)
         if not data:
             raise HungUp("the channel is closed")
         self._held += data

@@ -25,14 +25,14 @@ class Gathered(asyncio.Transport):
         return self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """At the end of this turn."""
+        """At the end of this turn, unless `flush` comes before."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(bytes(data))
 
     def close(self) -> None:
         """Once all is sent."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -40,7 +40,8 @@ class Gathered(asyncio.Transport):
         self._parts.clear()
         self._transport.abort()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Now: nothing more belongs to it."""
         parts, self._parts = self._parts, []
         if parts and not self.is_closing():  # libuv's transports raise where asyncio's own drop what comes too late
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))

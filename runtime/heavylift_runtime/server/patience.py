@@ -111,6 +111,12 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._go_on()
         super().resume_writing()
 
+    def on_response_complete(self) -> None:
+        """The reply leaves before its visit is told to the log and the metrics."""
+        if isinstance(self.transport, Gathered):
+            self.transport.flush()
+        super().on_response_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)

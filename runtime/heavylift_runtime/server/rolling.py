@@ -30,7 +30,7 @@ from heavylift_runtime.wire import Message
 
 _AHEAD = 0.25  # of a copy's capacity, at least one row: what it holds beside what it runs
 MOST_UNREAD = 4096
-"""Pieces that a stream's client may leave unread; about a megabyte. Then it is too slow, and its stream ends."""
+"""Tokens that a stream's client may leave unread; about a megabyte. Then it is too slow, and its stream ends."""
 
 
 @dataclass(eq=False)
@@ -64,6 +64,7 @@ class Job:
         self.refused: Refused | None = None
         self.waiting = deque(self.rows)
         self.unread: list[tuple[Row, Piece]] = []
+        self._behind = 0  # tokens in there
         self._open = len(self.rows)
 
     @property
@@ -77,11 +78,15 @@ class Job:
 
     def take(self) -> list[tuple[int, Piece]]:
         """What the client has not got yet; it will get it now."""
-        taken, self.unread = self.unread, []
+        taken, self.unread, self._behind = self.unread, [], 0
         for row, _ in taken:
             row.seen = True
         self.news.clear()
         return [(row.index, piece) for row, piece in taken]
+
+    def open(self, at: float) -> None:
+        """The first token of a row came then."""
+        self.opened = at if self.opened is None else min(self.opened, at)
 
     def put(self, row: Row, piece: Piece, now: float) -> bool:
         """A piece of a row has come; False where the client does not read what comes."""
@@ -91,8 +96,10 @@ class Job:
         if piece.last:
             self._open -= 1
         if self.stream:
+            reads = self._behind <= MOST_UNREAD  # one piece may bring any number
             self.unread.append((row, piece))
-            return len(self.unread) <= MOST_UNREAD
+            self._behind += len(piece.tokens)
+            return reads
         if self._open == 0:
             self.news.set()
         return True
@@ -107,6 +114,7 @@ class Job:
         row.pieces.clear()
         row.tried = True
         self.unread = [(each, piece) for each, piece in self.unread if each is not row]
+        self._behind = sum(len(piece.tokens) for _, piece in self.unread)
         self.waiting.appendleft(row)
 
     def refuse(self, refused: Refused) -> None:
@@ -203,6 +211,9 @@ class Rolling:
                 self._end(row.job, Refused(message.header["code"], str(message.header["error"])))
         elif message.type == "pieces":
             self.loads[copy] = message.header.get("load", self.loads.get(copy, {}))
+            for key, at in message.header.get("opened", ()):
+                if key in rows:
+                    rows[key].job.open(float(at))
             streams = dict[Job, None]()
             for piece in map(unpack, message.header["pieces"]):
                 row = rows.get(piece.key)

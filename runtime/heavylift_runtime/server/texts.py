@@ -103,40 +103,42 @@ def _adapted(requests: Sequence[Request], wanted: str | None, adapters: Adapters
 async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
     """Send frames as they come; a client that is behind gets several at once, and its end comes from here."""
     await visit.open(exchange.media_type)
-    last = time.monotonic()
+    last: float | None = None
+
+    def frames() -> list[bytes]:
+        nonlocal last
+        now, taken = time.monotonic(), job.take()
+        count = sum([len(piece.tokens) for _, piece in taken])
+        if last is not None and count:
+            visit.gaps += [(now - last) / count] * count
+        last = now
+        return [exchange.event(index, piece) for index, piece in taken]
 
     def pour() -> bool:
-        nonlocal last
         if not visit.departure.reads():
             return False
         try:
-            visit.pour(b"".join([exchange.event(index, piece) for index, piece in job.take()]))
+            visit.pour(b"".join(frames()))
         except Exception:  # a fault of ours, in the middle of what a copy says: it is not the copy's
             _log.exception("request %s failed in the server", visit.identity)
             job.refuse(FAILED)
             return False
-        now = time.monotonic()
-        visit.gaps.append(now - last)
-        last = now
         return True
 
     while True:
         job.pour = _nothing
-        frames = [exchange.event(index, piece) for index, piece in job.take()]
+        parts = frames()
         refused, done = job.refused, job.done  # as they are before the client holds us up
         if refused is not None:
             visit.error = refused.sentence
-            frames.append(exchange.broken(refused.code, refused.sentence))
+            parts.append(exchange.broken(refused.code, refused.sentence))
         elif done:
-            frames.append(exchange.end())
-        await visit.chunk(b"".join(frames))
+            parts.append(exchange.end())
+        await visit.chunk(b"".join(parts))
         if refused is not None or done:
             break
         job.pour = pour
         await _news(job)
-        now = time.monotonic()
-        visit.gaps.append(now - last)
-        last = now
     await visit.close()
 
 

@@ -1,0 +1,116 @@
+"""What rank 0 tells the server, and when: a whole row once, a stream's first and last token at once. Not the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from heavylift_runtime import steps
+from heavylift_runtime.engines.engine import Piece, Request, Sampling
+from heavylift_runtime.pieces import unpack
+from heavylift_runtime.steps import roll
+from heavylift_runtime.wire import Channel
+from tests.stepping import Parrot
+
+
+@contextlib.contextmanager
+def rolling(parrot: Parrot) -> Iterator[Channel]:
+    """The server's end of the channel to a loop in a thread."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    server, rank = Channel(ours), Channel(theirs)
+    thread = threading.Thread(target=roll, args=(parrot, rank))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.send({"type": "stop"})
+        thread.join(20)
+        assert not thread.is_alive()
+        server.close()
+        rank.close()
+
+
+def submit(channel: Channel, key: int, prompt: str, *, stream: bool) -> None:
+    row = {"key": key, "request": Request(prompt, Sampling(100)).to_json(), "stream": stream}
+    channel.send({"type": "submit", "rows": [row]})
+
+
+def told(channel: Channel) -> tuple[list[Piece], dict[str, Any]]:
+    """The next message with pieces: those, and its header."""
+    while not (header := channel.receive().header).get("pieces"):
+        continue
+    return [unpack(piece) for piece in header["pieces"]], header
+
+
+def words(piece: Piece) -> list[str]:
+    return [token.text for token in piece.tokens]
+
+
+def test_a_whole_row_is_told_once_with_all_its_tokens_and_when_the_first_came() -> None:
+    with rolling(Parrot()) as channel:
+        before = time.monotonic()
+        submit(channel, 7, "one two three", stream=False)
+        (piece,), header = told(channel)
+
+        assert (piece.key, words(piece), piece.finish_reason) == (7, ["one", " two", " three"], "eos_token")
+        ((key, opened),) = header["opened"]
+        assert key == 7 and before <= opened <= time.monotonic()
+
+
+def test_a_stream_s_first_and_last_token_leave_at_once_and_those_between_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "BREATH", 3600)
+    monkeypatch.setattr(steps, "_LOAD_SECONDS", 3600)
+
+    with rolling(Parrot()) as channel:
+        submit(channel, 1, "one two three four", stream=True)
+        (first,), _ = told(channel)
+        (rest,), header = told(channel)
+
+    assert (words(first), first.finish_reason, first.generated_tokens) == (["one"], None, 1)
+    assert (words(rest), rest.finish_reason, rest.generated_tokens) == ([" two", " three", " four"], "eos_token", 4)
+    assert "opened" not in header
+
+
+def test_a_stream_s_token_leaves_with_its_step_where_the_last_message_is_long_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "BREATH", 0)
+
+    with rolling(Parrot()) as channel:
+        submit(channel, 1, "one two three", stream=True)
+
+        assert [words(told(channel)[0][0]) for _ in range(3)] == [["one"], [" two"], [" three"]]
+
+
+def test_what_is_kept_of_a_cancelled_row_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BREATH", 3600)
+    monkeypatch.setattr(steps, "_LOAD_SECONDS", 3600)
+    gate = threading.Semaphore(2)
+
+    with rolling(Parrot(gate=gate.acquire)) as channel:
+        submit(channel, 1, "one two three four five", stream=True)
+        assert words(told(channel)[0][0]) == ["one"]
+        channel.send({"type": "cancel", "keys": [1]})
+        submit(channel, 2, "next", stream=True)
+        gate.release(9)
+        (piece,), _ = told(channel)
+
+        assert (piece.key, words(piece)) == (2, ["next"])
+
+
+def test_a_request_that_comes_long_after_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LINGER", 0)
+
+    with rolling(Parrot()) as channel:
+        for key in (1, 2):
+            submit(channel, key, "a", stream=False)
+            assert words(told(channel)[0][0]) == ["a"]
