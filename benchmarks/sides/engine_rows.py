@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Model:
-    """What is served. `tokens`: of an answer, at most; a row gets `requests`, or what it answers in `seconds`."""
+    """What is served; a row gets `requests`, or what it answers in `seconds`."""
 
     name: str
     folder: Path
@@ -62,14 +62,12 @@ class Model:
     workload: str | dict[str, Any]
     requests: int
     seconds: float
-    tokens: int
 
     def properties(self, row: Row) -> str:
         """serving.properties of a row."""
         return (
             f"{row.properties}option.model_id={self.folder}\noption.dtype={self.dtype}\n"
             f"option.tensor_parallel_degree={row.degree}\noption.max_rolling_batch_size={BATCH}\n"
-            f"option.max_new_tokens={self.tokens}\n"
         )
 
     def benchmark(self, row: Row, *, warm_up: bool) -> dict[str, Any]:
@@ -88,15 +86,10 @@ class Model:
 
 
 def models(root: Path, scratch: Path, chosen: tuple[str, ...], *, trial: bool = False) -> Iterator[Model]:
-    """Those that are asked for; of a trial every row gets two requests of a few tokens, which measure nothing."""
-    for model in _models(root, scratch, chosen):
-        yield replace(model, requests=2, tokens=3) if trial else model
-
-
-def _models(root: Path, scratch: Path, chosen: tuple[str, ...]) -> Iterator[Model]:
+    """Those that are asked for; of a trial every row gets two requests, of few tokens, which measure nothing."""
     for name in ("tiny-llama", "tiny-t5"):
         if name in chosen:
-            yield Model(name, root / "models" / name, "fp32", "four-tasks", 100, 12.0, 64)
+            yield Model(name, root / "models" / name, "fp32", "four-tasks", 2 if trial else 100, 12.0)
     if "llama-350m" in chosen:
         folder, dice = scratch / "llama-350m", random.Random(5)
         writer = multiprocessing.get_context("spawn").Process(target=_write, args=(folder,))
@@ -104,8 +97,9 @@ def _models(root: Path, scratch: Path, chosen: tuple[str, ...]) -> Iterator[Mode
         writer.join()
         assert writer.exitcode == 0, f"llama-350m was not written: exit code {writer.exitcode}"
         prompts = (" ".join(f"t{dice.randrange(3, 32000)}" for _ in range(32)) for _ in range(208))
-        lines = "".join(json.dumps({"task": "random", "input": prompt}) + "\n" for prompt in prompts)
-        yield Model("llama-350m", folder, "bf16", packed("random", lines.encode()), 40, 20.0, 32)
+        more = {"task": "random", "new_tokens": 3 if trial else 32}
+        lines = "".join(json.dumps({"input": prompt} | more) + "\n" for prompt in prompts)
+        yield Model("llama-350m", folder, "bf16", packed("random", lines.encode()), 2 if trial else 40, 20.0)
 
 
 def _write(folder: Path) -> None:
