@@ -40,6 +40,16 @@ class Checkout:
         (folder / ".heavylift" / "local" / "python").symlink_to(python)
         return cls(folder, free_port())
 
+    def light(self) -> Path:
+        """models/tiny-t5.yaml, made of one rank and 40 requests: for tests that deploy it again and again."""
+        file = self.root / "models" / "tiny-t5.yaml"
+        text = file.read_text()
+        for whole, light in (("parallel_degree: 2\n", "parallel_degree: 1\n"), ("requests: 100\n", "requests: 40\n")):
+            assert whole in text
+            text = text.replace(whole, light)
+        file.write_text(text)
+        return file
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command at work, its two outputs in one pipe."""
         return subprocess.Popen(

@@ -24,6 +24,7 @@ SHORT_SECONDS = 96  # of which 90 are kept for the last reply and the report: a 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made = Checkout.make(tmp_path)
+    made.light()
     yield made
     made.run("down")
 

@@ -21,12 +21,12 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def test_what_could_not_be_judged_does_not_stay_deployed_and_its_report_does(checkout: Checkout) -> None:
-    file = checkout.root / "models" / "tiny-t5.yaml"
+    file = checkout.light()
     text = file.read_text()
     up = ("up", "models/tiny-t5.yaml", "--local", "--port", str(checkout.port))
     ends = {
-        "VOID": text.replace("  requests: 100\n", "  requests: 100000\n  max_seconds: 5\n"),
-        "INCONCLUSIVE": text.replace("  requests: 100\n", "  requests: auto\n  max_usd: 0.001\n").replace(
+        "VOID": text.replace("  requests: 40\n", "  requests: 100000\n  max_seconds: 5\n"),
+        "INCONCLUSIVE": text.replace("  requests: 40\n", "  requests: auto\n  max_usd: 0.0005\n").replace(
             "percentile: 90", "percentile: 99.9"
         ),
     }
