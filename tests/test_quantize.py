@@ -37,6 +37,7 @@ KINDS = {
     "gpt2": ("GPT2", {"n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 256}),
     "gptj": ("GPTJ", {"n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 256, "rotary_dim": 4}),
     "bloom": ("Bloom", {"hidden_size": 64, "n_layer": 1, "n_head": 4}),
+    "heads-of-80": ("Bloom", {"hidden_size": 320, "n_layer": 1, "n_head": 4}),  # two and a half groups each
     "odd": ("Llama", {**WIDE, "intermediate_size": 40}),
 }
 """Families whose matrices lie differently, wide enough for whole groups on two ranks; `odd` is not everywhere."""
@@ -234,7 +235,7 @@ def by_definition(files: dict[str, Tensor], base: str, method: str) -> Tensor:
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq"])
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "heads-of-80"])
 def test_ranks_hold_parts_of_published_matrices_also_from_a_partition(tmp_path: Path, kind: str, method: str) -> None:
     folder = write(tmp_path / "plain", kind)
     convert(Folder(folder), tmp_path / method, method, 32)

@@ -137,13 +137,12 @@ def _inputs_first(weight: Weight, ending: str, shape: tuple[int, int], types: tu
     """A tensor (in, out) in units of its own, split as the weight is."""
     at = int(weight.split is not Split.ROW)
     whole = (weight.inputs, weight.outputs)[at]
-    unit = weight.unit * shape[at] // whole
     return replace(
         weight,
         name=_renamed(weight.name, ending),
         copies=tuple(_renamed(copy, ending) for copy in weight.copies),
         shape=shape,
-        unit=max(1, unit),
+        unit=_unit(weight.unit, shape[at], whole),
         transposed=True,
         types=types,
     )
@@ -151,14 +150,20 @@ def _inputs_first(weight: Weight, ending: str, shape: tuple[int, int], types: tu
 
 def _outputs_first(weight: Weight, ending: str, inputs: int, types: tuple[str, ...]) -> Weight:
     """A tensor (out, inputs), split as the weight is; it is in files of ours only, so that it has no other names."""
-    unit = weight.unit * inputs // weight.inputs if weight.split is Split.ROW else weight.unit
+    unit = _unit(weight.unit, inputs, weight.inputs) if weight.split is Split.ROW else weight.unit
     return replace(
         weight,
         name=f"{weight.name}.{ending}",
         copies=(),
         stand_in=None,
         shape=(weight.outputs, inputs),
-        unit=max(1, unit),
+        unit=unit,
         transposed=False,
         types=types,
     )
+
+
+def _unit(unit: int, some: int, whole: int) -> int:
+    """A unit of `whole` numbers where there are `some` instead; 1 where its borders are none of theirs (a head of 80 in
+    groups of 32): a rank's part is whole groups all the same, or `stored` has refused it."""
+    return unit * some // whole if unit * some % whole == 0 else 1
