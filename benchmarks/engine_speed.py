@@ -179,10 +179,10 @@ def step_bytes(folder: Path, dtype: str) -> float:
         if weight.name.startswith("encoder") or weight.name.endswith(ONCE):
             continue
         outputs, inputs = weight.shape
-        if dtype == "int8":
-            read += outputs * (inputs + 8)  # a scale and a sum of levels for each output
-        elif weight.head and SMALLEST <= outputs * inputs <= SHARE * held:  # screened
-            read += outputs * (inputs + 16)  # and the lengths that the bound is made of
+        if weight.head and SMALLEST <= outputs * inputs <= SHARE * held:  # screened
+            read += outputs * (inputs + 16)  # and a scale, a sum of levels, and the lengths that the bound is made of
+        elif dtype == "int8":
+            read += outputs * (inputs + 8)
         else:
             read += outputs * inputs * plain
     work = Work.of(ModelFacts.of(config), "bf16" if dtype == "int8" else dtype)

@@ -56,7 +56,7 @@ static void rows(int any) {
         struct norm n = {x, weight, i & 2 ? weight : 0, y, count, 1, width, width, 1e-6f, type};
         norm(&n);
         void *inner = room(2 * count * width * item, any);
-        struct bend g = {inner, y, count, width, i % 4, 1, type}, h = {x, y, count, width, i % 4, 0, type};
+        struct bend g = {inner, y, count, width, i % 6, 1, type}, h = {x, y, count, width, i % 6, 0, type};
         bend(&g), bend(&h);
         void *both = room(3 * count * width * item, 0);
         struct beside b = {inner, x, both, count, 2 * width * item, width * item};

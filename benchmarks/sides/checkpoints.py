@@ -15,11 +15,11 @@ SPECIAL = {"pad_token": "t0", "eos_token": "t1", "unk_token": "t2"}
 
 
 def write_t5_base(folder: Path) -> None:
-    """223 M parameters in T5 v1.1's layout: gated GELU, a head of its own (Raffel et al. 2020; google/t5-v1_1-base's
-    config.json with the published 32128 tokens)."""
+    """223 M parameters: T5 v1.1's layers with a gated GELU (google/t5-v1_1-base's config.json, 32128 tokens), and the
+    first T5's one matrix for embedding and head (Raffel et al. 2020)."""
     config = T5Config(
         vocab_size=32128, d_model=768, d_kv=64, d_ff=2048, num_layers=12, num_heads=12,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=True, decoder_start_token_id=0,
     )  # fmt: skip
     _write(folder, T5ForConditionalGeneration, config, torch.float32)
 

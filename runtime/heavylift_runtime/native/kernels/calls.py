@@ -21,7 +21,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 """kernels.h's numbers for what activations may be."""
 WHOLE = 2
 """And for weights in whole numbers."""
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "gelu_quick", "relu_squared")
 """By kernels.h's numbers."""
 LONGEST = 2**15
 """Inputs of a weight in whole numbers, at most: so many times 255 * 127 still fit into 32 bits."""

@@ -46,7 +46,7 @@ struct norm {
     int32_t type;
 };
 
-enum { RELU, GELU, GELU_TANH, SILU };
+enum { RELU, GELU, GELU_TANH, SILU, GELU_QUICK, RELU_SQUARED };
 
 struct bend {
     const void *inner;

@@ -170,7 +170,9 @@ int bend(const void *with) {
             case RELU: a = _mm512_max_ps(_mm512_setzero_ps(), a); break; /* the second one, where it is NaN */
             case GELU: a = gelu(a); break;
             case GELU_TANH: a = bent(a, 1.5957691216057308f, 0.044715f); break; /* 2 sqrt(2 / pi) */
-            default: a = bent(a, 1, 0);
+            case SILU: a = bent(a, 1, 0); break;
+            case GELU_QUICK: a = bent(a, 1.702f, 0); break;
+            default: a = _mm512_max_ps(_mm512_setzero_ps(), a), a = _mm512_mul_ps(a, a);
             }
             if (c->gated) a = _mm512_mul_ps(a, load(c->inner, row * pitch + width + k, left, c->type));
             store(c->y, row * width + k, left, c->type, a);
