@@ -24,8 +24,8 @@ from heavylift_runtime.server.rolling import Rolling
 from heavylift_runtime.server.schemas import Defaults, failure, read
 from heavylift_runtime.server.texts import Texts
 from heavylift_runtime.server.visit import Visit
+from tests.in_process import until
 from tests.stepping import Parrot, ThreadCopy
-from tests.test_server_app import until
 
 BY_PLATFORM = "x-amzn-sagemaker-adapter-identifier"
 

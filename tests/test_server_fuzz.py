@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from heavylift_runtime.server import app, body, patience
+from tests.in_process import Serving, with_server
 from tests.stepping import Parrot
-from tests.test_server_app import Serving, with_server
 
 pytestmark = pytest.mark.slow
 

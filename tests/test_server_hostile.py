@@ -15,8 +15,8 @@ from starlette.types import Scope
 from heavylift_runtime.server import app, body, patience
 from heavylift_runtime.server.gathered import Gathered
 from heavylift_runtime.server.refused import Refused
+from tests.in_process import Serving, until, with_server
 from tests.stepping import Parrot
-from tests.test_server_app import Serving, until, with_server
 
 PING = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n"
 
