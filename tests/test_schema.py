@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from heavylift.cli import main
 from heavylift.spec import ModelSpec, schema
-from tests.test_spec_hosting import EVERYTHING, MINIMAL
+from tests.hosting_lines import EVERYTHING, MINIMAL
 
 VALIDATOR = Draft202012Validator(schema())
 FIELDS = Draft202012Validator(ModelSpec.model_json_schema())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from heavylift.errors import InputError
 from heavylift.spec import ModelSpec, environments
 from tests.conftest import ROOT
-from tests.test_spec_hosting import EVERYTHING, MINIMAL
+from tests.hosting_lines import EVERYTHING, MINIMAL
 
 LAYERED = "extends: base.yaml\nenvironments:\n  prod:\n    instance_type: ml.g5.xlarge\n    serving: {batch_size: 2}\n"
 EXAMPLES = [(ROOT / "models" / f"{name}.yaml").read_text() for name in ("tiny-t5", "llama-3-1-8b", "gpt-j-6b")]

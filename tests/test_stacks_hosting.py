@@ -3,134 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cfnlint.api import lint_file
 
-from heavylift.deploy.variants import Other
-from heavylift.deploy.variants import spec_of as variant_spec
 from heavylift.errors import InputError
 from heavylift.local.plugin.errors import ApiError
 from heavylift.local.plugin.shapes import Shapes
-from heavylift.plan.parts import Price, Variant
-from heavylift.plan.plan import Plan
-from heavylift.spec import ModelSpec
-from stacks.benchmark import BenchmarkStack
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan, resolve
-from tests.plans import on_accelerators
+from tests.hosting_files import FILES, KEY, SECRET, TOPIC, others, planned, spec_of
 from tests.test_constructs_hosting import OPERATIONS, _plausible
 from tests.test_stacks_checks import add_nag
-
-BASE = "model: {path: weights}\n"
-KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
-SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
-TOPIC = "arn:aws:sns:us-east-1:123456789012:topic"
-
-FULL = f"""
-instance_type: ml.c6i.xlarge
-initial_instance_count: 4
-inference_ami_version: auto
-capacity_reservation: {{arn: "arn:aws:sagemaker:us-east-1:123456789012:training-plan/mine"}}
-enable_ssm_access: true
-routing: {{strategy: prefix_aware, prefix_length: 4096, concurrency_threshold: 16}}
-network: {{subnets: [subnet-0123456789abcdef0], security_groups: [sg-0123456789abcdef0]}}
-kms_key: {KEY}
-scaling:
-  min: 2
-  max: 8
-  schedules: [{{name: night, when: "cron(0 20 * * ? *)", min: 2, max: 4}}]
-rollout: {{strategy: canary, canary_size: 25%, wait_in_seconds: 300, max_execution_timeout_in_seconds: 3600}}
-monitoring:
-  dashboard: true
-  notify: [{TOPIC}]
-  metrics: {{enhanced: true, publish_frequency_in_seconds: 30}}
-  data_capture: {{sampling_percentage: 10}}
-  alarms:
-    - {{metric: latency, percentile: 99, max_ms: 2000}}
-    - {{metric: errors_5xx, max: 0.01, for_minutes: 5, no_data: keep}}
-    - {{metric: cost, max_usd_per_hour: 1.5}}
-"""
-COMPONENTS = """
-instance_type: ml.g5.12xlarge
-managed_instances: {min: 0, max: 3, scale_in: {strategy: idle_release}}
-scaling: {min: 0, max: 4}
-inference_components:
-  - name: english
-    accelerators: 2
-    adapters: [{name: french, artifact: s3://adapters/french.tar.gz}]
-  - {name: small, accelerators: 1, copies: 2, min_memory_in_mb: 4096, scaling: {min: 1, max: 2}}
-"""
-QUEUED = f"""
-instance_type: ml.c6i.xlarge
-scaling: {{min: 0, max: 2}}
-async_inference:
-  output: s3://results/model/
-  kms_key: {KEY}
-  success_topic: {TOPIC}
-  include_response_in: [success]
-"""
-SHADOWED = """
-instance_type: ml.c6i.xlarge
-initial_instance_count: 2
-shadow: {name: candidate, weight: 0.5, instance_type: ml.g5.xlarge, initial_instance_count: 1, environment: {A: b}}
-rollout: {strategy: rolling, batch_size: 1, wait_in_seconds: 60}
-"""
-POOLED = """
-instance_pools: [{instance_type: ml.c6i.xlarge, priority: 1}, {instance_type: ml.m5.xlarge, priority: 2}]
-variant_instance_provision_timeout_in_seconds: 900
-initial_instance_count: 2
-"""
-SPLIT = """
-instance_type: ml.c6i.xlarge
-variants:
-  - {name: live, weight: 9}
-  - {name: next, weight: 1, initial_instance_count: 3, options: {max_new_tokens: 8}, environment: {A: b}}
-scaling: {min: 1, max: 4, metric: invocations, target: 100}
-"""
-CONFIDED = f"""
-instance_type: ml.c6i.xlarge
-secrets: {{HF_TOKEN: "{SECRET}"}}
-environment: {{LOG_LEVEL: info}}
-"""
-MANY = """
-instance_type: ml.c6i.xlarge
-multi_model: {prefix: s3://archives/models/, cache: false}
-"""
-FILES = {
-    "full": FULL, "components": COMPONENTS, "queued": QUEUED, "shadowed": SHADOWED, "pooled": POOLED, "split": SPLIT,
-    "confided": CONFIDED, "many": MANY,
-}  # fmt: skip
-
-
-def spec_of(folder: Path, name: str, text: str) -> ModelSpec:
-    (folder / f"{name}.yaml").write_text(f"name: {name}\n{BASE}{text}")
-    return ModelSpec.from_yaml(folder / f"{name}.yaml")
-
-
-def others(spec: ModelSpec) -> dict[str, Other]:
-    """The spec's variants and shadow, each with such a plan."""
-    given = (*(spec.variants or ()), *(() if spec.shadow is None else (spec.shadow,)))
-    return {each.name: Other(own := variant_spec(spec, each), planned(own)) for each in given}
-
-
-def planned(spec: ModelSpec) -> Plan:
-    """The tests' plan on the spec's instances, without a gate."""
-    made = plan(name=spec.name, benchmark=None, gate_digest=None)
-    if spec.instance_type.startswith("ml.g5."):
-        made = on_accelerators(made)
-        made = replace(made, instance=replace(made.instance, type=spec.instance_type))
-    if spec.instance_type == "ml.g5.xlarge":
-        made = replace(made, variant=Variant(60, 120, None, "al2023-ami-sagemaker-inference-gpu-4-1"))
-    if spec.options:
-        made = replace(made, config_digest="e5" * 32)
-    made = replace(made, environment=spec.environment)
-    price = Price(0.2, "us-east-1", "published", "2026-11-20", "https://example.com")
-    return replace(made, instance=replace(made.instance, count=spec.initial_instance_count, price=price))
 
 
 @pytest.fixture(scope="module")
@@ -318,34 +205,6 @@ def test_pools_replace_the_one_type(synthesized: Synthesized) -> None:
     assert variant["VariantInstanceProvisionTimeoutInSeconds"] == 900
 
 
-def test_the_gate_measures_the_component_that_it_names_once_all_are_there(tmp_path: Path) -> None:
-    spec, app = spec_of(tmp_path, "components", COMPONENTS), App(outdir=str(tmp_path / "assembly"), context=FLAGS)
-    gated = replace(plan().benchmark or pytest.fail("a plan with a benchmark"), inference_component="small")
-    made = replace(planned(spec), benchmark=gated, gate_digest="c3" * 32)
-    foundation = FoundationStack(app, "heavylift-foundation")
-
-    ServingStack(
-        app, "components", plan=made, model_file="x.yaml", foundation=foundation, image=IMAGE, spec=spec
-    )  # fmt: skip
-    app.synth()
-
-    template = Synthesized(tmp_path / "assembly").json("components")["Resources"]
-    (gate,) = [each for each in template.values() if each["Type"] == "Custom::HeavyliftBenchmarkGate"]
-    components = {id for id, each in template.items() if each["Type"] == "AWS::SageMaker::InferenceComponent"}
-    assert len(components) == 3
-    assert components <= set(gate["DependsOn"])
-    assert json.loads(gate["Properties"]["Benchmark"])["inference_component"] == "small"
-    (small,) = [
-        each["Properties"]
-        for each in template.values()
-        if each["Type"] == "AWS::SageMaker::InferenceComponent"
-        and each["Properties"].get("InferenceComponentName") == "small"
-    ]
-    assert gate["Properties"]["InferenceComponentModel"] == small["Specification"]["ModelName"]
-    policies = json.dumps([each for each in template.values() if each["Type"] == "AWS::IAM::Policy"])
-    assert ":inference-component/small" in policies
-
-
 def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
     app = App(context=FLAGS)
     alarm = "monitoring: {alarms: [{metric: cost, max_usd_per_hour: 1}]}"
@@ -364,45 +223,6 @@ def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path) -> None:
 
     sentence = "refused: no price of ml.c6i.xlarge is known, so there is no alarm on 'cost'"
     assert raised.value.faults == (sentence,)
-
-
-def test_the_gate_of_an_asynchronous_endpoint_may_ask_through_s3_and_no_other_way(tmp_path: Path) -> None:
-    spec, app = spec_of(tmp_path, "queued", QUEUED), App(outdir=str(tmp_path / "assembly"), context=FLAGS)
-    add_nag(app)
-    gated = replace(plan().benchmark or pytest.fail("a plan with a benchmark"), asynchronous=True)
-    made = replace(planned(spec), benchmark=gated, gate_digest="c3" * 32)
-    foundation = FoundationStack(app, "heavylift-foundation")
-
-    ServingStack(app, "queued", plan=made, model_file="x.yaml", foundation=foundation, image=IMAGE, spec=spec)
-    BenchmarkStack(app, "queued-benchmark", plan=made, foundation=foundation, schedule=None, spec=spec)
-    app.synth()
-
-    template = Synthesized(tmp_path / "assembly")
-    for stack in ("queued", "queued-benchmark"):
-        policies = [each for each in template.json(stack)["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
-        rows = [row for each in policies for row in each["Properties"]["PolicyDocument"]["Statement"]]
-        by_action: dict[str, list[Any]] = {}
-        for row in rows:
-            for action in row["Action"] if isinstance(row["Action"], list) else [row["Action"]]:
-                by_action.setdefault(action, []).append(row["Resource"])
-        assert "sagemaker:InvokeEndpointAsync" in by_action
-        assert not {"sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"} & by_action.keys()
-        written = json.dumps(by_action["s3:PutObject"])
-        assert ":s3:::results/model/benchmark-inputs/*" in written
-        assert ":s3:::results/model/*" in json.dumps(by_action["s3:GetObject"])
-        assert ":s3:::results" in json.dumps(by_action["s3:ListBucket"])
-    (config,) = [
-        each["Properties"]["AsyncInferenceConfig"]["OutputConfig"]
-        for each in template.json("queued")["Resources"].values()
-        if each["Type"] == "AWS::SageMaker::EndpointConfig"
-    ]
-    assert config["S3FailurePath"] == "s3://results/model/failed/"
-    (gate,) = [
-        each["Properties"]
-        for each in template.json("queued")["Resources"].values()
-        if each["Type"] == "Custom::HeavyliftBenchmarkGate"
-    ]
-    assert json.loads(gate["Benchmark"])["asynchronous"] is True
 
 
 def test_a_stack_that_no_gate_measures_looks_at_the_live_configuration(synthesized: Synthesized) -> None:
