@@ -6,9 +6,7 @@ request for an adapter has its name in a header (aws/model-hosting-container-sta
 
 from __future__ import annotations
 
-import http.client
 import itertools
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,6 @@ from .settings import Settings
 log = logging.getLogger("heavylift.adapters")
 
 HEADER = f"{PREFIX}adapter-identifier"
-TELL_SECONDS = 600.0
 
 
 def base_of(component: Endpoint) -> str | None:
@@ -80,7 +77,7 @@ class Adapters:
         """Let the base's copies forget it."""
         self._folders.pop(name, None)
         for container in self._containers(base):
-            status, text = _ask(container, "DELETE", f"/adapters/{quote(name)}")
+            status, text = container.ask("DELETE", f"/adapters/{quote(name)}")
             if status not in (200, 404):
                 log.warning("adapter %s was not forgotten: %s %s", name, status, text)
 
@@ -90,23 +87,8 @@ class Adapters:
         return [each.container for each in served if each.container is not None]
 
     def _tell(self, container: Container, name: str, folder: Path) -> None:
-        status, text = _ask(container, "POST", "/adapters", {"name": name, "src": str(folder)})
+        status, text = container.ask("POST", "/adapters", {"name": name, "src": str(folder)})
         if status == 409:  # an older archive of it
-            status, text = _ask(container, "PUT", f"/adapters/{quote(name)}", {"src": str(folder)})
+            status, text = container.ask("PUT", f"/adapters/{quote(name)}", {"src": str(folder)})
         if status != 200:
             raise EndpointFailed(f"the container did not take adapter {name} ({status}): {text}; log '{container.log}'")
-
-
-def _ask(container: Container, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, str]:
-    """Status and text; status 0 where there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=TELL_SECONDS)
-    try:
-        connection.request(
-            method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
-        )
-        response = connection.getresponse()
-        return response.status, response.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, repr(error)
-    finally:
-        connection.close()

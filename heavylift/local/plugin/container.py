@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import random
 import shutil
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 2.0
 """A container must answer /ping within 2 s (SageMaker developer guide, "How Containers Serve Requests")."""
+TELL_SECONDS = 600.0
+"""A model or an adapter that is not loaded by then is given up; who asked was told long before to try again."""
 
 
 class Container:
@@ -124,12 +127,20 @@ class Container:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _ping(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PING_SECONDS)
+        return self.ask("GET", "/ping", seconds=PING_SECONDS)[0] == 200
+
+    def ask(
+        self, method: str, path: str, body: dict[str, str] | None = None, *, seconds: float = TELL_SECONDS
+    ) -> tuple[int, str]:
+        """Status and text of a reply; status 0 where there is none within `seconds`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            return 0, repr(error)
         finally:
             connection.close()
 

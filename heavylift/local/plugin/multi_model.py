@@ -7,8 +7,6 @@ multi-model endpoints"): POST /models loads, DELETE /models/NAME unloads, 507 as
 from __future__ import annotations
 
 import hashlib
-import http.client
-import json
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -17,9 +15,6 @@ from typing import Any
 from .archive import ArchiveFault, unpack
 from .container import Container
 from .errors import ApiError
-
-LOAD_SECONDS = 600.0
-"""A model that is not loaded by then is given up; who asked was told long before to try again."""
 
 
 def many(container: dict[str, Any]) -> bool:
@@ -58,7 +53,7 @@ class Models:
         if not folder.is_dir():
             self._unpack(target, folder)
         while True:
-            status, text = self._ask("POST", "/models", {"model_name": name, "url": str(folder)})
+            status, text = self._container.ask("POST", "/models", {"model_name": name, "url": str(folder)})
             with self._lock:
                 if status in (200, 409):
                     self._loaded[name] = None
@@ -66,25 +61,13 @@ class Models:
                 if status != 507 or not self._loaded:
                     raise _failed(status, text, target, self._container)
                 oldest, _ = self._loaded.popitem(last=False)
-            self._ask("DELETE", f"/models/{oldest}")
+            self._container.ask("DELETE", f"/models/{oldest}")
 
     def _unpack(self, target: str, folder: Path) -> None:
         try:
             unpack(self._s3, self._bucket, f"{self._prefix}{target.lstrip('/')}", folder)
         except ArchiveFault as fault:
             raise ApiError("ValidationError", str(fault)) from None
-
-    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, str]:
-        """Status and text; status 0 where there is no answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._container.port, timeout=LOAD_SECONDS)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body))
-            response = connection.getresponse()
-            return response.status, response.read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as error:
-            return 0, repr(error)
-        finally:
-            connection.close()
 
 
 def _failed(status: int, text: str, target: str, container: Container) -> ApiError:
