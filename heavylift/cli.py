@@ -146,7 +146,7 @@ EXAMPLES = {
     "down": "",
     "status": "--json",
     "invoke": "models/tiny-t5.yaml --local 'write as a Roman numeral: 1994'",
-    "bench": "models/tiny-t5.yaml --local --find-capacity --seconds 60",
+    "bench": "models/tiny-t5.yaml --local --find-capacity --rate 8 --seconds 120",
     "versus": "models/tiny-t5.yaml --local --against tiny-t5-script",
     "judge": ".heavylift/reports/tiny-t5/RUN/samples.jsonl.gz",
     "tune": "models/tiny-t5.yaml --local --candidates 6 --seconds 120",

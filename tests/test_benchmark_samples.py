@@ -132,7 +132,11 @@ def test_judge_says_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.Cap
 
     assert codes == [2, 2, 2]
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3 and all("cannot be read as samples" in line for line in said)
+    assert "cannot be read as samples" in said[0]
+    assert said[1:] == [
+        f"cannot read {tmp_path}: Is a directory",
+        f"cannot read {tmp_path / 'none.jsonl.gz'}: No such file or directory",
+    ]
 
 
 def test_a_file_without_a_request_is_void(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

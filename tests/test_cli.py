@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -229,3 +230,16 @@ def test_a_terminal_that_cannot_show_a_sign_gets_another(models: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
 
     assert (done.returncode, "1 ? ml." in done.stdout) == (0, True), done.stderr
+
+
+def test_a_search_for_capacity_that_could_only_be_void_is_refused_before_it_sends(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ["bench", str(models / "tiny-t5.yaml"), "--url", "http://127.0.0.1:9/invocations", "--find-capacity"]
+
+    code = main([*search, "--rate", "0.5", "--seconds", "60"])
+
+    told = capsys.readouterr().err
+    assert code == 2 and re.search(
+        r"the targets need \d+ s of requests at --rate 0\.5: give so many, or begin at", told
+    )

@@ -416,3 +416,10 @@ def test_a_family_that_only_vllm_has_is_planned_by_vllms_own_identity() -> None:
     assert plan.engine == "vllm" and "vLLM 0.19" in activations.formula
     with pytest.raises(InputError, match="tensor_parallel_degree 3 does not divide the number of attention heads 16"):
         Plan.fit(spec_of(benchmark=None, tensor_parallel_degree=3), Lock(FORMAT, model, None))
+
+
+def test_a_load_that_no_thousand_instances_answer_is_refused_with_their_number() -> None:
+    with pytest.raises(InputError, match=r"enough for the load: ml\..*takes \d+ instances; one endpoint has at most"):
+        Plan.fit(
+            spec_of(traffic={"input_tokens": 512, "output_tokens": 64, "requests_per_second": 1e5}), lock_of(SMALL)
+        )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from heavylift.plan.parts import Decision
+from heavylift.plan.parts import Decision, Range
 from heavylift.plan.plan import Plan
 from heavylift.report import plan_chart
 from heavylift.report.axis import LEFT, WIDTH
@@ -89,6 +89,20 @@ def test_the_plans_own_place_is_marked_once_and_drawn_last(small: Plan) -> None:
     assert cheap.x < dear.x and cheap.y < dear.y  # to the right and lower: dearer, and quicker
     assert "needs engine: vllm; quantization: fp8" in dear.title and not dear.ready
     assert token.what == "time per token"
+
+
+def test_a_plan_that_an_alternative_beats_has_its_own_place_all_the_same(small: Plan) -> None:
+    plan = on_accelerators(small)
+    others = tuple(each for each in plan.alternatives if each.tensor_parallel_degree != plan.tensor_parallel_degree)
+    assert others and plan.performance is not None
+    slow = replace(plan.performance, first_token_ms=Range(1, 10, 9000))
+
+    first, _token = plan_chart.fronts(replace(plan, alternatives=others, performance=slow))
+
+    own = first.dots[-1]
+    assert [dot.chosen for dot in first.dots] == [False] * len(others) + [True]
+    assert all(own.y < dot.y for dot in first.dots[:-1])
+    assert own.title.startswith("this plan: $") and first.y.holds(9000)
 
 
 def test_a_plan_without_alternatives_has_no_front(small: Plan) -> None:

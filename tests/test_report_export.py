@@ -150,6 +150,6 @@ def test_report_writes_to_standard_output(capfdbinary: pytest.CaptureFixture[byt
 
 def test_report_of_nothing_is_the_users_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path), "--format", "csv"]) == 2
-    assert "cannot be read as a report" in capsys.readouterr().err
+    assert "report.json: No such file or directory" in capsys.readouterr().err
     assert main(["report", str(GOLDEN / "good"), "--output", str(tmp_path / "no" / "x")]) == 2
     assert "cannot write" in capsys.readouterr().err

@@ -173,7 +173,7 @@ def test_a_page_is_written_over_an_older_one(tmp_path: Path) -> None:
         ("report.json", b'{"format": "heavylift.report/2"}', "this version reads 'heavylift.report/1'"),
         ("report.json", b"[]", "has the format None"),
         ("samples.jsonl.gz", b"x", "cannot be read as samples"),
-        ("samples.jsonl.gz", None, "cannot be read as samples"),
+        ("samples.jsonl.gz", None, "samples.jsonl.gz: No such file"),
     ],
 )
 def test_a_damaged_folder_is_the_users_input(tmp_path: Path, name: str, content: bytes | None, sentence: str) -> None:

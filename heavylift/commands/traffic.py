@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ from heavylift.report.load import SAMPLES, load_samples
 from heavylift.report.table import conclusion, plain
 from heavylift.spec import ModelSpec
 from heavylift.tune.capacity import HIGHEST, LOWEST, Step, find_capacity
-from heavylift.tune.probe import LEAST_SECONDS, Prober
+from heavylift.tune.probe import LEAST_SECONDS, Prober, shortest
 from heavylift.tune.show import line, shown, write_capacity
 
 
@@ -167,6 +168,13 @@ def _capacity(chosen: argparse.Namespace, project: Project, console: Console, be
     faults = [] if 30 <= seconds <= 86_400 else [f"--seconds is {seconds:g}; it must be 30 to 86400"]
     if not LOWEST <= chosen.rate <= HIGHEST:
         faults.append(f"--rate is {chosen.rate:g}; it must be {LOWEST:g} to {HIGHEST:g} requests a second")
+    else:
+        needed = shortest(benchmark, chosen.rate)
+        if needed > seconds:
+            faults.append(
+                f"--seconds is {seconds:g}; the targets need {needed:.0f} s of requests at --rate {chosen.rate:g}: "
+                f"give so many, or begin at {math.ceil(10 * chosen.rate * needed / seconds) / 10:g}"
+            )
     if faults:
         raise InputError(faults)
     folder = (project.home / "reports" / name if chosen.into is None else chosen.into) / f"{run_name(None)}-capacity"

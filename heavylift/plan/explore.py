@@ -44,9 +44,18 @@ def explore(demand: Demand, tried: Iterable[Planned], calibrations: Sequence[Cal
 
 
 def best_of(demand: Demand, found: Found) -> tuple[Candidate, str]:
-    """The best option that the model file allows, on the preferred hardware where no target decides."""
+    """The best option that the model file allows, on the preferred hardware where no target decides.
+
+    Raises InputError where everything that has room for the model is too little for the load.
+    """
     own = [each for each in found.candidates if each.option.engine == demand.engine.name]
     allowed = [each for each in own if all(ask.startswith("initial_instance_count") for ask in each.asks)]
+    if not allowed:
+        little = [each for each in found.rejected if each.option.engine == demand.engine.name]
+        sentences = [
+            f"{each.option}: {'; '.join(each.reasons)}" for each in little if "the load takes" in each.reasons[0]
+        ]
+        raise InputError(f"no instance type is enough for the load: {sentences[-1]}; ask 'traffic' for less")
     estimated = all(each.estimate is not None for each in allowed)
     if not (estimated and found.targets.any):
         preferred = [each for name in demand.hardware for each in allowed if each.option.fact.hardware == name]

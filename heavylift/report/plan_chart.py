@@ -72,9 +72,11 @@ def fronts(plan: Plan) -> list[Front]:
     """Of the time to the first token, and of a token; none without alternatives."""
     if not plan.alternatives:
         return []
+    found = plan.performance
+    first, token = (None, None) if found is None else (found.first_token_ms.p90, found.per_token_ms.p90)
     return [
-        _front(plan, "time to the first token", [each.first_token_ms_p90 for each in plan.alternatives]),
-        _front(plan, "time per token", [each.per_token_ms_p90 for each in plan.alternatives]),
+        _front(plan, "time to the first token", [each.first_token_ms_p90 for each in plan.alternatives], first),
+        _front(plan, "time per token", [each.per_token_ms_p90 for each in plan.alternatives], token),
     ]
 
 
@@ -95,14 +97,27 @@ def _bar(plan: Plan, where: Where) -> Bar:
     return Bar(where, title, axis, tuple(pieces), axis.at(available / scale), needed <= available, unit)
 
 
-def _front(plan: Plan, what: str, times: list[float]) -> Front:
-    x = _wide(fitting([each.usd_per_hour for each in plan.alternatives], LEFT, WIDTH - RIGHT))
-    y = _wide(fitting(times, HEIGHT - BOTTOM, TOP))
-    dots = tuple(
+def _front(plan: Plan, what: str, times: list[float], own: float | None) -> Front:
+    """`own`: the plan's own time, which has a dot of its own where an alternative beats it in everything."""
+    usd = [each.usd_per_hour for each in plan.alternatives]
+    price = plan.instance.price
+    beaten = not any(_chosen(plan, each) for each in plan.alternatives)
+    also = [] if own is None or price is None or not beaten else [(price.usd_per_hour * plan.instance.count, own)]
+    x = _wide(fitting([*usd, *(dollars for dollars, _ in also)], LEFT, WIDTH - RIGHT))
+    y = _wide(fitting([*times, *(time for _, time in also)], HEIGHT - BOTTOM, TOP))
+    dots = [
         Dot(x.at(each.usd_per_hour), y.at(time), _chosen(plan, each), not each.asks, _title(each, what, time))
         for each, time in zip(plan.alternatives, times, strict=True)
-    )
+    ]
+    for dollars, time in also:
+        dots.append(
+            Dot(x.at(dollars), y.at(time), True, True, f"this plan: ${dollars:.4g} an hour, {_p90(what, time)}")
+        )
     return Front(what, x, y, tuple(sorted(dots, key=lambda dot: (dot.chosen, dot.ready))))
+
+
+def _p90(what: str, time: float) -> str:
+    return f"P90 {what} {time:.4g} ms"
 
 
 def _wide(axis: Axis | LogAxis) -> Axis | LogAxis:
@@ -118,5 +133,5 @@ def _chosen(plan: Plan, each: Alternative) -> bool:
 
 def _title(each: Alternative, what: str, time: float) -> str:
     asks = f"; needs {'; '.join(each.asks)}" if each.asks else ""
-    said = f"${each.usd_per_hour:.4g} an hour, P90 {what} {time:.4g} ms, loads in {each.load_seconds:.4g} s"
+    said = f"${each.usd_per_hour:.4g} an hour, {_p90(what, time)}, loads in {each.load_seconds:.4g} s"
     return f"{way(each)}: {said}{asks}"

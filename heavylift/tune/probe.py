@@ -58,6 +58,15 @@ class Prober:
 
 def probing(benchmark: Benchmark, rate: float, *, seed: int) -> Benchmark:
     """The benchmark at an open rate: as many requests as its targets need, or as LEAST_SECONDS bring."""
-    requests = max(auto(benchmark.slo).requests, math.ceil(rate * LEAST_SECONDS))
+    requests = _requests(benchmark, rate)
     load = OpenLoad(mode="open", arrivals="poisson", rate=rate)
     return replace(benchmark, load=load, requests=requests, seed=seed, max_seconds=requests / rate * SPARE + 60)
+
+
+def shortest(benchmark: Benchmark, rate: float) -> float:
+    """Seconds in which a probe at this rate can have sent what its targets need, on average; less can only be void."""
+    return _requests(benchmark, rate) / rate
+
+
+def _requests(benchmark: Benchmark, rate: float) -> int:
+    return max(auto(benchmark.slo).requests, math.ceil(rate * LEAST_SECONDS))
