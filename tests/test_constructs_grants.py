@@ -120,5 +120,5 @@ def test_what_wakes_a_component_is_a_metric_of_the_component_alone(component: In
         REQUESTS, "NoCapacityInvocationFailures", "Maximum",
     )  # fmt: skip
     assert metric.dimensions is not None and list(metric.dimensions) == ["InferenceComponentName"]
-    named = Stack.of(component).resolve(metric.dimensions["InferenceComponentName"])
-    assert named["Fn::GetAtt"][1] == "InferenceComponentName"
+    here = Stack.of(component)
+    assert here.resolve(metric.dimensions["InferenceComponentName"]) == here.resolve(component.name)
