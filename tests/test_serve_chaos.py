@@ -36,7 +36,7 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
     shutil.copytree(tiny_t5, folder)
     (folder / "serving.properties").write_text(
         f"engine=native\noption.dtype=fp32\noption.tensor_parallel_degree={ranks}\nmaxWorkers=2\nminWorkers=2\n"
-        "option.max_rolling_batch_size=8\nretry_threshold=100\n"
+        "option.max_rolling_batch_size=8\nretry_threshold=100\noption.predict_timeout=600\n"  # no request is ever late
     )
     with serving(folder) as served:
         answers = served.ask({"inputs": PROMPTS}).json()["outputs"]
@@ -52,6 +52,9 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
         served.wait()
 
         assert set(outcomes) <= {"answered", "424", "503", "broken stream"}, outcomes
+        for each in map(Counter, fates):
+            assert each["424"] + each["broken stream"] <= KILLS  # a death spoils a client's one request
+            assert each["503"] <= KILLS  # no copy is left: only a death begins that, and the client waits for its end
         assert served.ask({"inputs": PROMPTS}).json()["outputs"] == answers
 
         seen = Counter(json.loads(line)["id"] for line in requests_logged(served))
@@ -75,7 +78,7 @@ def murder(served: Served) -> None:
 def client(served: Served, known: dict[str, str], number: int, killer: Future[None]) -> list[str]:
     """What became of each of one client's requests; asserts that no answer is another's."""
     dice, outcomes = random.Random(number), []
-    with httpx.Client(base_url=served.address, timeout=60) as http:
+    with httpx.Client(base_url=served.address, timeout=600) as http:
         for turn in count():
             if outcomes.count("answered") >= EACH and killer.done():
                 break
