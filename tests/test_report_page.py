@@ -16,6 +16,8 @@ from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import judge
 from heavylift.errors import InputError
 from heavylift.report.page import render, write_page, write_report
+from heavylift.tune.capacity import Capacity, Step
+from heavylift.tune.show import concluded
 from tests.benchmark_documents import recorded, sample
 
 GOLDEN = Path(__file__).parent / "golden" / "benchmark" / "killed"
@@ -195,7 +197,9 @@ def test_the_page_says_what_a_verdict_rests_on() -> None:
     undecided = page(recorded([100.0] * 9, slo=slo))
 
     assert "0 of 60 requests missed it; 1 would pass at 95 % confidence" in decided
-    assert ">undecided</td>" in undecided and "not even none would pass at 95 % confidence" in undecided
+    assert (
+        ">undecided</td>" in undecided and "even without a miss so few would not pass at 95 % confidence" in undecided
+    )
     assert "between 100.0 ms and unbounded" in undecided
     assert ">INCONCLUSIVE</div>" in undecided
 
@@ -209,3 +213,15 @@ def test_the_page_says_what_was_good_and_what_it_cost() -> None:
     assert "the benchmark names no price" in page(recording)
     assert "3.600 USD an hour; this run 0.0060 USD" in page(priced)
     assert "0.1000 USD at this load" in page(priced)
+
+
+def test_the_page_of_a_search_says_what_was_found_even_where_one_rate_was_tried(golden: Recording) -> None:
+    report = build_report(golden, judge(golden), samples="s3://b/samples.jsonl.gz")
+    step = Step(8.0, "x/01", "VOID", 1.5, {"p50": 1.0, "p90": 2.0, "p99": 3.0}, (), 9.0)
+    found = Capacity(None, False, "every run was void", 0.1, (step,))
+
+    text = render(report, golden, found.to_dict()["steps"], concluded(found, golden.run.benchmark))
+
+    assert "<b>no capacity: every run was void</b>; this page is of its best run" in text
+    assert "Rate asked" in text and "Latency percentiles in milliseconds by answered" not in text
+    assert "Rate asked" not in render(report, golden)

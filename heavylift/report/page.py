@@ -46,8 +46,11 @@ def write_page(folder: Path) -> Path:
     return write_report(folder, load_report(folder / REPORT), load_samples(folder / SAMPLES))
 
 
-def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The page's HTML. `steps`, of `heavylift.capacity/1`, are the rates that were tried around this run."""
+def render(
+    report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapping[str, Any]] = (), found: str = ""
+) -> str:
+    """The page's HTML. `steps`, of `heavylift.capacity/1`, are the rates that were tried around this run; `found` is
+    what they say together."""
     answered = [sample for sample in recording.measured if sample.ok]
     latencies = {"from the intended send": [sample.latency_ms for sample in answered]}
     latencies["from the actual send"] = [(sample.end_s - sample.sent_s) * 1000 for sample in answered]
@@ -69,6 +72,7 @@ def render(report: Mapping[str, Any], recording: Recording, steps: Sequence[Mapp
         stack_height=HEIGHT,
         curve=curve(steps),
         steps=steps,
+        found=found,
         limits=[row for row in report["judgements"] if row["metric"] == "e2e_latency"],
         environment=_environment(report, recording),
         failures=_failures(recording),
@@ -144,8 +148,8 @@ def evidence(row: Mapping[str, Any]) -> str:
     text = f"{row['violations']} of {row['requests']} {counted} missed it"
     if row["effective_requests"] < row["requests"]:
         text += f", in clusters, so that they weigh as {row['effective_requests']}"
-    allowed = "not even none" if row["allowed"] is None else f"{row['allowed']}"
-    text += f"; {allowed} would pass at {percent(row['confidence'])} confidence"
+    would = "even without a miss so few would not pass" if row["allowed"] is None else f"{row['allowed']} would pass"
+    text += f"; {would} at {percent(row['confidence'])} confidence"
     bounded = row["interval"] is not None and any(end is not None for end in row["interval"])
     return text + (f"; it lies {_between(row)}" if bounded else "")
 

@@ -29,14 +29,19 @@ def line(step: Step) -> str:
 def shown(found: Capacity, benchmark: Benchmark) -> str:
     """All rates in order, the capacity, and what good requests cost there."""
     lines = [line(step) for step in sorted(found.steps, key=lambda step: step.rate)]
-    if found.rate is None:
-        return "\n".join([*lines, f"no capacity: {found.ended}"])
-    sure = "passed twice" if found.confirmed else "passed once"
-    lines.append(f"capacity: {found.rate:.3g} requests/s of {benchmark.batch} prompts ({sure}; {found.ended})")
-    if benchmark.usd_per_second is not None:
+    lines.append(concluded(found, benchmark))
+    if found.rate is not None and benchmark.usd_per_second is not None:
         cost = 1000 * benchmark.usd_per_second / found.rate
         lines.append(f"cost there: {cost:.4f} USD for 1,000 requests")
     return "\n".join(lines)
+
+
+def concluded(found: Capacity, benchmark: Benchmark) -> str:
+    """The capacity and how sure it is, in one sentence; or why there is none."""
+    if found.rate is None:
+        return f"no capacity: {found.ended}"
+    sure = "passed twice" if found.confirmed else "passed once"
+    return f"capacity: {found.rate:.3g} requests/s of {benchmark.batch} prompts ({sure}; {found.ended})"
 
 
 def write_capacity(folder: Path, found: Capacity, kept: Sequence[Recording]) -> Path:
@@ -48,7 +53,8 @@ def write_capacity(folder: Path, found: Capacity, kept: Sequence[Recording]) -> 
     passed = [place for place, step in enumerate(found.steps) if step.verdict == "PASS"]
     best = kept[max(passed, key=lambda place: found.steps[place].rate) if passed else -1]
     report = build_report(best, judge(best), samples=str(folder))
-    return write_whole(folder / PAGE, render(report, best, found.to_dict()["steps"]).encode(errors="replace"))
+    html = render(report, best, found.to_dict()["steps"], concluded(found, best.run.benchmark))
+    return write_whole(folder / PAGE, html.encode(errors="replace"))
 
 
 def _ms(value: float | None) -> str:
