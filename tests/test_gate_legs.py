@@ -16,7 +16,7 @@ from tests.benchmark_documents import benchmark_document
 from tests.checkout import Checkout
 from tests.fake_endpoint import Reply, fake_endpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 SHORT_SECONDS = 96  # of which 90 are kept for the last reply and the report: a leg has six
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.checkout import Checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 
 
@@ -28,7 +28,7 @@ class Deployments:
 
     def __init__(self, checkout: Checkout, strategy: str) -> None:
         self.checkout, self.strategy = checkout, strategy
-        self.file = checkout.root / "models" / "tiny-t5.yaml"
+        self.file = checkout.light()
         self.text = self.file.read_text()
 
     def up(self, *, delay: int, p90_ms: float = 60_000) -> tuple[int, str]:
