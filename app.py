@@ -11,6 +11,7 @@ them takes Node a second, in which Python reads the model files.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent
 
 def main() -> None:
     """Synthesize everything; exits with the faults of all model files."""
+    gc.disable()  # a process of seconds, that keeps what it makes
     app = App(builtin_cloud_formation_validation=False)  # that one would load its rules at the end
     chosen, env, here = (app.node.try_get_context(name) for name in ("model", "env", "here"))
     with ThreadPoolExecutor(1) as beside:
