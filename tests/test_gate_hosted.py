@@ -136,7 +136,9 @@ def test_a_load_of_several_generators_is_made_by_the_deployed_state_machine(embe
 
     assert created.status == "CREATE_COMPLETE", why(created)
     (report,) = hosted.reports()
-    assert report["verdict"] in ("PASS", "VOID"), report["judgements"]
+    busy = ("the generator lagged", "the time limit", "never became steady")  # what a busy machine does to a run
+    assert report["verdict"] == ("VOID" if report["void"] else "PASS"), report["judgements"]
+    assert all(any(known in reason for known in busy) for reason in report["void"]), report["void"]
     assert report["table"]["data_quality"] == "normal (100 %)"
     keys = embedded.client("s3").list_objects_v2(Bucket=hosted.output("ReportsBucketName"), Prefix="reports/wide-t5/")
     shards = [row["Key"].rsplit("/", 1)[-1] for row in keys["Contents"] if "/shards/" in row["Key"]]

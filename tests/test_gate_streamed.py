@@ -11,7 +11,7 @@ import pytest
 from heavylift.benchmark.samples import Recording
 from tests.checkout import Checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SLO = """  stream: true
   slo:
     - {metric: ttft, percentile: 90, max_ms: 60000}
@@ -28,8 +28,9 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def test_a_deployment_is_gated_by_the_times_of_its_tokens(checkout: Checkout) -> None:
-    file = checkout.root / "models" / "tiny-t5.yaml"
-    file.write_text(file.read_text().replace("  slo:\n", SLO))
+    file = checkout.light()
+    enough = file.read_text().replace("requests: 40\n", "requests: 60\n")  # one row each: 59 certify the quality
+    file.write_text(enough.replace("  slo:\n", SLO))
 
     done = checkout.run("up", "models/tiny-t5.yaml", "--local", "--port", str(checkout.port))
 

@@ -15,7 +15,7 @@ from tests.checkout import Checkout
 from tests.embedded import Embedded
 from tests.local_stack import stack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KINDS = ("Model", "EndpointConfig", "Endpoint")
 
@@ -23,6 +23,7 @@ KINDS = ("Model", "EndpointConfig", "Endpoint")
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made = Checkout.make(tmp_path)
+    made.light()
     yield made
     made.run("down")
 
