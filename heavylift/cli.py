@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -188,7 +187,7 @@ def commands() -> argparse.ArgumentParser:
         epilog=f"commands:\n{listed}\n\n`heavylift COMMAND --help` tells a command's arguments and an example",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    root.add_argument("--version", action="version", version=f"heavylift {version('heavylift')}")
+    root.add_argument("--version", action="store_true", help="print the version and exit")
     root.add_argument("command", metavar="COMMAND", help="one of those below")
     return root
 
@@ -223,6 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not given:
         print(commands().format_help(), end="", file=sys.stderr)
         return InputError.exit_code
+    if given[0] == "--version":
+        print(f"heavylift {importlib.import_module('importlib.metadata').version('heavylift')}")  # slow to import
+        return 0
     command = commands().parse_args(given[:1]).command
     if command not in COMMANDS:
         near = nearest(command, COMMANDS)

@@ -104,6 +104,11 @@ def test_a_run_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == f"cannot read {tmp_path / 'none'}: No such file or directory\n"
 
 
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"heavylift \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 def test_help_loads_no_aws_library_and_no_torch() -> None:
     code = "import sys, heavylift.cli; print(*sorted({'boto3', 'torch', 'pydantic', 'rich'} & set(sys.modules)))"
 
