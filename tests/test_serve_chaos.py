@@ -52,9 +52,9 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
         served.wait()
 
         assert set(outcomes) <= {"answered", "424", "503", "broken stream"}, outcomes
-        for each in map(Counter, fates):
-            assert each["424"] + each["broken stream"] <= KILLS  # a death spoils a client's one request
-            assert each["503"] <= KILLS  # no copy is left: only a death begins that, and the client waits for its end
+        for fate in map(Counter, fates):
+            assert fate["424"] + fate["broken stream"] <= KILLS  # a death spoils a client's one request
+            assert fate["503"] <= KILLS  # no copy is left: only a death begins that, and the client waits for its end
         assert served.ask({"inputs": PROMPTS}).json()["outputs"] == answers
 
         seen = Counter(json.loads(line)["id"] for line in requests_logged(served))
