@@ -42,6 +42,7 @@ def main() -> None:
             )
             gathered = group.all_gather(tensor)
             assert torch.equal(gathered[rank], tensor)
+            assert torch.equal(group.all_gather(tensor, torch.empty_like(gathered)), gathered)
             total = group.all_reduce(tensor.clone())
             assert torch.equal(total.float(), gathered.float().sum(0))
             first = group.broadcast(tensor.clone())

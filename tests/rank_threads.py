@@ -47,8 +47,9 @@ class ThreadGroup:
     def all_reduce(self, tensor: Tensor) -> Tensor:
         return tensor.copy_(torch.stack(self._exchange(tensor)).sum(0))
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        return torch.stack(self._exchange(tensor))
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        every = torch.stack(self._exchange(tensor))
+        return every if out is None else out.copy_(every)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor.copy_(self._exchange(tensor)[0])

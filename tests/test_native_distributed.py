@@ -19,7 +19,7 @@ from heavylift_runtime.native.shared_memory import join
 
 HERE = Path(__file__).resolve().parent
 PROGRAM, HELD_BACK = HERE / "group_process.py", HERE / "held_back.c"
-DEADLINE = 60
+DEADLINE = 300
 
 
 @contextmanager

@@ -203,8 +203,9 @@ class Unconnected:
     def all_reduce(self, tensor: Tensor) -> Tensor:
         return tensor
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        return tensor.expand(self.world, *tensor.shape)
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        every = tensor.expand(self.world, *tensor.shape)
+        return every if out is None else out.copy_(every)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor

@@ -30,8 +30,8 @@ class Group(Protocol):
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, in place, the same bits on each."""
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        """(world, *shape): every rank's tensor, in order of rank."""
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        """(world, *shape): every rank's tensor, in order of rank; in `out`, where that is given."""
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, in place."""
@@ -58,8 +58,8 @@ class Alone:
     def all_reduce(self, tensor: Tensor) -> Tensor:
         return tensor
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        return tensor.unsqueeze(0)
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        return tensor.unsqueeze(0) if out is None else out.copy_(tensor)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         return tensor
@@ -102,8 +102,8 @@ class Gloo:
         self._group.allreduce(tensor).wait()
         return tensor
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        gathered = torch.empty((self.world, *tensor.shape), dtype=tensor.dtype)
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        gathered = torch.empty((self.world, *tensor.shape), dtype=tensor.dtype) if out is None else out
         self._group.allgather([list(gathered.unbind(0))], [tensor]).wait()
         return gathered
 

@@ -28,8 +28,9 @@ __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
-EXCHANGED = 64 * 1024
-"""Bytes of rows that a rank hands the others at once: little, so that it all stays in the processor's cache."""
+EXCHANGED = 1024 * 1024
+"""Bytes of rows that a rank hands the others at once: each time all ranks wait for each other, and on a busy machine
+that is long; yet so few that they stay in the processor's cache, and that shared_memory.py takes them."""
 
 
 class Weights(Protocol):
@@ -68,8 +69,8 @@ class Loader:
     the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
     many requests would take longer, each rank of a group reads its share of the rows and the ranks exchange them;
     without a group whole rows are read. Peak memory: what was handed out, plus one tensor from a local folder; from
-    elsewhere the tensors on their way (64 MiB and one tensor), and as much at most of rows that were exchanged; plus
-    for each reader 8 MiB where numbers are cast or cut.
+    elsewhere the tensors on their way (64 MiB and one tensor, as much at most of rows that were exchanged, and 1
+    MiB for each rank); plus for each reader 8 MiB where numbers are cast or cut.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Loader:
         self._spare: dict[tuple[int, torch.dtype], list[Tensor]] = {}
         self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
         self.total = sum(self._bytes(weight.name) for weight in held)
-        self._buffer, self._passing = Buffer(), Buffer()
+        self._buffer, self._passing, self._gathered = Buffer(), Buffer(), Buffer()
         self._done = self._tenths = 0
 
     def __enter__(self) -> Loader:
@@ -240,7 +241,9 @@ class Loader:
             given = rows[first : first + count]
             if len(given) < count:  # shares differ by a row
                 given = torch.cat([given, given.new_zeros(count - len(given), *rows.shape[1:])])
-            every = self._group.all_gather(given.view(torch.uint8)).view(rows.dtype)  # bytes: not all types can be sent
+            given = given.view(torch.uint8)  # not all types can be sent
+            room = self._gathered.room(self._group.world * given.nbytes, torch.uint8)
+            every = self._group.all_gather(given, room.view(self._group.world, *given.shape)).view(rows.dtype)
             for share, came in zip(shares, every, strict=True):
                 place = share.start[0] + first
                 target = part[place : min(place + count, share.stop[0])]

@@ -29,12 +29,13 @@ class Beside:
         dist.all_reduce(tensor, group=self._wired)
         return tensor
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
         if not self._here(tensor):
-            return self._host.all_gather(tensor)
+            return self._host.all_gather(tensor, out)
         gathered = tensor.new_empty(self.world * len(tensor), *tensor.shape[1:])
         dist.all_gather_single(gathered, tensor.contiguous(), group=self._wired)
-        return gathered.view(self.world, *tensor.shape)
+        every = gathered.view(self.world, *tensor.shape)
+        return every if out is None else out.copy_(every)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         if not self._here(tensor):

@@ -103,8 +103,11 @@ class SharedMemory:
             return torch.add(every[0], every[1], out=tensor)
         return torch.sum(every, 0, out=tensor)
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        return self._gloo.all_gather(tensor) if tensor.nbytes > SLOT else self._exchange(tensor).clone()
+    def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
+        if tensor.nbytes > SLOT:
+            return self._gloo.all_gather(tensor, out)
+        every = self._exchange(tensor)
+        return every.clone() if out is None else out.copy_(every)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         return self._gloo.broadcast(tensor)
