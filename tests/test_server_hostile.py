@@ -27,15 +27,16 @@ def post(document: object, *fields: bytes) -> bytes:
     return b"\r\n".join([*head, b"", body])
 
 
-async def talk(port: int, *parts: bytes, pause: float = 0.02) -> bytes:
-    """What comes back until the server hangs up, or has nothing more to say."""
+async def talk(port: int, *parts: bytes, pause: float = 0.02, replies: int = 0) -> bytes:
+    """What comes back until the server hangs up, or has nothing more to say, which it is given long to say while there
+    are fewer heads of `replies`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     said = b""
     try:
         for part in parts:
             writer.write(part)
             await asyncio.sleep(pause)
-        while data := await asyncio.wait_for(reader.read(65536), 0.5):
+        while data := await asyncio.wait_for(reader.read(65536), 0.5 if said.count(b"HTTP/1.1 ") >= replies else 15):
             said += data
     except (ConnectionError, TimeoutError, RuntimeError):  # libuv's: the transport is closed
         pass
@@ -109,7 +110,9 @@ def test_a_trailer_is_no_header() -> None:
         body = json.dumps({"inputs": "a"}).encode()
         chunk = b"%x\r\n%b\r\n0\r\nx-amzn-sagemaker-custom-attributes: sneaked\r\n\r\n" % (len(body), body)
         said = await talk(
-            serving.port, b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunk
+            serving.port,
+            b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunk,
+            replies=1,
         )
 
         assert said.startswith(b"HTTP/1.1 200 ") and b"sneaked" not in said
@@ -119,7 +122,9 @@ def test_a_trailer_is_no_header() -> None:
 
 def test_requests_that_are_sent_without_waiting_are_answered_in_order() -> None:
     async def story(serving: Serving) -> None:
-        said = await talk(serving.port, b"".join(post({"inputs": f"number {number}"}) for number in range(6)))
+        said = await talk(
+            serving.port, b"".join(post({"inputs": f"number {number}"}) for number in range(6)), replies=6
+        )
 
         found = [said.index(b"number %d" % number) for number in range(6)]
         assert said.count(b"HTTP/1.1 200 ") == 6 and found == sorted(found)
@@ -182,11 +187,31 @@ def test_an_offer_to_upgrade_is_answered_in_http_1_and_the_connection_goes_on(ch
             head, _, body = asked.partition(b"\r\n\r\n")
             head = head.replace(b"content-length: 18", b"transfer-encoding: chunked")
             asked = head + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        whole = await talk(serving.port, asked + PING)
-        parts = await talk(serving.port, asked[:40], asked[40:-7], asked[-7:], PING)
+        whole = await talk(serving.port, asked + PING, replies=2)
+        parts = await talk(serving.port, asked[:40], asked[40:-7], asked[-7:], PING, replies=2)
 
         for said in (whole, parts):
             assert said.startswith(b"HTTP/1.1 200 ") and b"java" in said and said.count(b"HTTP/1.1 200 ") == 2
+
+    with_server(story)
+
+
+@pytest.mark.parametrize("expecting", [(), (b"expect: 100-continue",)], ids=["plain", "expecting"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_client_of_http_1_0_gets_no_chunks_and_its_reply_ends_with_the_connection(
+    streamed: bool, expecting: tuple[bytes, ...]
+) -> None:
+    async def story(serving: Serving) -> None:
+        document = {"inputs": "a b c", "stream": streamed}
+        new = await serving.ask(document)
+        reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        writer.write(post(document, *expecting).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head, _, old = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+
+        assert head.startswith(b"HTTP/1.1 200 ") and b"connection: close" in head
+        assert b"transfer-encoding" not in head and old == new.content
+        assert ("transfer-encoding" in new.headers) is streamed
 
     with_server(story)
 

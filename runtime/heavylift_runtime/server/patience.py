@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from heavylift_runtime.server.attending import Departure
 from heavylift_runtime.server.gathered import Gathered
+from heavylift_runtime.server.until_close import until_close
 
 HEADER_SECONDS = 10.0
 STALLED_SECONDS = 30.0  # in which a client must read enough for the transport's buffer (64 KiB) to empty
@@ -119,7 +120,8 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        plain = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, until_close(app, cycle) if plain else app)
 
     def _reads(self) -> bool:
         return not (self.flow.write_paused or self.transport.is_closing())
