@@ -228,7 +228,8 @@ def test_a_prompt_for_which_the_model_has_no_numbers_is_told_so_and_the_others_a
     good, spoilt = [7, 8, 9, 1], [7, 5, 9, 1]
     (wanted,) = answers_of(core_of(model_on(folder)), [good], [9])
     edit_tensors(folder, lambda tensors: tensors | {name: tensors[name].index_fill(0, torch.tensor([5]), torch.nan)})
-    ways: list[dict[str, Any]] = [{}, {"temperature": 0.7}, {"logprobs": 2}, {"num_beams": 2}]
+    ways: list[dict[str, Any]] = [{}, {"temperature": 0.7}, {"temperature": 0.7, "top_k": 5}, {"logprobs": 2}]
+    ways += [{"temperature": 0.7, "min_p": 0.1, "logprobs": 2}, {"num_beams": 2}]
 
     def serve(mesh: Mesh) -> list[dict[int, tuple[list[int], object]]]:
         core = core_of(model_on(folder, mesh.group, stage=mesh.stage), mesh=mesh)

@@ -21,7 +21,7 @@ from transformers import (
 from heavylift_runtime.engines.engine import Sampling
 from heavylift_runtime.native.core import Core, Limits
 from heavylift_runtime.native.news import Arrival, News
-from heavylift_runtime.native.sampling import Chosen, choose, likely, penalized, uniform
+from heavylift_runtime.native.sampling import NOTHING, Chosen, choose, likely, penalized, uniform
 from heavylift_runtime.native.sequence import Sequence
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.decoder_checkpoints import oracle as decoder_oracle
@@ -98,6 +98,13 @@ def test_the_penalty_for_repetition_is_that_of_transformers(penalty: float, text
 
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([text]), scores.unsqueeze(0))[0]
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("way", [{"top_k": 1}, {"top_k": 5}, {"min_p": 0.1}, {"min_p": 0.1, "logprobs": 2}])
+def test_of_scores_without_a_number_nothing_is_drawn(way: dict[str, Any]) -> None:
+    scores = torch.full((40,), torch.nan)
+
+    assert choose(scores, sequence(Sampling(8, temperature=0.7, **way), [3]), ()) == Chosen(NOTHING)
 
 
 def test_openais_penalties_count_what_was_generated() -> None:

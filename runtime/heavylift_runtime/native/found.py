@@ -15,12 +15,9 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.mesh import Mesh
-from heavylift_runtime.native.sampling import Chosen, choose
+from heavylift_runtime.native.sampling import NOTHING, Chosen, choose
 from heavylift_runtime.native.sequence import Sequence
 from heavylift_runtime.native.vocabulary import Vocabulary
-
-NOTHING = -1
-"""In a token's place: there was none to choose."""
 
 
 @dataclass(frozen=True)

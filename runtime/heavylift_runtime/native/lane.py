@@ -14,10 +14,10 @@ from torch import Tensor
 
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.beams import Branch, Search, inherit
-from heavylift_runtime.native.found import NOTHING, Found
+from heavylift_runtime.native.found import Found
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.passes import Pass, Reading, apart, readings, together
-from heavylift_runtime.native.sampling import Chosen, penalized, told
+from heavylift_runtime.native.sampling import NOTHING, Chosen, penalized, told
 from heavylift_runtime.native.scheduler import Plan, Scheduler
 from heavylift_runtime.native.sequence import Sequence
 from heavylift_runtime.native.steps import Steps

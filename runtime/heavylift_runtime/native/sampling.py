@@ -17,6 +17,8 @@ from torch import Tensor
 from heavylift_runtime.engines.engine import Sampling
 from heavylift_runtime.native.sequence import Sequence
 
+NOTHING = -1
+"""In a token's place: there was none to choose."""
 LIKELY = 512
 """Tokens among which top-p looks first, before it sorts a whole vocabulary."""
 COLD = 1e-30
@@ -40,13 +42,15 @@ def is_plain(sampling: Sampling) -> bool:
 
 
 def choose(logits: Tensor, sequence: Sequence, ends: Collection[int]) -> Chosen:
-    """The next token of a row, from its logits (V,) in fp32."""
+    """The next token of a row, from its logits (V,) in fp32; NOTHING where scores that are NaN leave none to draw."""
     sampling = sequence.sampling
     scores = penalized(logits, sequence, ends)
     if sampling.temperature < COLD:
         token = int(scores.argmax())
     else:
         ids, scores = likely(scores, sampling)
+        if len(ids) == 0:  # no score is as high as one that is NaN
+            return Chosen(NOTHING)
         # by id, for an order by probability would change with the last bit of a logit
         ids, order = ids.sort()
         steps = torch.softmax(scores[order].double(), 0).cumsum(0)
