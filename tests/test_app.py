@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt
+from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt, read_all
 from heavylift.errors import InputError
 from heavylift.spec import ModelSpec
 from stacks.models import Models
@@ -103,6 +103,17 @@ def test_every_file_in_models_is_taken_unless_one_is_chosen(monkeypatch: pytest.
 
     assert model_files(ROOT, None) == sorted(Path("models").glob("*.yaml"))
     assert model_files(ROOT, "models/tiny-t5.yaml") == [Path("models/tiny-t5.yaml")]
+
+
+def test_of_all_files_those_with_the_environment_are_taken_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    shutil.copy(TINY, tmp_path / "models")
+    (tmp_path / "models" / "broken.yaml").write_text("name: broken\n  model: [\n")
+
+    planned, faults = read_all(tmp_path, None, "nobody-has-this")
+
+    assert planned == [] and len(faults) == 1
+    assert "broken.yaml:2" in faults[0] and "not YAML" in faults[0]
 
 
 def test_two_files_with_one_name_are_refused() -> None:

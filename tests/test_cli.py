@@ -131,6 +131,15 @@ def test_a_faulty_file_is_refused_with_every_fault_and_exit_code_2(
     assert "513" in said
 
 
+def test_a_name_that_no_folder_can_have_is_the_files_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"name: x\nmodel: {{path: {'a' * 300}}}\nengine: native\n")
+
+    assert main(["validate", str(file)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "x.yaml:2:15: 'model.path' must be a folder beside this file" in said
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -50,23 +50,22 @@ class PlannedModel:
 def read_all(
     root: Path, chosen: str | None, env: str | None = None, *, here: bool = False
 ) -> tuple[list[PlannedModel], list[str]]:
-    """The chosen file, or all, and what is wrong with the others."""
+    """The chosen file, or all of models/ that have the environment, and what is wrong with the others."""
     models: list[PlannedModel] = []
     faults: list[str] = []
-    for file in model_files(root, chosen, env):
+    for file in model_files(root, chosen):
         try:
+            if chosen is None and env is not None and env not in environments(file):
+                continue
             models.append(PlannedModel.read(file, env, root=root, here=here))
         except InputError as error:
             faults += error.faults
     return models, faults
 
 
-def model_files(root: Path, chosen: str | None, env: str | None = None) -> list[Path]:
-    """The chosen file, or all of models/ that have the environment; relative to the working directory, for the faults'
-    sake."""
+def model_files(root: Path, chosen: str | None) -> list[Path]:
+    """The chosen file, or all of models/; relative to the working directory, for the faults' sake."""
     files = Project(root).models() if chosen is None else [Path(chosen)]
-    if chosen is None and env is not None:
-        files = [file for file in files if env in environments(file)]
     return [Path(os.path.relpath(file)) for file in files]
 
 
