@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 import torch
 
 Load = Callable[[], int]
+PATIENCE = 60
+"""Seconds that `plain` waits for a server that says nothing."""
 
 
 def counter(field: str, file: str) -> int:
@@ -83,23 +86,32 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
     host, port, path = server.hostname, server.port, f"/{place.removeprefix('s3://')}model.safetensors"
 
     def size_of() -> int:
-        connection = http.client.HTTPConnection(host, port)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
         connection.request("HEAD", path)
-        size = int(connection.getresponse().headers["Content-Length"])
+        reply = connection.getresponse()
         connection.close()
-        return size
+        assert reply.status == 200, f"{path}: {reply.status} {reply.reason}"
+        return int(reply.headers["Content-Length"])
 
     def read(memory: memoryview, first: int, places: range) -> None:
-        with socket.create_connection((host, port)) as line:
+        with socket.create_connection((host, port), timeout=PATIENCE) as line:
+            line.settimeout(None)  # Python's own would take MSG_WAITALL away: the kernel's does not
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
             for start in places:
                 left = memory[start : start + block]
                 span = f"bytes={first + start}-{first + start + len(left) - 1}"
                 line.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nRange: {span}\r\n\r\n".encode())
-                while (end := line.recv(4096, socket.MSG_PEEK).find(b"\r\n\r\n")) < 0:
-                    pass
-                line.recv(end + 4)
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    seen = line.recv(4096, socket.MSG_PEEK)
+                    end = (head + seen).find(b"\r\n\r\n")
+                    head += line.recv(len(seen) if end < 0 else end + 4 - len(head))
+                    assert seen, f"{path}: the server closed the connection in a reply's head"
+                assert head.startswith(b"HTTP/1.1 206 "), head.partition(b"\r\n")[0]
                 while left:
-                    left = left[line.recv_into(left, len(left), socket.MSG_WAITALL) :]
+                    count = line.recv_into(left, len(left), socket.MSG_WAITALL)
+                    assert count, f"{path}: the server closed the connection {len(left)} bytes too early"
+                    left = left[count:]
 
     def load() -> int:
         size = size_of()
