@@ -37,7 +37,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, environment
 
 STREAMS = (1, 8, 32, 128)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
+PATIENCE = 60.0
+"""Seconds that a server may take to answer what was asked last, and to end."""
 COUNTS = re.compile(rb'"completion_tokens": ?(\d+)')
 LENGTH = re.compile(rb"content-length: (\d+)")
 
@@ -67,6 +69,9 @@ def served(
             yield port, process.pid
         finally:
             process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            process.kill()
 
 
 def free_port() -> int:
@@ -162,7 +167,8 @@ def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], secon
         clients = [Client(requests, number * 7, stream, until, made) for number in range(streams)]
         for each in clients:
             await loop.create_connection(lambda each=each: each, "127.0.0.1", port)  # type: ignore[misc]
-        await asyncio.gather(*(each.over for each in clients))
+        async with asyncio.timeout(seconds + PATIENCE):
+            await asyncio.gather(*(each.over for each in clients))
         made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
         return made
 

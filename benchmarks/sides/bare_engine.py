@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +72,9 @@ class Bare:
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(30)
+        self._process.kill()
         self._process.stdout.close()
 
 
@@ -108,6 +111,7 @@ def serve(folder: Path, core: int) -> None:
                 began[key] = time.perf_counter()
                 engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(sizes.of(key), ignore_eos=True)))
             for piece in engine.step():
+                assert piece.error is None, piece.error
                 if piece.last:
                     made.tokens += piece.generated_tokens
                     made.latencies.append(time.perf_counter() - began.pop(piece.key))

@@ -15,7 +15,8 @@ from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.kernels.recording import Recording, Room, recorded
 
 MOST = 64
-"""Forms that are kept: some kilobytes each."""
+"""Forms that are kept: some kilobytes each; where PyTorch works between the kernels (on experts, and on padding), also
+the rows that it works on, of every layer."""
 
 
 class Part(Protocol):
