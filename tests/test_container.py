@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
@@ -57,6 +62,31 @@ def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:
     assert set(pins(project["optional-dependencies"]["runtime"])) <= set(installed)
 
 
+def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What a distribution needs, and what that needs in turn."""
+    for text in distribution(name).requires or []:
+        found = Requirement(text)
+        if found.marker is None or any(found.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield canonicalize_name(found.name)
+            yield from needed(found.name, frozenset(found.extras))
+
+
+def test_what_the_image_installs_in_turn_is_pinned_to_the_versions_of_the_tests() -> None:
+    def read(path: str) -> dict[str, str]:
+        return {canonicalize_name(name): each for name, each in pins((ROOT / path).read_text().splitlines()).items()}
+
+    compiled, ours = read("container/constraints.txt"), read("constraints.txt")
+    direct = read("container/requirements.txt") | read("container/requirements-diffusers.txt")
+
+    assert {each for name in direct for each in needed(name)} <= set(compiled) | set(direct)
+    assert {name: ours.get(name, each) for name, each in compiled.items()} == compiled
+    assert set(compiled) - set(ours) <= {"setuptools"}, "which pip never lists"
+    for dockerfile in DOCKERFILES:
+        commands = re.split(r"&&|;|\nRUN ", dockerfile.read_text().replace("\\\n", " "))
+        free = [each for each in commands if "pip install" in each and "--constraint /tmp/constraints.txt" not in each]
+        assert all("--no-deps" in each or "requirements-vllm.txt" in each for each in free), dockerfile
+
+
 @pytest.fixture
 def fakes(tmp_path: Path) -> Path:
     """A folder that comes first on the PATH: its `python` tells its process, its arguments and the libraries' path."""
@@ -83,6 +113,16 @@ def test_an_image_enters_by_the_entrypoint_in_exec_form(dockerfile: Path) -> Non
     lines = dockerfile.read_text().splitlines()
 
     assert 'ENTRYPOINT ["/usr/local/bin/heavylift-entrypoint"]' in lines and 'CMD ["serve"]' in lines
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
+def test_an_image_is_labelled_as_one_that_binds_a_given_port_and_serves_several_models(dockerfile: Path) -> None:
+    _, _, labels = dockerfile.read_text().replace("\\\n", " ").partition("\nLABEL ")
+
+    said = labels.splitlines()[0].split()
+    assert {
+        f"com.amazonaws.sagemaker.capabilities.{each}=true" for each in ("accept-bind-to-port", "multi-models")
+    } == {*said}
 
 
 def test_serve_becomes_the_server_and_takes_its_signals(fakes: Path) -> None:

@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
 IMAGE = "heavylift-runtime:test"
+PINS = (("constraint", "constraints"), ("requirement", "requirements"))
 CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--memory=4g", "--pids-limit=256", "--shm-size=64m")
 """More than SageMaker takes away: what runs so runs there."""
 
@@ -35,8 +36,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     for folder in ("container", "runtime"):
         shutil.copytree(ROOT / folder, context / folder, ignore=shutil.ignore_patterns("__pycache__"))
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(context / "container" / "wheelhouse")]
-    requirements = str(context / "container" / "requirements.txt")
-    subprocess.run([*wheel, "--requirement", requirements], check=True, capture_output=True)
+    named = (f"--{kind}={context / 'container' / file}.txt" for kind, file in PINS)
+    subprocess.run([*wheel, *named], check=True, capture_output=True)
     arguments = {"BASE_IMAGE": BASE, "BUILD_IMAGE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/tmp/wheelhouse"}
     with engine() as started:
         started.import_base()
