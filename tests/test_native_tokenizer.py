@@ -114,7 +114,15 @@ def test_what_is_no_sentencepiece_file_is_refused(t5: Path, content: bytes) -> N
         text_of(t5)
 
 
-@pytest.mark.parametrize("says", [{"extra_ids": "many"}, {"extra_ids": -1}, {"eos_token": "<end>"}, {"pad_token": 3}])
+@pytest.mark.parametrize("count", ["many", True, -1, 10**12])
+def test_a_number_of_sentinels_that_is_none_is_refused(t5: Path, count: Any) -> None:
+    (t5 / "tokenizer_config.json").write_text(json.dumps({"extra_ids": count}))
+
+    with pytest.raises(LoadError, match="it must be a whole number from 0 to 10000"):
+        text_of(t5)
+
+
+@pytest.mark.parametrize("says", [{"eos_token": "<end>"}, {"pad_token": 3}])
 def test_a_tokenizers_config_of_wrong_types_never_ends_in_anything_but_a_sentence(t5: Path, says: Any) -> None:
     (t5 / "tokenizer_config.json").write_text(json.dumps(says))
 

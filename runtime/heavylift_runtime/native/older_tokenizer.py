@@ -20,6 +20,8 @@ BYTES = ("gpt2", "gptj", "gpt_neox", "opt")
 """Model types whose two files mean byte-level pairs, cut where GPT-2 cuts."""
 SENTINELS = 100
 """T5's `<extra_id_0>` …, which its SentencePiece file does not have; they come after its pieces, the last one first."""
+MOST = 10_000
+"""Of them; far more than any published T5 has."""
 UNIGRAM = 1
 BLANK = "▁"
 
@@ -70,6 +72,8 @@ def _pieces(content: bytes, config: Mapping[str, Any]) -> Tokenizer:
     if kind != UNIGRAM:
         raise ValueError(f"{PIECES} is no unigram model")
     count = config.get("extra_ids", SENTINELS)
+    if type(count) is not int or not 0 <= count <= MOST:
+        raise ValueError(f"'extra_ids' of {CONFIG} is {count!r}; it must be a whole number from 0 to {MOST}")
     sentinels = [f"<extra_id_{place}>" for place in reversed(range(count))]
     tokenizer = Tokenizer(Unigram([*pieces, *((each, 0.0) for each in sentinels)], unknown, False))
     if charsmap:
