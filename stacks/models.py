@@ -94,6 +94,7 @@ class Models:
                 repository=foundation.images,
                 weights=foundation.store,
                 log_group=foundation.log_group,
+                engine=plan.engine,
                 neuron_sdk=sdk,
             )
-        return RuntimeImage.from_runtime(hardware, neuron_sdk=sdk)
+        return RuntimeImage.from_runtime(hardware, engine=plan.engine, neuron_sdk=sdk)

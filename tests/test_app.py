@@ -116,6 +116,16 @@ def test_of_all_files_those_with_the_environment_are_taken_and_a_broken_one_is_t
     assert "broken.yaml:2" in faults[0] and "not YAML" in faults[0]
 
 
+def test_a_model_that_vllm_serves_gets_an_image_with_vllm(tmp_path: Path) -> None:
+    cdk_app = App(outdir=str(tmp_path))
+    planned = PlannedModel.read(ROOT / "models" / "opt-66b.yaml", root=ROOT)
+    stack = Models(cdk_app).add(planned)
+    manifest = json.loads((Path(cdk_app.synth().directory) / f"{stack.artifact_id}.assets.json").read_text())
+
+    assert planned.plan.engine == "vllm"
+    assert [each["source"]["dockerBuildArgs"] for each in manifest["dockerImages"].values()] == [{"VLLM": "true"}]
+
+
 def test_two_files_with_one_name_are_refused() -> None:
     models, tiny = Models(App(context={"image": IMAGE})), PlannedModel.read(TINY, root=ROOT)
     models.add(tiny)

@@ -11,6 +11,7 @@ from heavylift.errors import InputError
 from heavylift_cdk import RuntimeImage
 from heavylift_cdk.runtime_image import Hardware
 from tests.cdk import App, AssetStaging, Stack, Synthesized, ecr, plan, synthesize
+from tests.conftest import ROOT
 
 DLC = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
 
@@ -81,6 +82,29 @@ def test_an_edit_of_the_runtime_makes_another_image(checkout: Path, edited: str)
 
 def test_each_hardware_has_its_own_image(checkout: Path) -> None:
     assert image_hash(checkout, "cpu") != image_hash(checkout, "gpu")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "engine", "asked"),
+    [
+        ("gpu", "vllm", {"VLLM": "true"}),
+        ("gpu", "deepspeed", {"DEEPSPEED": "true"}),
+        ("gpu", "accelerate", None),
+        ("gpu", None, None),
+        ("cpu", "vllm", None),
+    ],
+)
+def test_the_image_for_gpus_brings_the_models_engine(
+    tmp_path: Path, hardware: Hardware, engine: str | None, asked: dict[str, str] | None
+) -> None:
+    app = App(outdir=str(tmp_path))
+    RuntimeImage.from_runtime(hardware, engine=engine).bind(Stack(app, "stack"))
+    manifest = json.loads((Path(app.synth().directory) / "stack.assets.json").read_text())
+
+    ((_, asset),) = manifest["dockerImages"].items()
+    dockerfile = (ROOT / "container" / f"Dockerfile.{hardware}").read_text()
+    assert asset["source"].get("dockerBuildArgs") == asked
+    assert all(f"\nARG {name}=false\n" in dockerfile for name in asked or {})
 
 
 @pytest.mark.parametrize("hardware", ["cpu", "gpu", "neuron"])

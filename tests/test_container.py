@@ -55,11 +55,12 @@ def test_the_dockerfiles_are_hadolint_clean() -> None:
 
 def test_the_image_installs_the_versions_that_the_tests_run_with() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = pins([*project["dependencies"], *project["optional-dependencies"]["runtime"]])
+    extras = project["optional-dependencies"]
+    declared = pins([*project["dependencies"], *extras["runtime"], *extras["accelerate"]])
     installed = pins((ROOT / "container" / "requirements.txt").read_text().splitlines())
 
     assert installed == {name: declared[name] for name in installed}
-    assert set(pins(project["optional-dependencies"]["runtime"])) <= set(installed)
+    assert set(pins([*extras["runtime"], *extras["accelerate"]])) <= set(installed)
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:

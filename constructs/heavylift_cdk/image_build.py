@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aws_cdk import Aws, Duration, IgnoreMode
@@ -43,14 +43,15 @@ class ImageBuild(Construct):
         repository: ecr.IRepository,
         weights: Weights,
         log_group: logs.ILogGroup,
-        base: str | None = None,
+        arguments: Mapping[str, str],
     ) -> None:
-        """`base`: a public image to build on; None for the Dockerfile's own."""
+        """`arguments`: the Dockerfile's ARGs that are not its own, such as a public image to build on."""
         super().__init__(scope, id)
         source = s3_assets.Asset(
             self, "Source", path=str(checkout), exclude=list(exclude), ignore_mode=IgnoreMode.DOCKER
         )  # fmt: skip
-        tag = f"{hardware}-{hashlib.sha256(f'{source.asset_hash} {base}'.encode()).hexdigest()[:40]}"
+        content = f"{source.asset_hash} {json.dumps(dict(arguments))}"
+        tag = f"{hardware}-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
         # The CDK's own Project gives its role every log group of CodeBuild, and every report.
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
         rights = iam.Policy(self, "Rights", roles=[role], statements=_building(source, repository))
@@ -64,7 +65,7 @@ class ImageBuild(Construct):
             source=codebuild.CfnProject.SourceProperty(
                 type="S3",
                 location=f"{source.s3_bucket_name}/{source.s3_object_key}",
-                build_spec=buildspec(hardware, base),
+                build_spec=buildspec(hardware, arguments),
             ),
             artifacts=codebuild.CfnProject.ArtifactsProperty(type="NO_ARTIFACTS"),
             environment=codebuild.CfnProject.EnvironmentProperty(
@@ -103,9 +104,8 @@ class ImageBuild(Construct):
         self.uri = repository.repository_uri_for_tag(tag)
 
 
-def buildspec(hardware: str, base: str | None = None) -> str:
+def buildspec(hardware: str, arguments: Mapping[str, str]) -> str:
     """The commands (AWS CodeBuild user guide, "Build specification reference"); JSON is YAML."""
-    arguments = {} if base is None else {"BASE_IMAGE": base}
     build = " ".join(["docker", "build", *build_arguments(hardware, '"$REPOSITORY:$TAG"', ".", arguments)])
     phases = {
         "pre_build": {"commands": [LOGIN]},

@@ -42,6 +42,8 @@ _ECR_URI = re.compile(
 )
 
 
+BROUGHT = {"vllm": "VLLM", "deepspeed": "DEEPSPEED"}
+"""Engine → the ARG with which Dockerfile.gpu installs it; the others need nothing more than every image has."""
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 """What pulling from a repository takes."""
 
@@ -73,10 +75,16 @@ class RuntimeImage:
 
     @classmethod
     def from_runtime(
-        cls, hardware: Hardware, *, neuron_sdk: str | None = None, checkout: Path = CHECKOUT
+        cls,
+        hardware: Hardware,
+        *,
+        engine: str | None = None,
+        neuron_sdk: str | None = None,
+        checkout: Path = CHECKOUT,
     ) -> RuntimeImage:
-        """Heavylift's own runtime, built from container/Dockerfile.<hardware>. Raises InputError if there is none."""
-        dockerfile, base = _dockerfile(hardware, checkout), _with_sdk(neuron_sdk)
+        """Heavylift's own runtime, built from container/Dockerfile.<hardware>, with what `engine` needs beside it.
+        Raises InputError if there is none."""
+        dockerfile, arguments = _dockerfile(hardware, checkout), _arguments(hardware, engine, neuron_sdk)
 
         def bind(scope: Construct) -> BoundImage:
             asset = ecr_assets.DockerImageAsset(
@@ -84,7 +92,7 @@ class RuntimeImage:
                 "Image",
                 directory=str(checkout),
                 file=dockerfile,
-                build_args=None if base is None else {"BASE_IMAGE": base},
+                build_args=arguments or None,
                 exclude=[*EXCLUDE, f"!{dockerfile}"],
                 ignore_mode=IgnoreMode.DOCKER,
                 # Of every instance type in the fact tables, whatever the machine that builds is.
@@ -103,17 +111,19 @@ class RuntimeImage:
         repository: ecr.IRepository,
         weights: Weights,
         log_group: logs.ILogGroup,
+        engine: str | None = None,
         neuron_sdk: str | None = None,
         checkout: Path = CHECKOUT,
     ) -> RuntimeImage:
         """The same, built by CodeBuild in the account and pushed to `repository`, once for each content: no Docker is
         needed here. For Neuron on AWS's image with `neuron_sdk` (None: the Dockerfile's own). Raises InputError."""
-        dockerfile, base = _dockerfile(hardware, checkout), _with_sdk(neuron_sdk)
+        dockerfile, arguments = _dockerfile(hardware, checkout), _arguments(hardware, engine, neuron_sdk)
 
         def bind(scope: Construct) -> BoundImage:
             from heavylift_cdk.image_build import ImageBuild  # parts of the CDK that take time, and few need
 
-            stack, id = Stack.of(scope), f"{hardware.capitalize()}ImageBuild"
+            brought = "".join(name.capitalize() for name in BROUGHT.values() if name in arguments)
+            stack, id = Stack.of(scope), f"{hardware.capitalize()}{brought}ImageBuild"
             made = stack.node.try_find_child(id)
             if made is None:
                 made = ImageBuild(
@@ -125,7 +135,7 @@ class RuntimeImage:
                     repository=repository,
                     weights=weights,
                     log_group=log_group,
-                    base=base,
+                    arguments=arguments,
                 )
             assert isinstance(made, ImageBuild)
             return BoundImage(made.uri, repository.repository_arn, is_asset=True, after=made)
@@ -195,6 +205,13 @@ def _dockerfile(hardware: Hardware, checkout: Path) -> str:
             f"'--context image=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>'"
         )
     return dockerfile
+
+
+def _arguments(hardware: Hardware, engine: str | None, neuron_sdk: str | None) -> dict[str, str]:
+    """The Dockerfile's ARGs that are not its own. Raises InputError."""
+    base = _with_sdk(neuron_sdk)
+    arguments = {} if base is None else {"BASE_IMAGE": base}
+    return arguments | ({BROUGHT[engine]: "true"} if hardware == "gpu" and engine in BROUGHT else {})
 
 
 def _with_sdk(asked: str | None) -> str | None:
