@@ -122,6 +122,22 @@ def test_a_script_runs_on_every_rank_where_lmi_would_start_it_with_mpi(text: str
     assert (options.engine, options.mpi_mode, options.ranks) == (engine, mpi, 2 if mpi else 1)
 
 
+@pytest.mark.parametrize("said", ["Python", "MPI", "DeepSpeed", "FasterTransformer"])
+@pytest.mark.parametrize(
+    ("module", "engine"),
+    [
+        ("fastertransformer", "fastertransformer"),
+        ("deepspeed", "deepspeed"),
+        ("huggingface", "accelerate"),
+        ("transformers_neuronx", "neuronx"),
+        ("transformers-neuronx", "neuronx"),
+        ("vllm", "vllm"),
+    ],
+)
+def test_lmis_own_entry_points_need_no_code_and_name_the_engine(said: str, module: str, engine: str) -> None:
+    assert Options.parse(f"engine={said}\noption.entryPoint=djl_python.{module}\n", {}).engine == engine
+
+
 @pytest.mark.parametrize(
     ("text", "capacity"),
     [

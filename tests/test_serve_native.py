@@ -43,6 +43,15 @@ def test_rows_come_back_in_order_with_their_token_counts(native: Served) -> None
     assert reply["usage"]["total_tokens"] == reply["usage"]["prompt_tokens"] + reply["usage"]["completion_tokens"]
 
 
+def test_the_ranks_load_torch_and_the_server_never_does(native: Served) -> None:
+    native.ask({"inputs": list(PROMPTS)})
+
+    def loads_torch(pid: int) -> bool:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+    assert all(loads_torch(rank) for rank in native.ranks()) and not loads_torch(native.process.pid)
+
+
 def test_an_answer_that_is_cut_off_says_so(native: Served) -> None:
     reply = native.ask({"inputs": "write in words: 298", "parameters": {"details": True, "max_new_tokens": 2}}).json()
 

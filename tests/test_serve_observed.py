@@ -68,7 +68,10 @@ def test_the_start_is_told_stage_by_stage_in_the_log_and_in_ping(native: Served)
 
     assert timeline[0][1] == "copy 0: starting processes" and timeline[-1][1] == "copy 0: ready"
     assert [at for at, _ in timeline] == sorted(at for at, _ in timeline)
-    assert [line["stage"] for line in log(native) if line["event"] == "stage"][-1] == "ready"
+    stages = [str(line["stage"]) for line in log(native) if line["event"] == "stage"]
+    assert stages[-1] == "ready"
+    for each in ("checkpoint: ", "kernels: ", "weights: ", "model: ready"):
+        assert any(stage.startswith(f"rank 0: {each}") for stage in stages), each
 
 
 def test_metrics_count_requests_tokens_and_times(native: Served) -> None:
