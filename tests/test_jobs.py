@@ -146,6 +146,24 @@ def test_a_stack_that_is_deleted_stops_its_job_and_one_that_rolls_back_lets_it_f
     assert stack.aws.stopped == ([NAME] if stops else [])
 
 
+@pytest.mark.parametrize(("status", "answer"), [("Completed", "SUCCESS"), ("InProgress", "FAILED")])
+def test_a_job_that_ends_as_it_is_stopped_does_not_hold_up_its_stack(stack: Waiting, status: str, answer: str) -> None:
+    stack.ask("processing", PREPARED)
+    stack.aws.status = "DELETE_IN_PROGRESS"
+
+    def refuse(ProcessingJobName: str) -> None:
+        stack.aws.jobs[ProcessingJobName] = {"ProcessingJobStatus": status}
+        raise RuntimeError("the job cannot be stopped")
+
+    stack.monkeypatch.setattr(stack.aws, "stop_processing_job", refuse)
+    reply = stack.ask("processing", PREPARED, "Delete")[-1]
+
+    assert reply["Status"] == answer
+    assert reply["Reason"] == (
+        "" if answer == "SUCCESS" else "cannot stop the processing job: the job cannot be stopped"
+    )
+
+
 def test_a_stack_that_goes_back_starts_nothing(stack: Waiting) -> None:
     stack.aws.status = "UPDATE_ROLLBACK_IN_PROGRESS"
 
