@@ -108,6 +108,32 @@ def test_a_script_is_handed_every_other_option() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("s3url", "s3://bucket/model/"),
+        ("data_type", "fp16"),
+        ("data_type", "int8"),
+        ("dtype", "float16"),
+        ("load_in_8bit", "True"),
+        ("quantize", "bitsandbytes8"),
+    ],
+)
+def test_a_users_script_finds_what_was_written_under_its_own_name(key: str, value: str) -> None:
+    options = Options.parse(f"engine=Python\noption.entryPoint=model.py\noption.{key}={value}\n", {})
+
+    assert options.properties[key] == value
+    today = {"s3url": "model_id", "data_type": "dtype"}.get(key, key)
+    assert options.properties[today] == value
+
+
+def test_a_script_of_the_runtimes_own_refuses_what_it_does_not_have() -> None:
+    text = "engine=Python\noption.entryPoint=djl_python.huggingface\noption.task=feature-extraction\n"
+
+    assert "option.quantize=int8 is not of engine script" in faults(f"{text}option.load_in_8bit=true")[0]
+    assert "option.dtype must be" in faults(f"{text}option.dtype=int8")[0]
+
+
+@pytest.mark.parametrize(
     ("text", "engine", "mpi"),
     [
         ("engine=MPI\noption.entryPoint=model.py", "script", True),

@@ -77,12 +77,13 @@ class Options:
         written = read_properties(given) if isinstance(given, str) else dict(given)
         warnings = [f"{name} means nothing here: it is not read" for name in sorted(MEANINGLESS & environ.keys())]
         faults: list[str] = []
-        values = _renamed(merged(written, environ), faults, warnings)
+        values = merged(written, environ)
         try:
             engine = _engine(values)
         except OptionsError as error:
             faults.extend(error.faults)
             engine = "script" if values.get("engine", "").lower() == "python" else "native"
+        values = _renamed(values, engine, faults, warnings)
         _leave_out(values, written, environ, engine, warnings)
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
@@ -203,11 +204,12 @@ def _leave_out(
             warnings.append(f"{variable} means {key}, which engine {engine} does not have: it is not read")
 
 
-def _renamed(values: Mapping[str, str], faults: list[str], warnings: list[str]) -> dict[str, str]:
-    """The values under the names of today."""
+def _renamed(values: Mapping[str, str], engine: str, faults: list[str], warnings: list[str]) -> dict[str, str]:
+    """The values under the names of today; for a user's script, which may ask for them by the old ones, under both."""
     renamed: dict[str, str] = {}
+    users = _is_users(engine, values.get("option.entryPoint"))
     for name, text in values.items():
-        if name == "option.load_in_8bit":
+        if name == "option.load_in_8bit" and not users:
             warnings.append(f"{name} is an old name: write option.quantize=int8")
             if text.lower() != "true":
                 continue
@@ -215,10 +217,17 @@ def _renamed(values: Mapping[str, str], faults: list[str], warnings: list[str]) 
         today = ALIASES.get(name, name)
         if today is not name:
             warnings.append(f"{name} is an old name: write {today}")
+            if users and name.startswith("option."):
+                renamed[name] = text
         other = renamed.setdefault(today, text)
         if other != text:
             faults.append(f"{today} and its old name must be the same: got {other!r} and {text!r}")
     return renamed
+
+
+def _is_users(engine: str, entry_point: str | None) -> bool:
+    """Whether the model is a script of the user's own, not one that comes with the runtime."""
+    return engine == "script" and not (entry_point or "").startswith("djl_python.")
 
 
 def _engine(values: Mapping[str, str]) -> str:
@@ -249,6 +258,8 @@ def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str
         try:
             value = key.read(text)
         except BadValue as error:
+            if key.field == "dtype" and _is_users(engine, values.get("option.entryPoint")):
+                continue  # a word between a script and its libraries, such as int8
             faults.append(f"{name} must be {error}: got {text!r}")
             continue
         if not key.field:
@@ -272,7 +283,8 @@ def _contradictions(options: Options) -> list[str]:
     row = ENGINES[options.engine]
     if options.dtype != "auto" and options.dtype not in row.dtypes:
         faults.append(f"option.dtype={options.dtype} is not a type of engine {row.name}: use {', '.join(row.dtypes)}")
-    if options.quantize not in (quantizations := (*row.quantizations, *row.gpu_quantizations)):
+    quantizations = (*row.quantizations, *row.gpu_quantizations)
+    if options.quantize not in quantizations and not _is_users(row.name, options.entry_point):
         has = ", ".join(quantizations)
         faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
     if options.tensor_parallel_degree > 1 and not row.tensor_parallel and row.name != "script":

@@ -137,6 +137,7 @@ _ROWS = (
         keys=(
             *("task", "device_map", "max_memory", "revision", "trust_remote_code", "src_lang", "tgt_lang"),
             *("pooling", "normalize"),  # of embeddings
+            "low_cpu_mem_usage",  # what transformers does anyway
         ),
     ),
     Capabilities(
