@@ -14,6 +14,7 @@ from heavylift.plan import facts
 from heavylift.plan.plan import Plan
 from heavylift.spec import ModelSpec
 from heavylift_cdk import RuntimeImage
+from heavylift_cdk.runtime_image import BROUGHT
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 
@@ -64,6 +65,13 @@ class Models:
         if (outdated := model.lock.known.outdated()) is not None:
             Annotations.of(stack).add_warning_v2(
                 "heavylift:facts", f"{outdated}; `heavylift plan {model.typed}` writes them anew"
+            )
+        own = not self._here and self._image is None and (spec.image is None or spec.image.build is not None)
+        if own and plan.engine in BROUGHT and facts.instances()[plan.instance.type].hardware == "cpu":
+            Annotations.of(stack).add_warning_v2(
+                "heavylift:engine",
+                f"Heavylift's image for processors has no {plan.engine}, so the container will not start: name "
+                "an image that has it by 'image', or an instance type with GPUs",
             )
         return stack
 

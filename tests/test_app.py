@@ -126,6 +126,18 @@ def test_a_model_that_vllm_serves_gets_an_image_with_vllm(tmp_path: Path) -> Non
     assert [each["source"]["dockerBuildArgs"] for each in manifest["dockerImages"].values()] == [{"VLLM": "true"}]
 
 
+@pytest.mark.parametrize(("context", "warns"), [({}, True), ({"image": IMAGE}, False), ({"here": "yes"}, False)])
+def test_an_engine_that_our_image_for_processors_does_not_have_is_warned_of(
+    context: dict[str, str], warns: bool
+) -> None:
+    from aws_cdk.assertions import Annotations, Match
+
+    stack = Models(App(context=context)).add(PlannedModel.read(ROOT / "models" / "tiny-llama-vllm.yaml", root=ROOT))
+
+    sentence = Match.string_like_regexp("Heavylift's image for processors has no vllm.*")
+    assert len(Annotations.from_stack(stack).find_warning("*", sentence)) == warns
+
+
 def test_two_files_with_one_name_are_refused() -> None:
     models, tiny = Models(App(context={"image": IMAGE})), PlannedModel.read(TINY, root=ROOT)
     models.add(tiny)
