@@ -18,6 +18,7 @@ from heavylift_runtime.native.memory import SHARE, Caches
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.nccl import Beside, beside
 from heavylift_runtime.native.place import check_float8, device_of
+from heavylift_runtime.native.vocabulary import Vocabulary
 from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 from tests import fake_gpu
@@ -186,9 +187,10 @@ def test_a_cache_that_a_device_has_no_room_for_is_refused_with_what_would_fit(mo
 
 
 class _Empty:
-    """A model of which nothing is asked but its caches."""
+    """A model of which nothing is asked but its sizes and its caches."""
 
     encodes, positions, device = False, 64, torch.device("cpu")
+    vocabulary = Vocabulary(Alone(), 256, None, None, held=0)
 
     def stores(self, slots: int, source: int, text: int) -> list[Any]:
         return []
