@@ -56,32 +56,32 @@ PACKAGES = {
 
 def measured(model: Model, row: Row, ready_s: float) -> dict[str, Any]:
     """The row: its table, each request's latency in ms (None: it failed), how long it took to start, its memory."""
-    before, begun = _times(), time.monotonic()
+    before = _times()
     with (
         serving(model.properties(row), ready_seconds=ready_s) as served,
         HttpClient(served.url) as client,
     ):
-        ready = time.monotonic() - begun
+        ready = time.monotonic() - before[2]
         warm_up, asked = (Benchmark.from_dict(model.benchmark(row, warm_up=first)) for first in (True, False))
         measure(warm_up, client, run="engines", endpoint=row.name)
         recording = measure(asked, client, run="engines", endpoint=row.name)
-        peaks = served.peaks()[1]
+        others, peak = _others(before, _times(served.processor_s())), served.engines_peak()
     report = build_report(recording, judge(recording), samples="-")
     if report["table"]["p50_ms"] is None or report["table"]["tokens_per_second"] is None:
         raise HeavyliftError(f"{report['errors']['rate']:.0%} of the requests failed: {report['errors']['by_kind']}")
     latencies = [round(sample.latency_ms, 3) if sample.ok else None for sample in recording.measured]
     return {
         "table": report["table"], "latencies_ms": latencies, "failed": report["errors"]["rate"],
-        "ready_s": round(ready, 1), "peak_bytes": sum(peaks), "others_share": _others(before, _times()),
+        "ready_s": round(ready, 1), "peak_bytes": peak, "others_share": others,
     }  # fmt: skip
 
 
-def _times() -> tuple[float, float, float]:
-    """Processor seconds that the machine was busy, those of this process and of its ended ones, and the clock."""
+def _times(served_s: float = 0.0) -> tuple[float, float, float]:
+    """Processor seconds that the machine was busy, those of this process and of what it serves, and the clock."""
     ticks = os.sysconf("SC_CLK_TCK")
     user, nice, system, _idle, _waits, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    own = sum(each.ru_utime + each.ru_stime for each in used)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    own = used.ru_utime + used.ru_stime + served_s
     return (user + nice + system + sum(rest)) / ticks, own, time.monotonic()
 
 

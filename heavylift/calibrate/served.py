@@ -39,7 +39,18 @@ class Served:
 
     def peaks(self) -> tuple[int, list[int]]:
         """Bytes of the server process, and of each rank."""
-        return _peak(self.process.pid), sorted(_peak(pid) for pid in _children(self.process.pid))
+        ranks = [pid for pid in _children(self.process.pid) if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return _peak(self.process.pid), sorted(map(_peak, ranks))
+
+    def engines_peak(self) -> int:
+        """Bytes of all processes below the server: the ranks, and those that an engine starts itself, as vLLM does."""
+        return sum(map(_peak, _below(self.process.pid)))
+
+    def processor_s(self) -> float:
+        """Seconds that the server and all below it have used until now, with what has ended there."""
+        pids = [self.process.pid, *_below(self.process.pid)]
+        fields = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split() for pid in pids]
+        return sum(int(each) for of in fields for each in of[11:15]) / os.sysconf("SC_CLK_TCK")  # proc(5), 14 to 17
 
 
 @contextmanager
@@ -99,4 +110,8 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         found += [int(child) for child in tasks.read_text(encoding="utf-8").split()]
-    return [child for child in found if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    return [each for child in _children(pid) for each in (child, *_below(child))]
