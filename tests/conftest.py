@@ -31,6 +31,16 @@ def pytest_configure() -> None:
             )
 
 
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """boto3 has made-up keys and a region; the test says where AWS is. Tests of a whole account have an `aws` of their
+    own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return monkeypatch
+
+
 @pytest.fixture(scope="session")
 def tiny_t5() -> Path:
     """The folder of the committed checkpoint: config.json, model.safetensors, tokenizer.json."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -175,14 +174,6 @@ def test_any_attributes_are_read_without_a_fault(attributes: str) -> None:
     passage.head(attributes)
 
     assert passage.server_us is None or passage.server_us["total"] >= 0
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    yield monkeypatch
 
 
 def answering(number: int, body: bytes) -> Reply:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,6 @@ from heavylift.benchmark.client import HttpClient, InvocationFailed, SageMakerCl
 from tests.fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error
 
 BODY = b'{"inputs": ["a"]}'
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    yield monkeypatch
 
 
 def sagemaker(server: FakeEndpoint, aws: pytest.MonkeyPatch) -> SageMakerClient:

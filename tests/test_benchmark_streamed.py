@@ -5,7 +5,6 @@ of their bytes: test_benchmark_stream.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -72,14 +71,6 @@ def test_a_stream_over_http_has_its_tokens_times() -> None:
     check_streamed(recording)
     assert judge(recording).verdict == "PASS"
     assert len(server.connections) == 1, "a stream that was read to its end leaves its connection open"
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    yield monkeypatch
 
 
 def frames(*parts: bytes, pause: float = PAUSE) -> Reply:
