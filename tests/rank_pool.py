@@ -17,7 +17,7 @@ import torch
 from heavylift_runtime.native.mesh import Mesh
 
 T = TypeVar("T")
-PATIENCE = 120.0
+PATIENCE = 540.0
 
 
 class Pool:
