@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,13 +9,14 @@ from aws_cdk import Environment
 from aws_cdk.assertions import Annotations
 
 from heavylift.errors import InputError
+from heavylift.plan.containers import table
 from heavylift.plan.images import amis
 from heavylift_cdk import Container, Instances, ModelEndpoint, Pool, Pools, RuntimeImage, Variant
 from heavylift_cdk.compatibility import MIDDLE, NEW, RUNS, ami_for, cuda_of
-from tests.cdk import ROOT, App, Match, Stack, Template, resolve
+from tests.cdk import App, Match, Stack, Template, resolve
 
 B200 = "ml.p6-b200.48xlarge"
-TABLE = json.loads((ROOT / "constructs/heavylift_cdk/tables/dlc.json").read_text())
+TABLE = table()
 
 
 def endpoint(stack: Stack, image: RuntimeImage, type_: str, ami: str | None = None) -> ModelEndpoint:

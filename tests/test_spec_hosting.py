@@ -131,8 +131,31 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "5:16: 'instance_type' of AWS's vllm container is one with gpu; ml.c6i.xlarge is cpu",
         ),
         (
-            "image: {build: docker, dlc: {framework: lmi, version: '1.0'}}",
+            "image: {build: docker, dlc: {framework: lmi, version: '0.33.0'}}\nengine: vllm",
             "3:8: 'image' needs exactly one of 'uri', 'dlc' and",
+        ),
+        (
+            "image: {dlc: {framework: lmi, version: '0.32.1'}}\nengine: vllm",
+            "3:40: 'image.dlc.version': no lmi container of version '0.32.1'; there are 0.38.0, 0.36.0, 0.35.0, "
+            "0.34.0, 0.33.0, 0.32.0, 0.31.0, 0.30.0, 0.29.0, 0.28.0; did you mean '0.32.0'?",
+        ),
+        (
+            "image: {dlc: {framework: lmi, version: '0.32.0'}}\nengine: vllm\nregion: us-iso-east-1",
+            "3:40: 'image.dlc.version': lmi 0.32.0 is not in 'us-iso-east-1'; it is in af-south-1, ",
+        ),
+        (
+            "image: {dlc: {framework: lmi, version: '0.33.0'}}\nengine: native",
+            "4:9: 'engine' with AWS's lmi container must be one of vllm, accelerate, script; got 'native'; leave out "
+            "'image.dlc' for Heavylift's own image",
+        ),
+        (
+            "image: {dlc: {framework: deepspeed, version: '0.27.0'}}",
+            "3:26: 'engine' with AWS's deepspeed container must be one of deepspeed, vllm, accelerate, script; "
+            "got 'auto'",
+        ),
+        (
+            "image: {dlc: {framework: vllm, version: '0.30.0'}}\ncode: m",
+            "4:1: 'code' is run by no vllm container of AWS's; leave out 'code', or 'image.dlc'",
         ),
         (
             "compile: {backend: neuron}\ninstance_type: ml.g5.xlarge",
@@ -150,7 +173,8 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
         (f"staging: {{by: job, token: '{SECRET}'}}", "3:20: 'staging.token' is the hub's, and 'model' has no 'id'"),
         ("staging: {by: job}", "3:15: 'staging.by' job brings a model from the hub, and 'model' has no 'id'; use push"),
         (
-            "image: {dlc: {framework: lmi, version: '0.33.0'}}\npartition: {when: ahead_of_time}",
+            "image: {dlc: {framework: fastertransformer, version: '0.24.0'}}\npartition: {when: ahead_of_time}\n"
+            "engine: fastertransformer",
             "4:1: 'partition' makes files for one model that only Heavylift's own image loads; leave out 'image.dlc' "
             "or 'partition'",
         ),

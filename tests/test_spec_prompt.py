@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from heavylift.errors import InputError
 from heavylift.plan.digest import File, digest
@@ -13,8 +14,10 @@ from heavylift.plan.lock import Lock, lock_path
 from heavylift.plan.plan import Plan
 from heavylift.serving import config_files
 from heavylift.spec import ModelSpec
+from heavylift.spec.template import LEFT_OUT
 from heavylift.weights import inspect
 from heavylift_runtime.server.prompts import Prompts
+from heavylift_runtime.server.sandbox.environment import Sandbox
 from heavylift_runtime.server.templates import prompts_of, reader
 
 SHOTS = "few_shot: [{input: '1 + 1', output: two}, {input: 'Wie geht''s?', output: gut}]"
@@ -116,6 +119,30 @@ def test_a_template_that_cannot_be_used_is_refused_before_anything_is_sent(
 
     with pytest.raises(InputError, match=fault):
         planned(models, f"template: {name}")
+
+
+def test_validate_tells_every_broken_template_where_the_model_file_names_it(models: Path) -> None:
+    file = models / "x.yaml"
+    (models / "chat.jinja").write_text("{% for m in messages %}\n{{ m.role | uper }} {{ m is odds }}\n{% endfor %}")
+    (models / "text.jinja").write_text("a\n{% if x %}{{ prompt ")
+    file.write_text("name: x\nmodel: {path: m}\nprompt:\n  chat_template: chat.jinja\n  template: text.jinja\n")
+
+    with pytest.raises(InputError) as raised:
+        ModelSpec.from_yaml(file, beside=True)
+
+    assert raised.value.faults == (
+        f"{file}:4:18: 'prompt.chat_template': {models}/chat.jinja:2: no filter 'uper'; did you mean 'upper'?",
+        f"{file}:4:18: 'prompt.chat_template': {models}/chat.jinja:2: no test 'odds'; did you mean 'odd'?",
+        f"{file}:5:13: 'prompt.template': {models}/text.jinja:2: not Jinja: unexpected end of template, expected "
+        "'end of print statement'.",
+    )
+
+
+def test_the_filters_that_a_template_may_use_are_those_of_the_containers_sandbox() -> None:
+    own = Environment()
+
+    assert own.filters.keys() - LEFT_OUT == {name for name in Sandbox().filters if not name.startswith("_")}
+    assert own.tests.keys() == Sandbox().tests.keys()
 
 
 def test_a_template_outside_of_the_folder_is_refused(models: Path) -> None:

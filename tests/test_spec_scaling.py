@@ -116,7 +116,7 @@ ALARM = "monitoring: {alarms: [{metric: "
             "3:51: 'variants[0].volume_size_in_gb' must be left out: ml.g5.xlarge has NVMe storage",
         ),
         (
-            f"secrets: {{A: '{SECRET}'}}\nimage: {{dlc: {{framework: lmi, version: '0.33.0'}}}}",
+            f"secrets: {{A: '{SECRET}'}}\nimage: {{dlc: {{framework: lmi, version: '0.33.0'}}}}\nengine: vllm",
             "3:1: 'secrets' are looked up by Heavylift's own image",
         ),
         (

@@ -5,13 +5,11 @@ Not the image itself: that is container/ and runtime/, and Docker builds it when
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import Aws, CfnMapping, IgnoreMode, Stack
 from aws_cdk import aws_ecr as ecr
@@ -19,6 +17,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from constructs import Construct, IDependable
 
 from heavylift.errors import InputError
+from heavylift.plan import containers
 from heavylift.plan.images import NEURON_SDKS
 from heavylift_cdk.compatibility import cuda_of
 from heavylift_cdk.values import is_token
@@ -144,25 +143,21 @@ class RuntimeImage:
 
     @classmethod
     def from_dlc(cls, framework: Framework, version: str, *, region: str | None = None) -> RuntimeImage:
-        """An AWS Deep Learning Container, as sagemaker-core's image_uris names it (tables/dlc.json).
+        """An AWS Deep Learning Container, as sagemaker-core's image_uris names it (heavylift.plan.containers).
 
         In a stack that may go to any region, its registry is looked up when it is deployed. Raises InputError.
         """
-        versions = _dlc()["frameworks"][framework]
-        if version not in versions:
-            raise InputError(f"no {framework} container of version '{version}'; there are {', '.join(versions)}")
-        row = versions[version]
-        accounts = {name: account for name, account in _dlc()["accounts"].items() if name not in row["not_in"]}
-        if region is not None and region not in accounts:
-            raise InputError(f"{framework} {version} is not in '{region}'; it is in {', '.join(accounts)}")
+        if (fault := containers.fault(framework, version, region)) is not None:
+            raise InputError(fault)
+        row, accounts = containers.versions(framework)[version], containers.accounts(framework, version)
 
         def bind(scope: Construct) -> BoundImage:
             stack = Stack.of(scope)
             here = region
             if here is None and not is_token(stack.region):
                 here = stack.region
-            if here is not None and here not in accounts:
-                raise InputError(f"{framework} {version} is not in '{here}'; it is in {', '.join(accounts)}")
+            if (fault := containers.fault(framework, version, here)) is not None:
+                raise InputError(fault)
             if here is None:
                 rows = {name: {"account": account} for name, account in accounts.items()}
                 account, here = (
@@ -221,9 +216,3 @@ def _with_sdk(asked: str | None) -> str | None:
             f"no image of AWS's for Python 3.11 has the Neuron SDK {asked}: use {' or '.join(NEURON_SDKS)}"
         )
     return None if asked is None else NEURON_SDKS[asked]
-
-
-@cache
-def _dlc() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((Path(__file__).parent / "tables" / "dlc.json").read_text(encoding="utf-8"))
-    return table

@@ -6,24 +6,20 @@ Not their rendering: the runtime does that, in a sandbox (heavylift_runtime.serv
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-
-from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from heavylift.errors import InputError
 from heavylift.spec.container import PromptSpec
+from heavylift.spec.template import SAYS, read_template
 
 CHAT, TEXT, EXAMPLES = "prompt/chat.jinja", "prompt/text.jinja", "prompt/examples.jsonl"
-SAYS = {CHAT: "messages", TEXT: "prompt"}
-"""Without it, a template gives every request the same prompt."""
-LARGEST = 1 << 20  # bytes of a template: the runtime takes no more
+FILES = {"chat_template": CHAT, "template": TEXT}
+"""By the field of `prompt`, where the container has the template."""
 FEW_SHOT = (
     "{% for example in examples %}Input: {{ example.input }}\nOutput: {{ example.output }}\n\n{% endfor %}"
     "Input: {{ prompt }}\nOutput:"
 )
 """Around a text where the file has examples and no template of its own."""
-GENERATION = re.compile(r"{%-?\s*(end)?generation\s*-?%}")  # transformers' own tag, which Jinja does not know
 
 
 def prompt_options(prompt: PromptSpec | None) -> dict[str, str]:
@@ -50,33 +46,14 @@ def made_prompt(prompt: PromptSpec | None) -> dict[str, bytes]:
 def read_prompt(prompt: PromptSpec | None, spec_dir: Path) -> dict[str, bytes]:
     """Path → content of the templates beside the model file. Raises InputError with every one that cannot be used."""
     files, faults = dict[str, bytes](), list[str]()
-    named = {} if prompt is None else {CHAT: prompt.chat_template, TEXT: prompt.template}
-    for path, name in named.items():
+    for field, path in FILES.items():
+        name = getattr(prompt, field, None)
         if name is None:
             continue
         try:
-            files[path] = _template(spec_dir / name, spec_dir, SAYS[path])
+            files[path] = read_template(spec_dir / name, spec_dir, SAYS[field])
         except InputError as error:
             faults += error.faults
     if faults:
         raise InputError(faults)
     return files
-
-
-def _template(file: Path, spec_dir: Path, says: str) -> bytes:
-    if not file.resolve().is_relative_to(spec_dir.resolve()):
-        raise InputError(f"the template {file} leads out of {spec_dir}; put the file itself there")
-    try:
-        content = file.read_bytes()
-        if len(content) > LARGEST:
-            raise InputError(f"the template {file} has {len(content)} bytes; at most {LARGEST}")
-        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION.sub("", content.decode()))
-        if all(each.name != says for each in parsed.find_all(nodes.Name)):
-            raise InputError(f"the template {file} never says '{says}': every request would become the same text")
-    except OSError as error:
-        raise InputError(f"cannot read the template {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"the template {file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except TemplateSyntaxError as error:
-        raise InputError(f"{file}:{error.lineno}: not Jinja: {error.message}") from error
-    return content

@@ -6,9 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from heavylift.plan import facts
+from heavylift.plan import containers, facts
 from heavylift.spec.fault import Fault, shown
-from heavylift.spec.rules.read import Data, Rule, part
+from heavylift.spec.rules.read import Data, Rule, named, part
+from heavylift_runtime.engines.registry import ENGINES
 
 RESERVED = {
     "OPTION_": "write it under 'options'",
@@ -106,6 +107,28 @@ def image(data: Data) -> Iterator[Fault]:
         yield Fault(("image",), f"'image' needs exactly one of 'uri', 'dlc' and 'build'; got {got}")
 
 
+def dlc(data: Data) -> Iterator[Fault]:
+    """One of AWS's containers is there, in the file's region, too, and has an engine of its own."""
+    said = part(data, "image", "dlc")
+    framework, version, region = (
+        named(each, key) for each, key in ((said, "framework"), (said, "version"), (data, "region"))
+    )
+    if framework not in containers.ENGINES:
+        return
+    if version and (why := containers.fault(framework, version, region or None)) is not None:
+        yield Fault(("image", "dlc", "version"), f"'image.dlc.version': {why}")
+    able, engine = containers.ENGINES[framework], data.get("engine", "auto")
+    if data.get("code") is not None and engine in ("auto", "script"):
+        if "script" not in able:
+            sentence = f"'code' is run by no {framework} container of AWS's; leave out 'code', or 'image.dlc'"
+            yield Fault(("code",), sentence, at_key=True)
+    elif isinstance(engine, str) and engine in (*ENGINES, "auto") and engine not in able:
+        allowed = f"'engine' with AWS's {framework} container must be one of {', '.join(able)}"
+        own = "" if engine == "auto" else "; leave out 'image.dlc' for Heavylift's own image"
+        path = ("engine",) if "engine" in data else ("image", "dlc", "framework")
+        yield Fault(path, f"{allowed}; got {shown(engine)}{own}")
+
+
 BELONGS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("compile", "backend"): {"torch": ("cuda_graphs",), "neuron": ("sequence_lengths", "neuron_sdk", "instance_type")},
     ("partition", "when"): {"load": (), "ahead_of_time": ("instance_type",)},
@@ -197,4 +220,4 @@ def _in_tags(character: str) -> bool:
     return character in TAG_SIGNS or unicodedata.category(character)[0] in "LNZ"
 
 
-RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, prompt, image, belongs, compiles, ahead, tags)
+RULES: tuple[Rule, ...] = (environment, plain_secrets, secrets, prompt, image, dlc, belongs, compiles, ahead, tags)

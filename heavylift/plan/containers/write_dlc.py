@@ -1,7 +1,7 @@
 """Writes dlc.json out of sagemaker-core's image_uris, in an environment of its own: it pins an older rich than ours.
 
     python3.11 -m venv /tmp/dlc && /tmp/dlc/bin/pip install sagemaker-core==2.27.0
-    /tmp/dlc/bin/python constructs/heavylift_cdk/tables/write_dlc.py
+    /tmp/dlc/bin/python heavylift/plan/containers/write_dlc.py
 
 Not part of synthesis, which reads the file. Names and tags are those that image_uris.retrieve gives.
 """
