@@ -226,6 +226,44 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+IMPORTS = """
+import os, signal, sys
+from heavylift.__main__ import main
+
+class Moment:
+    left = int(sys.argv.pop(1))
+
+    def find_spec(self, name, path=None, target=None):
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.left -= 1
+
+before = Moment.left
+sys.meta_path.insert(0, moment := Moment())
+code = main()
+print(before - moment.left, file=sys.stderr)
+sys.exit(code)
+"""
+"""A process of the command that is interrupted as it begins the import of a module, the one after so many."""
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_the_command_is_still_being_imported_is_a_word_and_no_traceback(models: Path) -> None:
+    def run(moment: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", IMPORTS, str(moment), "validate", str(models / "tiny-t5.yaml")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    whole = run(10**6)
+    imports = int(whole.stderr)
+    assert whole.returncode == 0 and imports > 50, whole
+
+    moments = [(imports - 1) * part // 7 for part in range(8)]
+    ends = [run(moment) for moment in moments]
+
+    assert [(end.returncode, end.stderr.splitlines()[0]) for end in ends] == [(130, "interrupted")] * len(moments)
+    assert not [end.stderr for end in ends if "Traceback" in end.stderr]
+
+
 def test_boto3_goes_to_the_region_that_the_cdk_goes_to(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
