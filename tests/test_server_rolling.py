@@ -120,6 +120,20 @@ def test_an_unseen_row_of_a_dead_copy_is_computed_again_once_and_its_late_pieces
     with_line(story)
 
 
+def test_the_last_tokens_of_a_stream_that_ends_without_memory_come_before_the_error() -> None:
+    async def story(line: Rolling) -> None:
+        job, whole = join(line, "a", stream=True), join(line, "b")
+        copy = Told(line, capacity=8)
+        pieces = [Piece(key, (Token(1, "so far"),), None, 1, 1, (507, "memory ran out")) for key, _ in copy.given]
+        line.heard(copy, Message({"type": "pieces", "pieces": [pack(each) for each in pieces]}))  # type: ignore[arg-type]
+
+        assert job.refused is not None and job.refused.code == 507 and not job.done and job.news.is_set()
+        assert [piece.tokens[0].text for _, piece in job.take()] == ["so far"]
+        assert whole.refused is not None and not whole.unread and whole.news.is_set()
+
+    with_line(story)
+
+
 def test_a_row_whose_second_copy_dies_too_is_424() -> None:
     async def story(line: Rolling) -> None:
         job = join(line, "a")

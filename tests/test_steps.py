@@ -91,6 +91,23 @@ def test_a_stream_s_token_leaves_with_its_step_where_the_last_message_is_long_ag
         assert [words(told(channel)[0][0]) for _ in range(3)] == [["one"], [" two"], [" three"]]
 
 
+@pytest.mark.parametrize(("end", "code"), [("memory", 507), ("die", None)])
+def test_what_a_stream_has_got_is_told_also_where_memory_runs_out_or_the_engine_dies(
+    monkeypatch: pytest.MonkeyPatch, end: str, code: int | None
+) -> None:
+    monkeypatch.setattr(steps, "BREATH", 3600)
+    monkeypatch.setattr(steps, "_LOAD_SECONDS", 3600)
+    monkeypatch.setattr(threading, "excepthook", lambda raised: None)  # the loop's end, in a thread here
+
+    with rolling(Parrot()) as channel:
+        submit(channel, 1, f"one two three {end}", stream=True)
+        (first,), _ = told(channel)
+        (rest,), _ = told(channel)
+
+    assert (words(first), words(rest)) == (["one"], [" two", " three"])
+    assert rest.finish_reason is None and rest.error == (None if code is None else (code, "memory ran out"))
+
+
 def test_what_is_kept_of_a_cancelled_row_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "BREATH", 3600)
     monkeypatch.setattr(steps, "_LOAD_SECONDS", 3600)

@@ -50,7 +50,12 @@ def roll(engine: Engine, channel: Channel) -> None:
                 channel.send({"type": "pieces", "pieces": [], "load": _load(engine)})
             elif message.type == "adapter":
                 channel.send(_adapt(engine, message.header))
-        came, now = engine.step(), time.monotonic()
+        try:
+            came, now = engine.step(), time.monotonic()
+        except Exception:
+            if fresh:  # what streams have got until now is sound
+                channel.send({"type": "pieces", "pieces": [pack(each.take()) for each in fresh.values()]})
+            raise
         urgent = False
         for piece in came:
             if (found := rows.get(piece.key)) is None:

@@ -15,7 +15,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from heavylift_runtime.engines.engine import Piece, Request
@@ -223,6 +223,8 @@ class Rolling:
                     del rows[piece.key]
                     self.pace.step()
                 if piece.error is not None:
+                    if piece.tokens and row.job.stream:  # those since the last message: the client gets them
+                        row.job.put(row, replace(piece, error=None), now)
                     self._end(row.job, Refused(*piece.error))
                 elif not row.job.put(row, piece, now):
                     self._end(row.job, Refused(408, f"the client left {MOST_UNREAD} tokens of its stream unread"))
