@@ -30,7 +30,6 @@ import platform
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -44,6 +43,8 @@ from typing import Any
 
 import uvloop
 from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, environment
+
+from heavylift.local.plugin.port import free_port
 
 STREAMS = (1, 8, 32, 128)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
@@ -72,12 +73,6 @@ def served(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE)
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 async def fetch(port: int) -> bytes:

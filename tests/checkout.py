@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 
 from heavylift.local import toolchain
-from tests.embedded import free_port
+from heavylift.local.plugin.port import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ("app.py", "cdk.json", "package.json", "package-lock.json", "node_modules")

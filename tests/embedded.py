@@ -5,11 +5,8 @@ Not a test. The endpoints of `embedded_aws` run our runtime; those of `local_aws
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import random
-import socket
 import sys
 import time
 import zipfile
@@ -23,6 +20,7 @@ import pytest
 
 from heavylift.local.embedded import ACCOUNT, REGION, SERVE, EmbeddedAws, Running
 from heavylift.local.interpreter import local_python
+from heavylift.local.plugin.port import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_SERVER = ("{python}", str(ROOT / "tests" / "local_model_server.py"), "{model_dir}", "{port}")
@@ -160,15 +158,6 @@ def zipped(folder: Path) -> bytes:
             if path.is_file():
                 archive.write(path, path.relative_to(folder))
     return data.getvalue()
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to connections: it is bound seconds later."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def new_embedded(home: Path) -> EmbeddedAws:

@@ -18,7 +18,8 @@ import pytest
 from heavylift.errors import InputError, ToolError
 from heavylift.local import process
 from heavylift.local.embedded import EmbeddedAws, Running
-from tests.embedded import MODEL_SERVER, ROOT, Embedded, free_port, new_embedded, start_embedded
+from heavylift.local.plugin.port import free_port
+from tests.embedded import MODEL_SERVER, ROOT, Embedded, new_embedded, start_embedded
 from tests.local_stack import stack
 from tests.served import eventually
 

@@ -5,13 +5,10 @@ Not the endpoint, which outlives its containers: that is endpoints.py.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from . import keeper
 from .errors import EndpointFailed
+from .port import free_port
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ class Container:
         for part in ("model", "home", "tmp"):
             (self.folder / part).mkdir(mode=0o700, parents=True)
         self.model = self.folder / "model"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = settings
         self._keeper: subprocess.Popen[bytes] | None = None
         self.models: Models | None = None
@@ -159,13 +157,3 @@ def _tail(path: Path, size: int) -> str:
         return text
     cut = text[-size:]
     return cut.partition("\n")[2] or cut
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to connections: a server binds it seconds later,
-    when a connection of anybody's could have one of those."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
