@@ -12,7 +12,7 @@ from heavylift.deploy.stacks import benchmark, foundation_id, serving
 from heavylift.errors import InputError
 from heavylift.plan import facts
 from heavylift.plan.plan import Plan
-from heavylift.spec import ModelSpec
+from heavylift.serving.code import imported
 from heavylift_cdk import RuntimeImage
 from heavylift_cdk.runtime_image import BROUGHT
 from stacks.foundation import FoundationStack
@@ -50,10 +50,10 @@ class Models:
             plan=plan,
             model_file=model.typed,
             foundation=foundation,
-            image=self._image_of(spec, plan, foundation),
+            image=self._image_of(model, plan, foundation),
             spec=spec,
             others=model.others,
-            images={name: self._image_of(spec, other.plan, foundation) for name, other in model.others.items()},
+            images={name: self._image_of(model, other.plan, foundation) for name, other in model.others.items()},
             env=there,
         )
         if plan.benchmark is not None and self._benchmark is not None:
@@ -67,10 +67,11 @@ class Models:
                 "heavylift:facts", f"{outdated}; `heavylift plan {model.typed}` writes them anew"
             )
         own = not self._here and self._image is None and (spec.image is None or spec.image.build is not None)
-        if own and plan.engine in BROUGHT and facts.instances()[plan.instance.type].hardware == "cpu":
+        needed = _needed(model, plan)
+        if own and needed in BROUGHT and facts.instances()[plan.instance.type].hardware == "cpu":
             Annotations.of(stack).add_warning_v2(
                 "heavylift:engine",
-                f"Heavylift's image for processors has no {plan.engine}, so the container will not start: name "
+                f"Heavylift's image for processors has no {needed}, so the container will not start: name "
                 "an image that has it by 'image', or an instance type with GPUs",
             )
         return stack
@@ -83,10 +84,10 @@ class Models:
             self._foundations[id] = FoundationStack(self._app, id, env=there)
         return self._foundations[id]
 
-    def _image_of(self, spec: ModelSpec, plan: Plan, foundation: FoundationStack) -> RuntimeImage:
+    def _image_of(self, model: PlannedModel, plan: Plan, foundation: FoundationStack) -> RuntimeImage:
         """The context's, else the file's, else Heavylift's own for the plan's hardware, built by Docker or by
         CodeBuild."""
-        uri = self._image
+        uri, spec = self._image, model.spec
         if uri is None and spec.image is not None:
             uri = spec.image.uri
         if uri is not None:
@@ -102,7 +103,18 @@ class Models:
                 repository=foundation.images,
                 weights=foundation.store,
                 log_group=foundation.log_group,
-                engine=plan.engine,
+                engine=_needed(model, plan),
                 neuron_sdk=sdk,
             )
-        return RuntimeImage.from_runtime(hardware, engine=plan.engine, neuron_sdk=sdk)
+        return RuntimeImage.from_runtime(hardware, engine=_needed(model, plan), neuron_sdk=sdk)
+
+
+def _needed(model: PlannedModel, plan: Plan) -> str:
+    """What the image must have: the plan's engine, or diffusers for a script that imports it, or LMI's handler over it,
+    and does not let pip bring it."""
+    code, options = model.spec.code, model.spec.options
+    if plan.engine != "script" or code is None or options.get("install_requirements") in (True, "true"):
+        return plan.engine
+    names = imported(model.file.parent / code)
+    pictures = "djl_python.stable_diffusion" in names or any(name.split(".")[0] == "diffusers" for name in names)
+    return "diffusers" if pictures else plan.engine

@@ -126,6 +126,32 @@ def test_a_model_that_vllm_serves_gets_an_image_with_vllm(tmp_path: Path) -> Non
     assert [each["source"]["dockerBuildArgs"] for each in manifest["dockerImages"].values()] == [{"VLLM": "true"}]
 
 
+@pytest.mark.parametrize(
+    ("line", "options", "asked"),
+    [
+        ("from diffusers.utils import load_image", "", {"DIFFUSERS": "true"}),
+        ("from djl_python.stable_diffusion import handle", "", {"DIFFUSERS": "true"}),
+        ("from djl_python import stable_diffusion", "", {"DIFFUSERS": "true"}),
+        ("import diffusers", "options: {install_requirements: true}\n", None),
+        ("import diffusers_of_mine  # diffusers", "", None),
+        ("import diffusers if", "", None),
+    ],
+)
+def test_a_script_that_imports_diffusers_gets_an_image_with_it(
+    tmp_path: Path, line: str, options: str, asked: dict[str, str] | None
+) -> None:
+    name = "flan-t5-xxl-script"
+    shutil.copytree(ROOT / "models" / name, tmp_path / name)
+    (tmp_path / name / "pictures.py").write_text(f"def draw():\n    {line}\n")
+    (tmp_path / f"{name}.yaml").write_text((ROOT / "models" / f"{name}.yaml").read_text() + options)
+    shutil.copy(ROOT / "models" / f"{name}.lock", tmp_path)
+    cdk_app = App(outdir=str(tmp_path / "out"))
+    stack = Models(cdk_app).add(PlannedModel.read(tmp_path / f"{name}.yaml", root=tmp_path))
+    manifest = json.loads((Path(cdk_app.synth().directory) / f"{stack.artifact_id}.assets.json").read_text())
+
+    assert [each["source"].get("dockerBuildArgs") for each in manifest["dockerImages"].values()] == [asked]
+
+
 @pytest.mark.parametrize(("context", "warns"), [({}, True), ({"image": IMAGE}, False), ({"here": "yes"}, False)])
 def test_an_engine_that_our_image_for_processors_does_not_have_is_warned_of(
     context: dict[str, str], warns: bool

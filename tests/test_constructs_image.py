@@ -89,6 +89,7 @@ def test_each_hardware_has_its_own_image(checkout: Path) -> None:
     [
         ("gpu", "vllm", {"VLLM": "true"}),
         ("gpu", "deepspeed", {"DEEPSPEED": "true"}),
+        ("gpu", "diffusers", {"DIFFUSERS": "true"}),
         ("gpu", "accelerate", None),
         ("gpu", None, None),
         ("cpu", "vllm", None),

@@ -41,8 +41,9 @@ _ECR_URI = re.compile(
 )
 
 
-BROUGHT = {"vllm": "VLLM", "deepspeed": "DEEPSPEED"}
-"""Engine → the ARG with which Dockerfile.gpu installs it; the others need nothing more than every image has."""
+BROUGHT = {"vllm": "VLLM", "deepspeed": "DEEPSPEED", "diffusers": "DIFFUSERS"}
+"""An engine, or a library of a script's → the ARG with which Dockerfile.gpu installs it; the others need nothing more
+than every image has."""
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 """What pulling from a repository takes."""
 
@@ -81,8 +82,8 @@ class RuntimeImage:
         neuron_sdk: str | None = None,
         checkout: Path = CHECKOUT,
     ) -> RuntimeImage:
-        """Heavylift's own runtime, built from container/Dockerfile.<hardware>, with what `engine` needs beside it.
-        Raises InputError if there is none."""
+        """Heavylift's own runtime, built from container/Dockerfile.<hardware>, with what `engine` (or a script: one of
+        BROUGHT) needs beside it. Raises InputError if there is none."""
         dockerfile, arguments = _dockerfile(hardware, checkout), _arguments(hardware, engine, neuron_sdk)
 
         def bind(scope: Construct) -> BoundImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from pathlib import Path
@@ -40,6 +41,24 @@ def read_code(folder: Path) -> dict[str, bytes]:
     if faults:
         raise InputError(faults)
     return files
+
+
+def imported(folder: Path) -> set[str]:
+    """The dotted names of all modules that the folder's Python files import, anywhere in them. Raises InputError."""
+    names: set[str] = set()
+    for name, content in read_code(folder).items():
+        if not name.endswith(".py"):
+            continue
+        try:
+            tree = ast.parse(content)
+        except (SyntaxError, ValueError):  # the container says so, with the line
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+                names |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    return names
 
 
 def _walk(folder: Path) -> list[Path]:
