@@ -63,6 +63,7 @@ def test_the_process_gets_sagemakers_environment_and_nothing_else(local_aws: Emb
     local_aws.destroy("environment")
     assert environ.keys() == {
         *("PATH", "LANG", "HOME", "TMPDIR", "PYTHONPATH", "PYTHONUNBUFFERED", "HEAVYLIFT_ENVIRONMENTS"),
+        "HEAVYLIFT_OPT_ML",
         *("MODEL_NAME", "OPTION_DTYPE", "SAGEMAKER_BIND_TO_PORT"),
         *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED"),
         *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),

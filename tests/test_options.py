@@ -43,6 +43,17 @@ def test_the_file_wins_over_option_variables_and_serving_variables_win_over_the_
     assert (options.tensor_parallel_degree, options.batch_size, options.workers) == (2, 8, 3)
 
 
+def test_where_no_container_is_a_folder_stands_for_sagemakers() -> None:
+    text = "option.entryPoint=djl_python.vllm\noption.speculative_draft_model=/opt/ml/additional-model-data-sources/draft\n"
+    environ = {"HEAVYLIFT_OPT_ML": "/home/me/endpoint", "OPTION_MODEL_ID": "/opt/ml/model", "OPTION_TASK": "/opt/mlx"}
+
+    options = Options.parse(text, environ)
+
+    assert options.model_id == "/home/me/endpoint/model"
+    assert options.properties["speculative_draft_model"] == "/home/me/endpoint/additional-model-data-sources/draft"
+    assert options.properties["task"] == "/opt/mlx"
+
+
 def test_the_environment_alone_is_enough() -> None:
     environ = {"OPTION_ENGINE": "Python", "OPTION_ENTRYPOINT": "serve.py", "HF_MODEL_ID": "/opt/ml/model"}
 

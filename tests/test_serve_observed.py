@@ -218,17 +218,6 @@ def test_a_stream_under_way_when_sigterm_comes_is_finished(tmp_path: Path) -> No
     assert len(running.result().text.splitlines()) == 20
 
 
-def test_weights_in_a_further_channel_of_sagemaker_s_are_found_by_their_folder(tiny_t5: Path, tmp_path: Path) -> None:
-    channel = tmp_path / "additional-model-data-sources" / "weights"
-    shutil.copytree(tiny_t5, channel)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "serving.properties").write_text(f"engine=native\noption.model_id={channel}\n")
-
-    with serving(folder) as served:
-        assert served.ask({"inputs": SECRET}).json()["outputs"] == ["two hundred and ninety-eight"]
-
-
 def test_a_batch_transform_is_told_how_to_ask(tiny_t5: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_t5, tmp_path / "model")
     (folder / "serving.properties").write_text("engine=native\noption.max_rolling_batch_size=8\n")

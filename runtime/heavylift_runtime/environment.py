@@ -46,6 +46,9 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     }
 )
 
+ROOT, ROOT_VARIABLE = "/opt/ml", "HEAVYLIFT_OPT_ML"
+"""Where SageMaker puts files, and the variable that names the folder which stands for it outside of a container."""
+
 OF_JAVA = frozenset(
     {
         *("allow_multi_status", "chunked_read_timeout", "cluster_address", "cors_allowed_headers"),
@@ -85,7 +88,8 @@ _LOADED = re.compile(r"[^:=,]*:[^:=,]*:(?P<engine>[A-Za-z]+)(:[^=,]*)?=[^,]+")  
 
 
 def merged(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The file's keys, then what the environment adds, then what SERVING_* overrides: LMI's precedence."""
+    """The file's keys, then what the environment adds, then what SERVING_* overrides: LMI's precedence. A path below
+    SageMaker's /opt/ml is one below the folder that stands for it, where ROOT_VARIABLE names one."""
     values = dict(written)
     for name in sorted(environ, key=_order):
         key = ENVIRONMENT.get(name)
@@ -108,7 +112,8 @@ def merged(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
             values.setdefault(f"option.{name.removeprefix('OPTION_').lower()}", environ[name])
     if any(name.startswith(_VLLM) for name in environ) and not {"engine", "option.entryPoint"} & values.keys():
         values.setdefault("option.rolling_batch", "vllm")  # which names the engine, as in LMI
-    return values
+    root = environ.get(ROOT_VARIABLE, ROOT)
+    return {key: root + text[len(ROOT) :] if text.startswith(f"{ROOT}/") else text for key, text in values.items()}
 
 
 def foreign(environ: Mapping[str, str]) -> dict[str, str]:

@@ -22,12 +22,11 @@ from types import FrameType
 
 from heavylift_runtime.engines.children import Children
 from heavylift_runtime.engines.registry import ENGINES
-from heavylift_runtime.environment import merged
+from heavylift_runtime.environment import ROOT, ROOT_VARIABLE, merged
 from heavylift_runtime.errors import LoadError, OptionsError, RuntimeFault
 from heavylift_runtime.options import PROPERTIES, Options
 from heavylift_runtime.properties import read_properties
 
-ROOT_VARIABLE = "HEAVYLIFT_OPT_ML"
 COMMANDS = ("train", "partition", "compile")
 MOST_TOLD = 1024  # characters
 _PARTITIONED = ("native", "fastertransformer")  # those whose ranks read what native/partition.py writes
@@ -59,7 +58,7 @@ class Place:
 
 def run_job(command: str, environ: Mapping[str, str]) -> int:
     """Run one of COMMANDS to its end; the process's exit code. The main thread's: SIGTERM ends it with a sentence."""
-    place = Place.of(command, Path(environ.get(ROOT_VARIABLE, "/opt/ml")))
+    place = Place.of(command, Path(environ.get(ROOT_VARIABLE, ROOT)))
 
     def stop(number: int, frame: FrameType | None) -> None:
         # An exception would be lost in an import: torch's own code goes on where numpy's was interrupted.

@@ -78,6 +78,8 @@ class SageMakerTypes:
             )
 
     def _create(self, kind: str, logical_id: str, given: Properties, stack: str) -> tuple[str, Properties]:
+        if kind == "Model":
+            _check_containers(given)
         name = given.get(f"{kind}Name") or seams.physical_name(stack, logical_id)
         created = self._sagemaker.call_with(f"Create{kind}", {**given, f"{kind}Name": name})
         return _resource(kind, created[f"{kind}Arn"])
@@ -140,6 +142,13 @@ class SageMakerTypes:
             raise RuntimeError(f"{shown} was deleted meanwhile")
         if found.failure is not None:
             raise RuntimeError(f"{shown} is {found.status}: {found.failure}")
+
+
+def _check_containers(given: Properties) -> None:
+    """RuntimeError for what the API's containers have and CloudFormation's have not."""
+    for container in (given.get("PrimaryContainer", {}), *given.get("Containers", [])):
+        if "AdditionalModelDataSources" in container:
+            raise RuntimeError("CloudFormation's AWS::SageMaker::Model has no AdditionalModelDataSources; the API has")
 
 
 def _name(arn: str) -> str:

@@ -74,6 +74,7 @@ class Container:
             "PYTHONPATH": str(self._settings.runtime_root),
             "PYTHONUNBUFFERED": "1",
             "HEAVYLIFT_ENVIRONMENTS": str(self._settings.runtime_root.parent),  # .venv-vllm and its like
+            "HEAVYLIFT_OPT_ML": str(self.folder),  # stands for /opt/ml
         }
         sagemaker = {
             "SAGEMAKER_BIND_TO_PORT": str(self.port),

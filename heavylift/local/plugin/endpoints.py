@@ -218,7 +218,7 @@ class Endpoints:
 
         try:
             seconds = variant.given.get("ModelDataDownloadTimeoutInSeconds", DOWNLOAD_SECONDS)
-            self._data.fetch(variant.container, container.model, seconds, cancelled)
+            self._data.fetch(variant.container, container.folder, seconds, cancelled)
             if cancelled():
                 raise EndpointFailed("the embedded AWS is ending")
             container.models = self._data.models(variant.container, container)

@@ -1,4 +1,4 @@
-"""Model data: the S3 prefix of a Model's ModelDataSource, downloaded from the embedded S3.
+"""Model data: the S3 prefixes of a Model's ModelDataSource and AdditionalModelDataSources, from the embedded S3.
 
 Not archives: a model here is uncompressed files under one prefix; those of many models are multi_model.py's.
 """
@@ -19,25 +19,37 @@ from .multi_model import Models, many
 from .settings import Settings
 
 _CHUNK = 1 << 20  # bytes
+CHANNELS = "additional-model-data-sources"
+"""The folder beside `model`, below /opt/ml, in which each further channel has one of its name (SageMaker's API,
+AdditionalModelDataSource)."""
 
 
 def check(container: dict[str, Any]) -> None:
     """Raise ValidationException for model data that the embedded SageMaker cannot fetch."""
     archives = ("ModelDataUrl", "MultiModelConfig")
-    for member in (*archives, "AdditionalModelDataSources", "ModelPackageName"):
+    for member in (*archives, "ModelPackageName"):
         if member in container and not (many(container) and member in archives):
             raise invalid(f"the embedded SageMaker does not know {member}; give ModelDataSource with an S3 prefix")
+    if "ModelDataSource" in container:
+        _check_prefix("ModelDataSource", container["ModelDataSource"].get("S3DataSource", {}))
+    channels = container.get("AdditionalModelDataSources", [])
+    if channels and many(container):
+        raise invalid("a MultiModel container has no AdditionalModelDataSources")
+    names = [channel["ChannelName"] for channel in channels]
+    if len(set(names)) < len(names) or {".", ".."} & set(names):
+        raise invalid(f"each channel is a folder of its own; got {', '.join(names)}")
+    for channel in channels:
+        _check_prefix(f"channel {channel['ChannelName']}", channel["S3DataSource"])
     if many(container):
         url = container.get("ModelDataUrl", "")
         if not (url.startswith("s3://") and url.endswith("/") and url.count("/") >= 3):
             raise invalid(f"ModelDataUrl is {url!r}; that of a MultiModel container is s3://bucket/prefix/")
-    source = container.get("ModelDataSource")
-    if source is None:
-        return
-    s3 = source.get("S3DataSource", {})
+
+
+def _check_prefix(what: str, s3: dict[str, Any]) -> None:
     if (s3.get("S3DataType"), s3.get("CompressionType")) != ("S3Prefix", "None"):
         raise invalid(
-            f"ModelDataSource is {s3.get('S3DataType')} with compression {s3.get('CompressionType')}; "
+            f"{what} is {s3.get('S3DataType')} with compression {s3.get('CompressionType')}; "
             "the embedded SageMaker reads S3Prefix with CompressionType None"
         )
     uri = s3["S3Uri"]
@@ -56,9 +68,12 @@ class ModelData:
         return Models(self._s3, given["ModelDataUrl"], container) if many(given) else None
 
     def fetch(self, container: dict[str, Any], folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
-        """Write every object under the container's prefix into `folder`; EndpointFailed after `seconds`."""
+        """Write every object under the container's prefixes into `folder`, which stands for /opt/ml; EndpointFailed
+        after `seconds` for each."""
         if "ModelDataSource" in container:
-            self.bring(container["ModelDataSource"]["S3DataSource"]["S3Uri"], folder, seconds, cancelled)
+            self.bring(container["ModelDataSource"]["S3DataSource"]["S3Uri"], folder / "model", seconds, cancelled)
+        for channel in container.get("AdditionalModelDataSources", []):
+            self.bring(channel["S3DataSource"]["S3Uri"], folder / CHANNELS / channel["ChannelName"], seconds, cancelled)
 
     def bring(self, uri: str, folder: Path, seconds: float, cancelled: Callable[[], bool]) -> None:
         """The same of any prefix."""
