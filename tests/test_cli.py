@@ -218,6 +218,15 @@ def test_what_the_file_system_refuses_is_a_sentence(models: Path, capsys: pytest
     assert (code, capsys.readouterr().err) == (1, f"'{models.parent}/.heavylift': File exists\n")
 
 
+def test_a_folder_for_templates_that_cannot_be_made_is_told_before_anything_is_synthesized(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["synth", str(models / "tiny-t5.yaml"), "--output", str(models / "tiny-t5.yaml" / "templates")])
+
+    assert code == 1
+    assert capsys.readouterr().err.endswith(f"'{models}/tiny-t5.yaml/templates': Not a directory\n")
+
+
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     command = f"{sys.executable} -m heavylift.cli schema | true"
 

@@ -149,6 +149,12 @@ def test_what_a_file_names_must_lie_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_its_field_refuses_is_told_once(tmp_path: Path) -> None:
+    found = faults(tmp_path, "name: x\nmodel: {path: naïve}\ncode: ../x\n", beside=True)
+
+    assert [fault.split(" must be ")[0] for fault in found] == ["x.yaml:2:15: 'model.path'", "x.yaml:3:7: 'code'"]
+
+
 def test_a_lock_stands_in_for_weights_that_are_not_in_the_checkout(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(START)
     (tmp_path / "x.lock").touch()

@@ -128,6 +128,8 @@ def synth(chosen: argparse.Namespace) -> int:
     """Write the templates of one model."""
     with _deployment(chosen, steps=2) as deployment:
         output = None if chosen.output is None else chosen.output.resolve()
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)  # what cannot be made is told here, and not by Node
         with deployment.console.step("cdk synth"):
             deployment.synth(output)
         print(deployment.project.assembly if output is None else output)

@@ -51,20 +51,21 @@ Name = Annotated[
         40,
     ),
 ]
+BESIDE, LONGEST_BESIDE = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", 255
 Folder = Annotated[
     str,
     text(
-        r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        BESIDE,
         "a folder beside this file, or below: letters, digits, '.', '_', '-' and '/', no '..'",
-        255,
+        LONGEST_BESIDE,
     ),
 ]
 BesideFile = Annotated[
     str,
     text(
-        r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        BESIDE,
         "a file beside this one, or below: letters, digits, '.', '_', '-' and '/', no '..'",
-        255,
+        LONGEST_BESIDE,
     ),
 ]
 _PREFIX = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]+)+/$"

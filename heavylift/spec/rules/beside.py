@@ -3,16 +3,17 @@ others: inspection reads that."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path as File
 from typing import Any
 
 from heavylift.errors import InputError
 from heavylift.spec.fault import Fault, Path, dotted
+from heavylift.spec.fields import BESIDE, LONGEST_BESIDE
 from heavylift.spec.rules.read import Data, part
 from heavylift.spec.template import SAYS, read_template
 
-LONGEST = 255  # characters, as in fields.py; the system fails where it is asked for longer names
 FOLDERS: tuple[tuple[str, ...], ...] = (("model", "path"), ("code",))
 FILES: tuple[tuple[str, ...], ...] = (
     ("prompt", "chat_template"),
@@ -25,7 +26,7 @@ def beside_faults(data: Data, file: File) -> Iterator[Fault]:
     """Every one that is missing; of `model.path` only where no lock stands in for the weights, as in a checkout."""
     for path in (*FOLDERS, *FILES):
         named: Any = part(data, *path[:-1]).get(path[-1])
-        if not isinstance(named, str) or not 0 < len(named) <= LONGEST or ".." in named or named.startswith("/"):
+        if not isinstance(named, str) or len(named) > LONGEST_BESIDE or re.fullmatch(BESIDE, named) is None:
             continue  # which the field itself refuses
         there, folder = file.parent / named, path in FOLDERS
         if there.is_dir() if folder else there.is_file():
