@@ -3,131 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
-import boto3
 import pytest
-from moto import mock_aws
 from moto.cloudformation.models import cloudformation_backends
-from moto.cloudwatch.models import cloudwatch_backends
 from moto.sagemaker.models import sagemaker_backends
 
-from heavylift.benchmark.answer import Answer, body, physical_id, send
-from heavylift.benchmark.handler import Held, handler
-from heavylift.benchmark.lease import Lease
-from heavylift.benchmark.merge import in_sequence, side_by_side
+from heavylift.benchmark.answer import physical_id
+from heavylift.benchmark.handler import handler
 from heavylift.benchmark.outcome import decide
 from heavylift.benchmark.samples import Recording
-from heavylift.benchmark.shape import FormatError
 from heavylift.benchmark.spec import Benchmark
-from heavylift.benchmark.verdict import judge
-from tests.benchmark_documents import benchmark_document, recorded
-from tests.fake_endpoint import FakeEndpoint, Reply, fake_endpoint, model_error, right_answers
-
-BUCKET = "reports-bucket"
-TOO_FAST = [{"metric": "e2e_latency", "percentile": 90, "max_ms": 0.001}]
-Script = Callable[[int, bytes], Reply]
-
-
-class Context:
-    """Lambda's context with so many seconds left."""
-
-    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:gate"
-
-    def __init__(self, seconds: float = 900) -> None:
-        self._seconds = seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self._seconds * 1000)
-
-
-@dataclass
-class Account:
-    """A mocked account with the endpoint InService on config-1, and the servers on loopback."""
-
-    stack_id: str
-    endpoint: FakeEndpoint
-    cloudformation: FakeEndpoint
-    functions: FakeEndpoint
-
-    def event(self, kind: str = "Create", request: str = "request-1", **benchmark: Any) -> dict[str, Any]:
-        identity = {} if kind == "Create" else {"PhysicalResourceId": "heavylift-gate-0"}
-        return {
-            "RequestType": kind,
-            "ResponseURL": f"{self.cloudformation.url}/answer?signature=x",
-            "StackId": self.stack_id,
-            "RequestId": request,
-            "LogicalResourceId": "Gate",
-            "ResourceProperties": {
-                "ServiceToken": "arn",
-                "EndpointName": "tiny-t5",
-                "EndpointConfigName": "config-1",
-                "GateDigest": "1a2b3c4d5e6f",
-                "Benchmark": json.dumps(benchmark_document(**benchmark)),
-            },
-            **identity,
-        }
-
-    def call(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
-        """Run the handler; gives what CloudFormation was told."""
-        handler(event, Context() if context is None else context)
-        return dict(json.loads(self.cloudformation.heard[-1][3]))
-
-    @property
-    def violations(self) -> list[float]:
-        """Every value of the metric SloViolation of the endpoint, in order."""
-        put = cloudwatch_backends["123456789012"]["us-east-1"].metric_data
-        assert all((datum.namespace, datum.name) == ("Heavylift", "SloViolation") for datum in put)
-        assert all(
-            [(each.name, each.value) for each in datum.dimensions] == [("EndpointName", "tiny-t5")] for datum in put
-        )
-        return [datum.value for datum in put]
-
-    @property
-    def kept(self) -> list[str]:
-        """The keys in the report bucket."""
-        return [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])]
-
-    def document(self, uri: str) -> bytes:
-        key = uri.removeprefix(f"s3://{BUCKET}/")
-        return bytes(boto3.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
-
-
-@contextmanager
-def account(monkeypatch: pytest.MonkeyPatch, script: Script) -> Iterator[Account]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("REPORTS_BUCKET", BUCKET)
-    with (
-        mock_aws(),
-        fake_endpoint(script) as endpoint,
-        fake_endpoint(lambda n, b: Reply(200)) as cloudformation,
-        fake_endpoint(lambda n, b: Reply(202)) as functions,
-    ):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", endpoint.url)
-        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", functions.url)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        sagemaker = boto3.client("sagemaker")
-        role = "arn:aws:iam::123456789012:role/r"
-        sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer={"Image": "i"})
-        variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.c5.xlarge", "InitialInstanceCount": 1}
-        sagemaker.create_endpoint_config(EndpointConfigName="config-1", ProductionVariants=[variant])
-        sagemaker.create_endpoint(EndpointName="tiny-t5", EndpointConfigName="config-1")
-        template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
-        stack = boto3.client("cloudformation").create_stack(StackName="serving", TemplateBody=template)
-        yield Account(stack["StackId"], endpoint, cloudformation, functions)
-
-
-def good(number: int, request: bytes) -> Reply:
-    return right_answers(json.loads(request))
+from tests.benchmark_documents import benchmark_document
+from tests.fake_endpoint import Reply, fake_endpoint, model_error
+from tests.gate_account import BUCKET, TOO_FAST, Account, Context, account, good
 
 
 @pytest.fixture
@@ -235,81 +124,6 @@ def test_an_undecided_run_follows_its_own_policy_and_a_void_one_never_does(
     assert decide(verdict, benchmark) == decision
 
 
-def test_two_deliveries_of_one_request_benchmark_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[threading.Thread] = []
-
-    def deliver_again(number: int, request: bytes) -> Reply:
-        if number == 2:  # in the middle of the first delivery's benchmark
-            again = partial(handler, aws.event(), Context(), pause=lambda seconds: time.sleep(0.05))
-            threads.append(threading.Thread(target=again))
-            threads[0].start()
-        return good(number, request)
-
-    with account(monkeypatch, deliver_again) as aws:
-        aws.call(aws.event())
-        threads[0].join()
-        told = [json.loads(heard[3]) for heard in aws.cloudformation.heard]
-        requests = len(aws.endpoint.heard)
-
-    document = benchmark_document()
-    assert requests == document["warmup_requests"] + document["requests"]
-    assert len(told) == 2 and told[0] == told[1]
-
-
-def test_a_lease_is_held_by_one_and_ends_with_its_time(aws: Account) -> None:
-    now = [1000.0]
-    first, second = (Lease(BUCKET, "tiny-t5", "r/1", clock=lambda: now[0]) for _ in range(2))
-
-    assert first.take(60) and not second.take(60)
-    now[0] += 59
-    assert not second.take(60)
-    now[0] += 1
-    assert second.take(60) and not first.take(60)
-    assert Lease(BUCKET, "tiny-t5", "r/1", part=2, clock=lambda: now[0]).take(1)
-    assert aws.kept == ["reports/tiny-t5/.answers/r%2F1.lease-1", "reports/tiny-t5/.answers/r%2F1.lease-2"]
-
-
-def test_a_delivery_that_finds_the_request_held_to_its_end_lets_lambda_call_again(aws: Account) -> None:
-    assert Lease(BUCKET, "tiny-t5", "request-1").take(1000)
-    pauses: list[float] = []
-
-    with pytest.raises(Held, match="another delivery of request-1"):
-        handler(aws.event(), Context(seconds=10), pause=pauses.append)
-
-    assert aws.cloudformation.heard == [] and aws.endpoint.heard == []
-
-
-def test_a_run_longer_than_one_lambda_goes_on_in_another_and_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(number: int, request: bytes) -> Reply:
-        time.sleep(0.01)
-        return good(number, request)
-
-    with account(monkeypatch, slow) as aws:
-        event = aws.event(requests=120, warmup_requests=2, max_seconds=300)
-        seconds, legs = (90.4, 90.4, 900), 0
-        while not aws.cloudformation.heard:
-            handler(event, Context(seconds[legs]))
-            legs += 1
-            if legs <= len(aws.functions.heard):
-                method, path, headers, body = aws.functions.heard[-1]
-                assert (method, headers["X-Amz-Invocation-Type"]) == ("POST", "Event")
-                assert path.endswith("function%3Agate/invocations")
-                event = json.loads(body)
-        told = json.loads(aws.cloudformation.heard[0][3])
-        report = json.loads(aws.document(told["Data"]["ReportUri"]))
-        recording = Recording.decode(aws.document(report["samples"]))
-        run = report["run"]
-        kept = [key for key in aws.kept if "/legs/" in key]
-
-    assert legs == 3
-    assert (told["Status"], told["Data"]["Verdict"]) == ("SUCCESS", "PASS")
-    assert kept == [f"reports/tiny-t5/{run}/legs/{number}.jsonl.gz" for number in (1, 2)]
-    assert (len(recording.measured), report["requests"]["warmup"]) == (120, 6)
-    assert recording.run.benchmark.requests == 120 and recording.run.benchmark.seed == 7
-    assert [sample.index for sample in recording.samples] == list(range(126))
-    assert all(a.end_s <= b.intended_s + 1e-9 for a, b in pairwise(recording.samples)), "one after the other"
-
-
 def test_a_hopeless_endpoint_is_failed_after_the_first_leg(aws: Account) -> None:
     event = aws.event(requests=5_000, warmup_requests=0, slo=TOO_FAST)
 
@@ -319,30 +133,6 @@ def test_a_hopeless_endpoint_is_failed_after_the_first_leg(aws: Account) -> None
     report = json.loads(aws.document(told["Data"]["ReportUri"]))
     assert aws.functions.heard == []
     assert (told["Data"]["Verdict"], report["requests"]["measured"]) == ("FAIL", 10)
-
-
-def test_legs_of_other_runs_are_not_merged() -> None:
-    a, b = recorded([10.0]), recorded([10.0], endpoint_config="config-2")
-
-    with pytest.raises(FormatError, match="their endpoint_config is config-1, config-2"):
-        in_sequence([a, b], a.run.benchmark)
-
-
-def test_a_leg_that_saw_another_config_makes_the_whole_void() -> None:
-    a, b = recorded([10.0]), recorded([10.0], observed_endpoint_config="config-2")
-
-    assert judge(in_sequence([a, b], a.run.benchmark)).verdict == "VOID"
-
-
-@pytest.mark.parametrize("shards", [1, 8])
-def test_the_shards_of_a_run_are_the_run(shards: int) -> None:
-    whole = recorded([10.0 + index % 37 for index in range(333)])
-    parts = [replace(whole, samples=whole.samples[start::shards]) for start in range(shards)]
-
-    merged = side_by_side(parts, whole.run.benchmark)
-
-    assert merged.samples == whole.samples
-    assert judge(merged).judgements == judge(whole).judgements
 
 
 def test_a_container_that_fails_every_request_fails_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,71 +217,3 @@ def test_a_benchmark_that_the_lambdas_time_cuts_short_is_void(aws: Account) -> N
     assert told["Status"] == "FAILED"
     assert told["Data"]["Verdict"] == "VOID"
     assert "of 100000 measured requests were sent in 0.2 s, the time limit" in told["Reason"]
-
-
-@pytest.mark.parametrize(
-    ("properties", "sentence"),
-    [
-        ({"Benchmark": "{"}, "the benchmark is not JSON"),
-        (
-            {"Benchmark": json.dumps(benchmark_document(format="heavylift.benchmark/9"))},
-            "allowed: heavylift.benchmark/1",
-        ),
-        ({"Benchmark": json.dumps(benchmark_document(workload="five-tasks"))}, "known: four-tasks"),
-        ({"GateDigest": None}, "the gate's properties lack GateDigest"),
-        ({"EndpointName": "absent"}, "there is no endpoint absent"),
-    ],
-)
-def test_every_fault_is_answered_never_silent(aws: Account, properties: dict[str, Any], sentence: str) -> None:
-    event = aws.event()
-    event["ResourceProperties"] |= properties
-
-    told = aws.call(event)
-
-    assert told["Status"] == "FAILED"
-    assert sentence in told["Reason"]
-
-
-def test_a_missing_bucket_is_answered(aws: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REPORTS_BUCKET")
-
-    assert "no REPORTS_BUCKET" in aws.call(aws.event())["Reason"]
-
-
-def test_a_long_reason_is_cut_to_what_cloudformation_takes(aws: Account) -> None:
-    for text in ("x" * 100_000, "\N{GRINNING FACE}" * 5_000, "é" * 5_000):
-        content = body(aws.event(), Answer("FAILED", text, {"Verdict": "FAIL", "ReportUri": "s3://b/k"}))
-
-        assert 3_900 < len(content) <= 4096
-        assert json.loads(content)["Data"]["ReportUri"] == "s3://b/k"
-
-
-def test_an_answer_is_put_again_until_it_arrives(aws: Account) -> None:
-    pauses: list[float] = []
-
-    with fake_endpoint(lambda n, b: Reply(500 if n < 2 else 200)) as flaky:
-        send({**aws.event(), "ResponseURL": flaky.url}, Answer("SUCCESS", "well"), pause=pauses.append)
-
-    assert len(flaky.heard) == 3
-    assert pauses == [1.0, 2.0]
-
-
-def test_an_answer_that_cannot_be_delivered_is_raised_so_that_lambda_calls_again(aws: Account) -> None:
-    with fake_endpoint(lambda n, b: Reply(403)) as closed, pytest.raises(OSError):
-        send({**aws.event(), "ResponseURL": closed.url}, Answer("SUCCESS", "well"), pause=lambda seconds: None)
-
-    assert len(closed.heard) == 5
-
-
-def test_an_answer_goes_to_http_only() -> None:
-    event = {"ResponseURL": "file:///tmp/x"}
-
-    with pytest.raises(ValueError, match="not an http"):
-        send(event, Answer("SUCCESS", "well"))
-
-
-def test_answers_survive_their_json() -> None:
-    answer = Answer("FAILED", "slow", {"Verdict": "FAIL"})
-
-    assert Answer.from_json(answer.to_json()) == answer
-    assert replace(answer, reason="") != answer

@@ -17,7 +17,7 @@ from heavylift.benchmark.handler import handler
 from heavylift.benchmark.stage import GateClosed, Place
 from tests.benchmark_documents import benchmark_document
 from tests.fake_endpoint import Reply
-from tests.test_gate_handler import BUCKET, TOO_FAST, Account, Context, account, good
+from tests.gate_account import BUCKET, TOO_FAST, Account, Context, account, good
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from stacks.foundation import FoundationStack
 from tests.benchmark_documents import benchmark_document
 from tests.cdk import FLAGS, App, plan
 from tests.fake_endpoint import right_answers
-from tests.test_gate_handler import TOO_FAST, Account, Context, account
+from tests.gate_account import TOO_FAST, Account, Context, account
 
 
 @pytest.fixture

@@ -1,0 +1,136 @@
+"""Other ways to write a handler: decorators, SageMaker's functions; and how a user tests one. Not what it answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from djl_python import Input
+from djl_python.input_parser import init_handler, input_formatter, prediction_handler
+from djl_python.output_formatter import output_formatter
+from djl_python.service_loader import ModelService
+from djl_python.test_model import TestHandler, create_json_request
+from heavylift_runtime.engines.content import Call
+from heavylift_runtime.engines.handler import Handler
+from heavylift_runtime.engines.script import COMPAT
+
+BATCHED = """
+from djl_python import Input, Output
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    outputs = Output()
+    for index, each in enumerate(inputs.get_batches()):
+        outputs.add({"twice": 2 * each.get_as_json()["n"]}, batch_index=index)
+    return outputs
+"""
+
+
+def call(body: bytes = b"{}", **properties: str) -> Call:
+    return Call({name.replace("_", "-"): value for name, value in properties.items()}, body)
+
+
+def module(**functions: Any) -> ModuleType:
+    made = ModuleType("made")
+    vars(made).update(functions)
+    return made
+
+
+def test_decorated_functions_are_called_in_their_order() -> None:
+    loaded = []
+
+    @init_handler
+    def load(properties: dict[str, Any]) -> None:
+        loaded.append(properties["model_id"])
+
+    @input_formatter
+    def read(inputs: Input) -> int:
+        return int(inputs.get_as_json()["n"])
+
+    @prediction_handler
+    def predict(number: int) -> int:
+        return 2 * number
+
+    @output_formatter
+    def write(number: int) -> dict[str, int]:
+        return {"twice": number}
+
+    script = module(a=write, b=predict, c=read, d=load)
+    handler = Handler(ModelService(script, ".").handler("handle"), {"model_id": "m"})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b'{"n": 21}')])
+
+    assert loaded == ["m"]
+    assert answer.body == b'{"twice": 42}'
+
+
+def test_sagemakers_functions_are_a_handler() -> None:
+    script = module(
+        model_fn=lambda model_dir: 10,
+        input_fn=lambda body, content_type: int(body),
+        predict_fn=lambda number, model: number * model,
+        output_fn=lambda number, accept: (f"{number} ({accept})", "text/plain"),
+    )
+
+    handler = Handler(ModelService(script, "/models").handler("handle"), {})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b"4", accept="text/plain")])
+
+    assert (answer.body, answer.headers) == (b"40 (text/plain)", {"content-type": "text/plain"})
+
+
+def test_sagemakers_predict_fn_alone_takes_and_gives_json() -> None:
+    handler = Handler(ModelService(module(predict_fn=lambda data, model: [model, data]), ".").handler("handle"), {})
+    handler.warm_up()
+
+    assert handler.answer([call(b'{"a": 1}')])[0].body == b'[null, {"a": 1}]'
+
+
+def test_sagemakers_transform_fn_does_it_all_and_stands_alone() -> None:
+    def transform_fn(model: int, body: bytes, content_type: str, accept: str) -> tuple[str, str]:
+        return f"{model} {body!r} {content_type}", accept
+
+    script = module(model_fn=lambda model_dir: 10, transform_fn=transform_fn)
+    handler = Handler(ModelService(script, ".").handler("handle"), {"default_accept": "text/csv"})
+    handler.warm_up()
+    (answer,) = handler.answer([call(b"4", accept="*/*")])
+
+    assert (answer.body, answer.headers) == (b"10 b'4' application/json", {"content-type": "text/csv"})
+    script.__dict__["predict_fn"] = lambda data, model: data
+    with pytest.raises(AttributeError, match="transform_fn stands alone: remove it, or predict_fn"):
+        ModelService(script, ".").handler("handle")
+
+
+def test_a_function_of_sagemakers_with_other_arguments_is_refused() -> None:
+    with pytest.raises(AttributeError, match="predict_fn must take 2 arguments: it takes 1"):
+        ModelService(module(predict_fn=lambda data: data), ".").handler("handle")
+
+
+def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path) -> None:
+    (tmp_path / "batched_model.py").write_text(BATCHED)
+    (tmp_path / "serving.properties").write_text("engine=Python\noption.model_id=m\nbatch_size=2\n")
+
+    handler = TestHandler("batched_model.py", str(tmp_path))
+    replies = handler.inference_batch([create_json_request({"n": 1}), create_json_request({"n": 2})])
+
+    assert handler.serving_properties == {"model_id": "m", "model_dir": str(tmp_path)}
+    assert replies == [("batch_0.", b'{"twice": 2}'), ("batch_1.", b'{"twice": 4}')]
+
+
+@pytest.mark.slow
+def test_the_command_for_a_users_test_prints_the_reply(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(BATCHED)
+    (tmp_path / "question.json").write_text('{"n": 4}')
+    command = [sys.executable, "-m", "djl_python.test_model", "--model-dir", str(tmp_path), "--input", "question.json"]
+    environ = os.environ | {"PYTHONPATH": str(COMPAT)}
+
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+
+    assert done.stdout == '{"twice": 8}'
