@@ -96,17 +96,19 @@ class Engine:
 
     def http(self, *arguments: str) -> tuple[int, str]:
         """Status and body of a request to a published port, by curl within the engine's network; 0: no answer."""
-        command = [
-            "/usr/bin/nsenter",
-            f"--net=/proc/{self.pid}/ns/net",
-            "/usr/bin/curl",
-            "--silent",
-            "--max-time",
-            "60",
-        ]
-        done = subprocess.run([*command, "--write-out", "\n%{http_code}", *arguments], capture_output=True, check=False)
+        asking = [*self._curl, "--write-out", "\n%{http_code}", *arguments]
+        done = subprocess.run(asking, capture_output=True, check=False)
         body, _, status = done.stdout.decode().rpartition("\n")
         return int(status), body
+
+    def stream(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same under way: a reply's body as it comes, and curl's exit code, 0 where it was whole."""
+        return subprocess.Popen([*self._curl, "--no-buffer", *arguments], stdout=subprocess.PIPE, text=True)
+
+    @property
+    def _curl(self) -> list[str]:
+        inside = ["/usr/bin/nsenter", f"--net=/proc/{self.pid}/ns/net"]
+        return [*inside, "/usr/bin/curl", "--silent", "--max-time", "60"]
 
 
 @contextmanager

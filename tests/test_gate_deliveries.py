@@ -34,16 +34,16 @@ def test_two_deliveries_of_one_request_benchmark_once(monkeypatch: pytest.Monkey
 
     def deliver_again(number: int, request: bytes) -> Reply:
         if number == 2:  # in the middle of the first delivery's benchmark
-            again = partial(handler, aws.event(), Context(), pause=lambda seconds: time.sleep(0.05))
+            again = partial(handler, made.event(), Context(), pause=lambda seconds: time.sleep(0.05))
             threads.append(threading.Thread(target=again))
             threads[0].start()
         return good(number, request)
 
-    with account(monkeypatch, deliver_again) as aws:
-        aws.call(aws.event())
+    with account(monkeypatch, deliver_again) as made:
+        made.call(made.event())
         threads[0].join()
-        told = [json.loads(heard[3]) for heard in aws.cloudformation.heard]
-        requests = len(aws.endpoint.heard)
+        told = [json.loads(heard[3]) for heard in made.cloudformation.heard]
+        requests = len(made.endpoint.heard)
 
     document = benchmark_document()
     assert requests == document["warmup_requests"] + document["requests"]

@@ -37,12 +37,12 @@ def test_a_run_ends_when_its_stack_is_taken_back(monkeypatch: pytest.MonkeyPatch
 
     def script(number: int, body: bytes) -> Reply:
         if number == 20:
-            taken_back(aws, status)
+            taken_back(made, status)
         return good(number, body)
 
-    with account(monkeypatch, script) as aws:
-        told = aws.call(aws.event(requests=100_000, warmup_requests=0))
-        heard = len(aws.endpoint.heard)
+    with account(monkeypatch, script) as made:
+        told = made.call(made.event(requests=100_000, warmup_requests=0))
+        heard = len(made.endpoint.heard)
 
     assert told["Status"] == "SUCCESS", "a red answer would leave the stack in UPDATE_ROLLBACK_FAILED"
     assert f"no benchmark any more: the stack is {status}" in told["Reason"]

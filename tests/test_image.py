@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,68 @@ def test_it_serves_a_read_only_model_without_rights_and_without_a_network(built:
     assert built.docker("inspect", "--format={{.State.ExitCode}}", container) == "0"
 
 
+@pytest.mark.parametrize(
+    ("accept", "start"), [("text/event-stream", "data: "), ("application/jsonlines", "")], ids=["events", "lines"]
+)
+def test_it_streams_events_and_lines(built: Engine, streaming: str, accept: str, start: str) -> None:
+    body = json.dumps({"inputs": "write as a Roman numeral: 1994", "stream": True, "parameters": {"details": True}})
+    status, answer = built.http("--header", f"Accept: {accept}", "--data", body,
+                                "--header", "Content-Type: application/json", streaming)  # fmt: skip
+
+    told = [json.loads(line.removeprefix(start)) for line in answer.splitlines() if line.startswith(start) and line]
+    assert status == 200
+    assert "".join(each["token"]["text"] for each in told) == "MCMXCIV" == told[-1]["generated_text"]
+
+
+@pytest.fixture(scope="module")
+def streaming(built: Engine, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The /invocations of a container with tiny-t5."""
+    folder = shutil.copytree(tiny_t5, tmp_path_factory.mktemp("streaming") / "model")
+    (folder / PROPERTIES).write_text("engine=native\n")
+    container = run(built, folder, "--publish=8282:8080")
+    wait(built, container, "http://127.0.0.1:8282/ping")
+    yield "http://127.0.0.1:8282/invocations"
+    built.docker("rm", "--force", container)
+
+
+DRAINS = """
+import socket, time
+from djl_python import Output
+
+def listening():
+    try:
+        socket.create_connection(("127.0.0.1", 8080), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+def words():
+    yield "before"
+    while listening():
+        time.sleep(0.05)
+    yield "after"
+
+def handle(inputs):
+    return None if inputs.is_empty() else Output().add_stream_content(words())
+"""
+
+
+def test_a_stream_under_way_is_finished_when_the_container_is_stopped(built: Engine, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(DRAINS)
+    container = run(built, tmp_path, "--publish=8080:8080")
+    wait(built, container, "http://127.0.0.1:8080/ping")
+
+    with built.stream("--data", "{}", "http://127.0.0.1:8080/invocations") as client, ThreadPoolExecutor(1) as beside:
+        assert client.stdout is not None
+        before = client.stdout.readline()
+        stopping = beside.submit(built.docker, "stop", "--time=110", container)
+        after = client.stdout.read()
+        stopping.result()
+
+    assert (before, after, client.wait()) == ('{"outputs": "before"}\n', '{"outputs": "after"}\n', 0)
+    assert built.docker("inspect", "--format={{.State.ExitCode}}", container) == "0"
+
+
 def test_it_binds_the_port_that_sagemaker_names_and_says_its_configuration(built: Engine, model: Path) -> None:
     container = run(built, model, "--env=SAGEMAKER_BIND_TO_PORT=8181", "--publish=8181:8181")
     wait(built, container, "http://127.0.0.1:8181/ping")
@@ -146,8 +209,8 @@ def test_a_job_that_fails_tells_sagemaker_why(built: Engine, tmp_path: Path, tin
 
 def test_a_stopped_job_ends_at_once_though_it_is_process_1(built: Engine, tmp_path: Path, tiny_t5: Path) -> None:
     model = shutil.copytree(tiny_t5, tmp_path / "processing" / "input" / "model")
-    (model / "model.safetensors").unlink()
-    os.mkfifo(model / "model.safetensors")  # reading waits for ever
+    (model / "config.json").unlink()
+    os.mkfifo(model / "config.json")  # opening it waits for ever
     volume = f"--volume={tmp_path}:/opt/ml"
     container = built.docker("run", "--detach", *CONFINED, volume, IMAGE, "partition")
     deadline = time.monotonic() + 60

@@ -83,9 +83,9 @@ def test_a_training_job_reads_its_hyperparameters_which_are_texts(opt_ml: Path) 
 
 @pytest.mark.slow
 def test_a_job_that_is_stopped_says_so_and_leaves_no_manifest(opt_ml: Path) -> None:
-    model = opt_ml / "processing/input/model/model.safetensors"
-    model.unlink()
-    os.mkfifo(model)  # reading waits for ever
+    config = opt_ml / "processing/input/model/config.json"
+    config.unlink()
+    os.mkfifo(config)  # opening it waits for ever
 
     with start(opt_ml, "partition", OPTION_TENSOR_PARALLEL_DEGREE="2") as job:
         assert job.stderr is not None
