@@ -16,9 +16,11 @@ from djl_python.input_parser import init_handler, input_formatter, prediction_ha
 from djl_python.output_formatter import output_formatter
 from djl_python.service_loader import ModelService
 from djl_python.test_model import TestHandler, create_json_request
+from heavylift_runtime.engines import script
 from heavylift_runtime.engines.content import Call
 from heavylift_runtime.engines.handler import Handler
 from heavylift_runtime.engines.script import COMPAT
+from heavylift_runtime.options import Options
 
 BATCHED = """
 from djl_python import Input, Output
@@ -111,6 +113,16 @@ def test_sagemakers_transform_fn_does_it_all_and_stands_alone() -> None:
 def test_a_function_of_sagemakers_with_other_arguments_is_refused() -> None:
     with pytest.raises(AttributeError, match="predict_fn must take 2 arguments: it takes 1"):
         ModelService(module(predict_fn=lambda data: data), ".").handler("handle")
+
+
+@pytest.mark.parametrize(("gpus", "mpi", "given"), [(0, False, "-1"), (4, False, "0"), (4, True, "3")])
+def test_a_script_is_told_its_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int, mpi: bool, given: str
+) -> None:
+    monkeypatch.setattr(script, "gpus", lambda: gpus)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+
+    assert script._properties(Options(engine="script", mpi_mode=mpi), tmp_path)["device_id"] == given
 
 
 def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path) -> None:

@@ -175,8 +175,12 @@ def _archived(manifest: Path) -> str:
 
 def devices() -> int:
     """The accelerators of this machine, for `max`; 1 where there are none. NVIDIA's and Neuron's device files."""
-    dev = Path("/dev")
-    return len(list(dev.glob("nvidia[0-9]*"))) or len(list(dev.glob("neuron[0-9]*"))) or 1
+    return gpus() or len(list(Path("/dev").glob("neuron[0-9]*"))) or 1
+
+
+def gpus() -> int:
+    """NVIDIA's device files of this machine."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def model_folder(given: Path) -> Path:

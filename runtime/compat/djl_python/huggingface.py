@@ -1,7 +1,7 @@
-"""LMI's handler of this name for models that answer with numbers: `option.task` says how. Text has engine accelerate.
+"""LMI's handler of this name: `option.task` says what the model is for. Text has engine accelerate (text_service.py).
 
-A request is `{"inputs": a text or a list, "parameters": {…}}`, or plain text; requests that come together are computed
-together, where their parameters are the same.
+For models that answer with numbers, a request is `{"inputs": a text or a list, "parameters": {…}}`, or plain text;
+requests that come together are computed together, where their parameters are the same.
 """
 
 from __future__ import annotations
@@ -13,19 +13,32 @@ from typing import Any
 from djl_python.encode_decode import decode, encode
 from djl_python.inputs import Input
 from djl_python.outputs import Output
+from djl_python.text_service import TextService, handle_with
 from heavylift_runtime.engines.encoders import Encoder
 from heavylift_runtime.engines.pretrained import Pretrained
+from heavylift_runtime.engines.tasks import GENERATING
 from heavylift_runtime.errors import PromptError
 from heavylift_runtime.options import Options
 
 _encoder: Encoder | None = None
 
 
+class HuggingFaceService(TextService):
+    """One model that writes text, by transformers."""
+
+
+_service = HuggingFaceService()
+
+
 def handle(inputs: Input) -> Output | None:
     """Called once without content, to load the model, and then for each request or batch of them."""
     global _encoder
+    if _encoder is None and not _service.initialized:
+        properties = {key: str(value) for key, value in inputs.get_properties().items()}
+        pretrained = _pretrained(properties)
+        _encoder = None if pretrained.task in GENERATING else _load(pretrained, properties)
     if _encoder is None:
-        _encoder = _load({key: str(value) for key, value in inputs.get_properties().items()})
+        return handle_with(_service, inputs)
     if inputs.is_empty():
         return None
     outputs = Output()
@@ -43,7 +56,7 @@ def handle(inputs: Input) -> Output | None:
     return outputs
 
 
-def _load(properties: dict[str, str]) -> Encoder:
+def _pretrained(properties: dict[str, str]) -> Pretrained:
     options = Options(
         engine="accelerate",
         model_id=properties.get("model_id"),
@@ -51,7 +64,10 @@ def _load(properties: dict[str, str]) -> Encoder:
         properties=properties,
     )
     scratch = Path(tempfile.gettempdir())
-    pretrained = Pretrained(options, Path(properties["model_dir"]), scratch, lambda line: None)
+    return Pretrained(options, Path(properties["model_dir"]), scratch, lambda line: None)
+
+
+def _load(pretrained: Pretrained, properties: dict[str, str]) -> Encoder:
     normalize = properties.get("normalize", "true").lower() == "true"
     return Encoder(pretrained, properties.get("pooling", "mean"), normalize)
 

@@ -6,12 +6,11 @@ what the others' models answer is empty, as only rank 0's answers are sent.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from fastertransformer.model import InferenceModel
-from heavylift_runtime.engines.children import Children
+from heavylift_runtime.engines.children import beside
 from heavylift_runtime.engines.registry import ENGINES, encoder_fault
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -44,16 +43,7 @@ def init_inference(
         pipeline_parallel_degree=pipeline_parallel_degree,
         max_rolling_batch_size=256,
     )
-    rendezvous, rank = os.environ.get("HEAVYLIFT_RENDEZVOUS"), int(os.environ.get("RANK", "0"))
-    if rendezvous is None:
-        return InferenceModel(lambda: Children(options, Path.cwd()), model, kind)
-    if int(os.environ["WORLD_SIZE"]) != options.ranks:
-        raise ValueError(
-            f"the model takes {options.ranks} ranks (tensor_parallel_degree {tensor_parallel_degree} times "
-            f"pipeline_parallel_degree {pipeline_parallel_degree}) and the script has {os.environ['WORLD_SIZE']}: "
-            "give both the same, or run the script with engine=Python"
-        )
-    return InferenceModel(lambda: Children(options, Path.cwd(), f"{rendezvous}-model", rank), model, kind)
+    return InferenceModel(lambda: beside(options, Path.cwd()), model, kind)
 
 
 def save_checkpoint(

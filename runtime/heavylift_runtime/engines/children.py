@@ -129,6 +129,21 @@ class Children:
         return number, message
 
 
+def beside(options: Options, folder: Path) -> Children:
+    """The ranks of a model that a script starts: all of them, or where the script itself runs in several processes,
+    that of this process's number. Raises Ended, and ValueError where there are not as many of them."""
+    rendezvous = os.environ.get("HEAVYLIFT_RENDEZVOUS")
+    if rendezvous is None:
+        return Children(options, folder)
+    if int(os.environ["WORLD_SIZE"]) != options.ranks:
+        raise ValueError(
+            f"the model takes {options.ranks} ranks (tensor_parallel_degree {options.tensor_parallel_degree} times "
+            f"pipeline_parallel_degree {options.pipeline_parallel_degree}) and the script has "
+            f"{os.environ['WORLD_SIZE']}: give both the same, or run the script with engine=Python"
+        )
+    return Children(options, folder, f"{rendezvous}-model", int(os.environ.get("RANK", "0")))
+
+
 def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, target: Path | None) -> _Child:
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()

@@ -17,8 +17,9 @@ from heavylift_runtime.engines.content import Call
 from heavylift_runtime.engines.download import fetch
 from heavylift_runtime.engines.mpi import join
 from heavylift_runtime.engines.requirements import satisfy
+from heavylift_runtime.engines.transformers_4 import restore_for
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.options import Options
+from heavylift_runtime.options import Options, gpus
 from heavylift_runtime.wire import Message
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _imported(
     report(f"importing {entry.name}")
     sys.path[:0] = [str(path) for path in (folder, packages, COMPAT) if path is not None]
     os.chdir(folder)  # as in LMI: scripts open files beside them
+    restore_for(folder)
     return _handler(entry, function, properties)
 
 
@@ -153,10 +155,11 @@ def _handler(entry: Path, name: str, properties: dict[str, Any]) -> Handler:
 
 def _properties(options: Options, folder: Path) -> dict[str, Any]:
     """What LMI tells a handler on each call, beside the request's headers."""
+    alone = "0" if gpus() else "-1"  # scripts give it to pipelines of transformers
     return dict(options.properties) | {
         "engine": "Python",
         "handler": options.handler,
         "model_dir": str(folder),
-        "device_id": os.environ.get("LOCAL_RANK", "-1") if options.mpi_mode else "-1",
+        "device_id": os.environ.get("LOCAL_RANK", "-1") if options.mpi_mode else alone,
         "tensor_parallel_degree": options.tensor_parallel_degree,
     }
