@@ -61,7 +61,7 @@ def read(folder: Path, file: str = FILE) -> dict[str, Tensor]:
         if stored.dtype in DTYPES:
             reading = Reading(stored, Shard((0,) * len(stored.shape), stored.shape))
             flat = reading.room(DTYPES[stored.dtype])
-            for block in reading.blocks():
+            for block in reading.blocks(source.block):
                 read_run(source, [Task(stored, block, flat)], Buffer())
             tensors[name] = reading.shaped(flat)
     return tensors

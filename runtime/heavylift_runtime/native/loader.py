@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from math import prod
 from typing import Protocol
 
 import torch
@@ -19,18 +18,19 @@ from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.heap import in_large_pages
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
-from heavylift_runtime.native.reading import BLOCK, DTYPES, Buffer, Reading, Task, read_run, runs
+from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, Task, read_run, runs
+from heavylift_runtime.native.rows import Rows
+from heavylift_runtime.native.shelves import Shelves
 
 __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
-EXCHANGED = 1024 * 1024
-"""Bytes of rows that a rank hands the others at once: each time all ranks wait for each other, and on a busy machine
-that is long; yet so few that they stay in the processor's cache, and that shared_memory.py takes them."""
+SHELF, SHELVES = 8 * 1024 * 1024, 0.1
+"""Bytes of all ranks' shelves together: so many, or this share of a rank's part if that is more; a shelf is no more
+than `AHEAD`."""
 
 
 class Weights(Protocol):
@@ -65,12 +65,12 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
-    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
-    many requests would take longer, each rank of a group reads its share of the rows and the ranks exchange them;
-    without a group whole rows are read. Peak memory: what was handed out, plus one tensor from a local folder; from
-    elsewhere the tensors on their way (64 MiB and one tensor, as much at most of rows that were exchanged, and 1
-    MiB for each rank); plus for each reader 8 MiB where numbers are cast or cut.
+    A part along dimension 0 is one range of the file, and read to where it stays. One along dimension 1 is a piece of
+    every row: the ranks of a group read the rows for each other (rows.py). Without a group, or where its ranks cannot
+    see each other's memory, only the pieces are read from a disk; whole rows from elsewhere, where a request for each
+    piece would take longer. Peak memory: what was handed out, the tensors on their way (64 MiB and one tensor; of what
+    is rounded from a disk, the one), a tenth of the rank's part for rows, or 8 MiB; and for each reader a block of its
+    source, twice where numbers are cast or cut.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Loader:
 
         `rank`, `world`: the part of the checkpoint's stage, and how many there are.
         `quantize`: what plain matrices become on their way; how stored ones lie is the checkpoint's own affair.
-        `group`: the stage's ranks, which then read rows for each other where pieces of rows would be too many requests.
+        `group`: the stage's ranks, each of which loads the same at the same time.
         """
         if checkpoint.partition is not None:
             checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
@@ -99,15 +99,15 @@ class Loader:
         self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in checkpoint.table()}
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
-        self._group = group if group is not None and group.world > 1 and not self._source.pieces else None
         self._waiting = iter([weight.name for weight in held])
         self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
         self._ahead = 0
-        self._spare: dict[tuple[int, torch.dtype], list[Tensor]] = {}
-        self._pool = ThreadPoolExecutor(self._source.readers, "weights") if self._source.readers > 1 else None
+        self._pool = ThreadPoolExecutor(self._source.readers, "weights")
         self.total = sum(self._bytes(weight.name) for weight in held)
-        self._buffer, self._passing, self._gathered = Buffer(), Buffer(), Buffer()
+        self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
+        self._shelves = self._join(group)
+        self._rows = None if self._shelves is None else Rows(self._shelves, rank, self._source, self._pool)
 
     def __enter__(self) -> Loader:
         heap.blocks_apart(heap.LOADING)
@@ -115,8 +115,9 @@ class Loader:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Stops the readers; after a load without error, proves that every weight was used."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
+        if self._shelves is not None and kind is None:  # else the end of the process does it, after its own sentence:
+            self._shelves.close()  # the others' complaint that it has left is not to be the first
         heap.blocks_apart(heap.SERVING)
         left = [*self._coming, *self._waiting]
         assert kind is not None or not left, f"the forward pass uses no {left}"
@@ -139,16 +140,15 @@ class Loader:
             self._begin([following])
         flat, futures = self._coming.pop(name)
         self._ahead -= self._bytes(name)
-        for future in futures:
-            future.result()
         reading, *copies = self._readings[name]
-        own = self._own(name)
-        if flat is None:
-            flat = self._read(name, own)
-        tensor = own.shaped(flat)
-        if own is not reading:
-            tensor = self._exchanged(reading, tensor)
-            self._spare.setdefault((len(flat), flat.dtype), []).append(flat)
+        if self._in_rows(name):
+            assert self._rows is not None
+            tensor = self._rows.take(name)
+        else:
+            flat = self._read(name) if flat is None else flat
+            for future in futures:
+                future.result()
+            tensor = reading.shaped(flat)
         for copy in copies:
             self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
@@ -181,7 +181,7 @@ class Loader:
         """Begins with the next weights; several at once, so that neighbours in a file can come together."""
         names: list[str] = []
         room = AHEAD - self._ahead
-        while room >= min(BLOCK, AHEAD) or (names and room > 0):
+        while room >= min(self._source.block, AHEAD) or (names and room > 0):
             following = next(self._waiting, None)
             if following is None:
                 break
@@ -190,71 +190,58 @@ class Loader:
         self._begin(names)
 
     def _begin(self, names: Sequence[str]) -> None:
-        """Lets the readers begin with these weights; a disk is told that they will be read."""
+        """Lets the readers begin with these weights; the disk is told of those that have no memory of their own yet."""
         tasks: list[Task] = []
         waiting: list[list[Future[None]]] = []  # for each task, its weight's
         for name in names:
-            own, futures = self._own(name), list[Future[None]]()
-            flat = None if self._pool is None else self._room(name, own)
-            self._coming[name] = flat, futures
+            reading, futures = self._readings[name][0], list[Future[None]]()
             self._ahead += self._bytes(name)
-            for block in own.blocks():
-                if flat is None:
-                    self._source.ahead(own.stored.file, block.start, block.span)
-                else:
-                    tasks.append(Task(own.stored, block, flat))
-                    waiting.append(futures)
-        for run in runs(tasks):
-            assert self._pool is not None
+            flat = None
+            if self._rows is not None and self._in_rows(name):
+                self._rows.expect(name, reading, self._kind(name))
+            elif self._passes(name):
+                for block in reading.blocks(self._source.block):
+                    self._source.ahead(reading.stored.file, block.start, block.span)
+            else:
+                flat = reading.room(self._kind(name))
+                tasks += (Task(reading.stored, block, flat) for block in reading.blocks(self._source.block))
+                waiting += (futures for _ in range(len(tasks) - len(waiting)))
+            self._coming[name] = flat, futures
+        for run in runs(tasks, self._source.block):
             future = self._pool.submit(read_run, self._source, tasks[run], self._buffer)
             for futures in waiting[run]:
                 futures.append(future)
 
-    def _room(self, name: str, own: Reading) -> Tensor:
-        """Memory for what will be read of a weight; that of rows is used again when they are exchanged."""
-        spare = self._spare.get((own.part.elements, self._kind(name)), [])
-        return spare.pop() if spare and own is not self._readings[name][0] else own.room(self._kind(name))
-
-    def _read(self, name: str, own: Reading) -> Tensor:
-        """Reads a weight now; one that will be rounded needs no memory of its own, for not all would be given back."""
-        flat = own.room(self._kind(name), self._passing if self._rounds(name) else None)
-        for block in own.blocks():
-            read_run(self._source, [Task(own.stored, block, flat)], self._buffer)
+    def _read(self, name: str) -> Tensor:
+        """Reads a weight now, to memory that the next one like it is read to."""
+        reading = self._readings[name][0]
+        flat = reading.room(self._kind(name), self._passing)
+        tasks = [Task(reading.stored, block, flat) for block in reading.blocks(self._source.block)]
+        for future in [self._pool.submit(read_run, self._source, [task], self._buffer) for task in tasks]:
+            future.result()
         return flat
 
-    def _own(self, name: str) -> Reading:
-        """What this rank reads of a tensor: its part, or its share of rows that all ranks need pieces of."""
-        reading = self._readings[name][0]
-        shared = self._group is not None and len(self._readings[name]) == 1 and reading.scattered
-        return reading.rows(self._group.rank, self._group.world) if shared and self._group is not None else reading
+    def _passes(self, name: str) -> bool:
+        """Whether a weight is read when it is taken only: of those that are rounded not all memory would come back."""
+        return self._source.pieces and self._rounds(name)
 
-    def _exchanged(self, reading: Reading, rows: Tensor) -> Tensor:
-        """The part, out of the rows of all ranks; each calls this for the same tensors in the same order."""
-        assert self._group is not None
-        shares = [reading.rows(rank, self._group.world).part for rank in range(self._group.world)]
-        most = max(share.shape[0] for share in shares)
-        columns = tuple(map(slice, reading.part.start[1:], reading.part.stop[1:]))
-        part = in_large_pages(rows.new_empty(reading.part.shape))
-        step = max(1, EXCHANGED // (prod(rows.shape[1:]) * rows.itemsize))
-        for first in range(0, most, step):
-            count = min(step, most - first)
-            given = rows[first : first + count]
-            if len(given) < count:  # shares differ by a row
-                given = torch.cat([given, given.new_zeros(count - len(given), *rows.shape[1:])])
-            given = given.view(torch.uint8)  # not all types can be sent
-            room = self._gathered.room(self._group.world * given.nbytes, torch.uint8)
-            every = self._group.all_gather(given, room.view(self._group.world, *given.shape)).view(rows.dtype)
-            for share, came in zip(shares, every, strict=True):
-                place = share.start[0] + first
-                target = part[place : min(place + count, share.stop[0])]
-                target.copy_(came[: len(target)][(slice(None), *columns)])
-        return part
+    def _in_rows(self, name: str) -> bool:
+        """Whether the ranks read a weight's rows for each other."""
+        reading, *copies = self._readings[name]
+        return self._rows is not None and not copies and self._rows.fits(reading)
+
+    def _join(self, group: Group | None) -> Shelves | None:
+        """Shelves of one size on all ranks, where some part is pieces of rows."""
+        if group is None or group.world == 1 or not any(each[0].scattered for each in self._readings.values()):
+            return None
+        stored = sum(readings[0].stored.bytes for readings in self._readings.values())
+        return Shelves.join(group, min(AHEAD, int(max(SHELF, SHELVES * stored / group.world)) // group.world))
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""
         flat = copy.flat(tensor)
         other = torch.empty(0, dtype=flat.dtype)
-        for block in copy.blocks():
+        for block in copy.blocks(self._source.block):
             count = block.last - block.first
             other = torch.empty(count, dtype=flat.dtype) if len(other) < count else other
             read_run(self._source, [Task(copy.stored, replace(block, first=0, last=count), other)], self._buffer)

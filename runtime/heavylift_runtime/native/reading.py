@@ -23,8 +23,6 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 """Types that a tensor of a checkpoint may have; those of whole numbers hold quantized ones, and are never cast."""
 NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 """What a model can be served in: safetensors' name of a type → its name in options."""
-BLOCK = 8 * 1024 * 1024
-"""Bytes of the file that one read spans, or one row of it where that is longer."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,16 @@ class Block:
     @property
     def gapless(self) -> bool:
         return self.span == self.count * self.width
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Numbers `[first, first + width)` of each of `count` rows, which are `pitch` numbers long."""
+
+    count: int
+    pitch: int
+    first: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -81,17 +89,17 @@ class Reading:
     @property
     def scattered(self) -> bool:
         """Whether the part is many short pieces of a row-major tensor: of every row some numbers."""
-        return self.stored.steps == replace(self.stored, strides=None).steps and bool(self._loops()[1])
+        return self.stored.steps == replace(self.stored, strides=None).steps and len(self._loops()[1]) == 1
 
-    def rows(self, rank: int, world: int) -> Reading:
-        """A rank's share of the rows in which the part lies, whole: one piece of the file. Shares differ by a row."""
-        count, *others = self.stored.shape
-        first, last = count * rank // world, count * (rank + 1) // world
-        return Reading(self.stored, Shard((first, *(0 for _ in others)), (last, *others)))
+    @property
+    def columns(self) -> Columns:
+        """Those that a scattered part is."""
+        first, ((count, pitch),), width = self._loops()
+        return Columns(count, pitch, first, width)
 
-    def blocks(self) -> Iterator[Block]:
-        """All of the part, in order."""
-        item, limit = self.stored.item, BLOCK
+    def blocks(self, limit: int) -> Iterator[Block]:
+        """All of the part, in order; each spans so many bytes of the file at most, or one piece of a row."""
+        item = self.stored.item
         start, loops, width = self._loops()
         start, width = self.stored.start + start * item, width * item
         first = 0
@@ -164,12 +172,12 @@ class Task:
         )
 
 
-def runs(tasks: Sequence[Task]) -> Iterator[slice]:
-    """Which tasks one read brings: neighbours in a file, of `BLOCK` bytes together at most."""
+def runs(tasks: Sequence[Task], limit: int) -> Iterator[slice]:
+    """Which tasks one read brings: neighbours in a file, of so many bytes together at most."""
     first = size = 0
     for place, (before, task) in enumerate(pairwise(tasks), 1):
         size += before.block.span
-        if not task.follows(before) or size + task.block.span > BLOCK:
+        if not task.follows(before) or size + task.block.span > limit:
             yield slice(first, place)
             first, size = place, 0
     if tasks:
