@@ -44,7 +44,10 @@ def test_the_file_wins_over_option_variables_and_serving_variables_win_over_the_
 
 
 def test_where_no_container_is_a_folder_stands_for_sagemakers() -> None:
-    text = "option.entryPoint=djl_python.vllm\noption.speculative_draft_model=/opt/ml/additional-model-data-sources/draft\n"
+    text = (
+        "option.entryPoint=djl_python.vllm\n"
+        "option.speculative_draft_model=/opt/ml/additional-model-data-sources/draft\n"
+    )
     environ = {"HEAVYLIFT_OPT_ML": "/home/me/endpoint", "OPTION_MODEL_ID": "/opt/ml/model", "OPTION_TASK": "/opt/mlx"}
 
     options = Options.parse(text, environ)
