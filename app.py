@@ -5,8 +5,8 @@ and knows no clock, no network and no account. `--context image=URI` takes a bui
 `--context env=NAME` an environment of the model files, `--context benchmark='rate(1 day)'` (or `by-hand`) a stack
 beside each model's that measures its endpoint again.
 
-The CDK looks at the templates by its own rules, as in any app of its: CDK_VALIDATION=false leaves that out. To load
-them takes Node a second, in which Python reads the model files.
+The CDK looks at the templates by its own rules, as in any app of its: CDK_VALIDATION=false leaves that out. Node loads
+the CDK and those rules while Python imports what it needs, and makes one model's stack while Python reads the next.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aws_cdk import App, CloudFormationValidatePlugin, Validations
+from stacks.node import options
+
+if TYPE_CHECKING:
+    from aws_cdk import App
 
 ROOT = Path(__file__).resolve().parent
 
@@ -25,30 +29,42 @@ ROOT = Path(__file__).resolve().parent
 def main() -> None:
     """Synthesize everything; exits with the faults of all model files."""
     gc.disable()  # a process of seconds, that keeps what it makes
-    app = App(builtin_cloud_formation_validation=False)  # that one would load its rules at the end
-    chosen, env, here = (app.node.try_get_context(name) for name in ("model", "env", "here"))
-    with ThreadPoolExecutor(1) as beside:
-        rules = beside.submit(CloudFormationValidatePlugin) if os.environ.get("CDK_VALIDATION") != "false" else None
-        # While that waits for Node, nothing else may speak to it; these imports and the reading do not.
-        from heavylift.deploy.planned_model import read_all
+    sys.setswitchinterval(1e-4)  # seconds: who waits for Node goes on soon after its answer, though the reader computes
+    os.environ["NODE_OPTIONS"] = options(os.environ.get("NODE_OPTIONS"))
+    with ThreadPoolExecutor(1) as node, ThreadPoolExecutor(1) as reader:
+        started = node.submit(_started)
+        looking = node.submit(_look, started)
+        # While those wait for Node, nothing else may speak to it; these imports and the reading do not.
+        from heavylift.deploy.planned_model import model_files, read
         from heavylift.errors import InputError
         from stacks.models import Models
 
-        planned, faults = read_all(ROOT, chosen, env, here=bool(here))
-    if rules is not None:
-        Validations.of(app).add_plugins(rules.result())
-    models = Models(app)
-    for model in planned:
-        try:
-            models.add(model)
-        except InputError as error:
-            faults += error.faults
+        app, chosen, env, here = started.result()
+        files = model_files(ROOT, chosen)
+        planned = [reader.submit(read, file, chosen, env, root=ROOT, here=here) for file in files]
+        looking.result()
+        faults = Models(app).add_all(each.result for each in planned)
     if faults:
-        print(InputError(dict.fromkeys(faults)), file=sys.stderr)
+        print(InputError(faults), file=sys.stderr)
         sys.exit(InputError.exit_code)
-    if not planned:  # no model yet: what outlives them can be deployed
-        models.foundation()
     app.synth()
+
+
+def _started() -> tuple[App, str | None, str | None, bool]:
+    """The app, and what the context asks for: the model, the environment, and whether all is for the embedded AWS."""
+    from aws_cdk import App
+
+    app = App(builtin_cloud_formation_validation=False)  # that one would load its rules at the end
+    model, env, here = (app.node.try_get_context(name) for name in ("model", "env", "here"))
+    return app, model, env, bool(here)
+
+
+def _look(started: Future[tuple[App, str | None, str | None, bool]]) -> None:
+    """Have the CDK look at the app's templates, by the rules that any app's are looked at by."""
+    if os.environ.get("CDK_VALIDATION") != "false":
+        from aws_cdk import CloudFormationValidatePlugin, Validations
+
+        Validations.of(started.result()[0]).add_plugins(CloudFormationValidatePlugin())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ Not the reading of model files (heavylift.deploy.planned_model), nor which of th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from aws_cdk import Annotations, App, Environment
 
 from heavylift.deploy.planned_model import PlannedModel
@@ -33,6 +35,28 @@ class Models:
         self._here = bool(app.node.try_get_context("here"))
         self._foundations: dict[str, FoundationStack] = {}
         self._names: set[str] = set()
+
+    def add_all(self, planned: Iterable[Callable[[], PlannedModel | None]]) -> list[str]:
+        """The stacks of all, each asked for when its turn comes; what is wrong with the files, then with the stacks.
+
+        Where there is no model yet, the foundation alone: what outlives them can be deployed.
+        """
+        unread, unbuilt = list[str](), list[str]()
+        for read in planned:
+            try:
+                model = read()
+            except InputError as error:
+                unread += error.faults
+                continue
+            try:
+                if model is not None:
+                    self.add(model)
+            except InputError as error:
+                unbuilt += error.faults
+        faults = list(dict.fromkeys(unread + unbuilt))
+        if not faults and not self._names:
+            self.foundation()
+        return faults
 
     def add(self, model: PlannedModel) -> ServingStack:
         """Its stacks. Raises InputError."""

@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt, read_all
+from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt, read
 from heavylift.errors import InputError
 from heavylift.spec import ModelSpec
 from stacks.models import Models
+from stacks.node import SETTINGS, options
 from tests.cdk import FLAGS, ROOT, App
 
 TINY = ROOT / "models" / "tiny-t5.yaml"
@@ -105,15 +107,56 @@ def test_every_file_in_models_is_taken_unless_one_is_chosen(monkeypatch: pytest.
     assert model_files(ROOT, "models/tiny-t5.yaml") == [Path("models/tiny-t5.yaml")]
 
 
-def test_of_all_files_those_with_the_environment_are_taken_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    shutil.copy(TINY, tmp_path / "models")
-    (tmp_path / "models" / "broken.yaml").write_text("name: broken\n  model: [\n")
+def test_of_all_files_those_with_the_environment_are_taken_and_a_chosen_one_must_have_it() -> None:
+    assert read(TINY, None, "nobody-has-this", root=ROOT, here=False) is None
 
-    planned, faults = read_all(tmp_path, None, "nobody-has-this")
+    with pytest.raises(InputError, match="nobody-has-this"):
+        read(TINY, str(TINY), "nobody-has-this", root=ROOT, here=False)
 
-    assert planned == [] and len(faults) == 1
+
+def test_the_faults_of_all_files_are_told_those_of_reading_first(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: broken\n  model: [\n")
+    files = (TINY, TINY, broken)  # the second has the first one's name
+
+    faults = Models(App(context={"image": IMAGE})).add_all(
+        partial(read, file, None, None, root=ROOT, here=False) for file in files
+    )
+
+    assert len(faults) == 2
     assert "broken.yaml:2" in faults[0] and "not YAML" in faults[0]
+    assert "'name' must be this file's alone" in faults[1]
+
+
+@pytest.mark.parametrize("files", [[], [TINY]])
+def test_without_any_model_the_foundation_is_made_alone(files: list[Path]) -> None:
+    cdk_app = App(context={"image": IMAGE})
+
+    faults = Models(cdk_app).add_all(
+        partial(read, file, None, "nobody-has-this", root=ROOT, here=False) for file in files
+    )
+
+    assert faults == []
+    assert [each.node.id for each in cdk_app.node.children] == ["heavylift-foundation"]
+
+
+@pytest.mark.slow
+def test_nodes_settings_are_found_in_any_folder_beside_the_users_own_and_node_says_nothing_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / 'a "quoted" \\ folder'
+    folder.mkdir()
+    shutil.copy(SETTINGS, folder)
+    monkeypatch.setattr("stacks.node.SETTINGS", folder / SETTINGS.name)
+    environ = {**os.environ, "NODE_OPTIONS": options("--max-semi-space-size=32")}
+    ask = "console.log(process.memoryUsage().rss > 0, Object.keys(require.cache))"
+
+    done = subprocess.run(
+        [os.environ["JSII_NODE"], "-e", ask], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("true") and SETTINGS.name in done.stdout
 
 
 def test_a_model_that_vllm_serves_gets_an_image_with_vllm(tmp_path: Path) -> None:

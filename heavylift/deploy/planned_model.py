@@ -47,20 +47,11 @@ class PlannedModel:
         return cls(file, path if env is None else f"{path} --env {env}", spec, lock, plan, others)
 
 
-def read_all(
-    root: Path, chosen: str | None, env: str | None = None, *, here: bool = False
-) -> tuple[list[PlannedModel], list[str]]:
-    """The chosen file, or all of models/ that have the environment, and what is wrong with the others."""
-    models: list[PlannedModel] = []
-    faults: list[str] = []
-    for file in model_files(root, chosen):
-        try:
-            if chosen is None and env is not None and env not in environments(file):
-                continue
-            models.append(PlannedModel.read(file, env, root=root, here=here))
-        except InputError as error:
-            faults += error.faults
-    return models, faults
+def read(file: Path, chosen: str | None, env: str | None, *, root: Path, here: bool) -> PlannedModel | None:
+    """None for one of all files that has not the environment; a chosen file must have it. Raises InputError."""
+    if chosen is None and env is not None and env not in environments(file):
+        return None
+    return PlannedModel.read(file, env, root=root, here=here)
 
 
 def model_files(root: Path, chosen: str | None) -> list[Path]:
