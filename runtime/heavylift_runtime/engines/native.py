@@ -18,6 +18,7 @@ from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, T
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.families.mixtral import Mixtral
 from heavylift_runtime.families.stages import Stage
+from heavylift_runtime.native.alarm import Interrupted
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.core import Core, Limits
@@ -138,7 +139,7 @@ class NativeEngine:
 
     @property
     def busy(self) -> bool:
-        return bool(self._core.busy or self._arrived or self._gone or self._refused)
+        return bool(self._core.busy or self._core.again or self._arrived or self._gone or self._refused)
 
     def load(self) -> dict[str, float]:
         """For /metrics (steps.py)."""
@@ -177,22 +178,38 @@ class NativeEngine:
         pieces, self._refused = self._refused, []
         if not self.busy:
             return pieces
-        news = News(tuple(self._arrived), tuple(self._gone))
+        again = [arrival for arrival in self._core.again if arrival.key not in self._gone]
+        news = News((*again, *self._arrived), tuple(self._gone))
         self._arrived, self._gone = [], []
         try:
             with torch.inference_mode():
-                tell(self._group, news, busy=self._core.busy)
-                progress = self._core.step(news)
+                progress = self._told(news)
         except (RuntimeError, MemoryError) as error:
             self._broken = f"{type(error).__name__}: {error}"
             raise RuntimeFault(f"the step failed: {error}") from error
         return pieces + [piece for each in progress if (piece := self._piece(each)) is not None]
 
+    def _told(self, news: News) -> list[Progress]:
+        """One step, of which all ranks know."""
+        self._core.know(news)
+        try:
+            tell(self._group, news, busy=self._core.busy)
+        except Interrupted as error:
+            return self._core.recover(error)
+        return self._core.step(news)
+
     def follow(self) -> None:
         """Runs rank 0's steps until it closes; RuntimeFault when it is gone without a word."""
         try:
             with torch.inference_mode():
-                while (news := hear(self._group, busy=self._core.busy)) is not None:
+                while True:
+                    try:
+                        news = hear(self._group, busy=self._core.busy)
+                    except Interrupted as error:
+                        self._core.recover(error)
+                        continue
+                    if news is None:
+                        break
                     self._core.step(news)
         except RuntimeError as error:  # gloo's only type of error
             raise RuntimeFault(f"rank {self._group.rank} stops, for another rank is gone: {error}") from error

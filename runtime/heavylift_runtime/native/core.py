@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from heavylift_runtime.errors import LoadError
+from heavylift_runtime.errors import LoadError, ran_out
+from heavylift_runtime.native.alarm import NOBODY, Account, Interrupted
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.found import Found, Given
 from heavylift_runtime.native.lane import Flight, Lane, Progress
@@ -87,6 +89,14 @@ class Core:
         """What each stage works on."""
         self._taken: list[Tensor] = []
         self._turn = self._arrived = 0
+        self._known: dict[int, tuple[Arrival, list[int]]] = {}
+        """By key, in the order of their arrival: requests that go on, and their tokens that `step` has given."""
+        self._place = 0
+        """Of this rank in its steps; odd where nothing is changed that cannot be computed once more (alarm.py)."""
+        self._now: Flight | None = None
+        """What this rank works on."""
+        self.again: tuple[Arrival, ...] = ()
+        """What rank 0 must tell all ranks once more, for they have forgotten all."""
 
     def _lane(self, tokens: int, budget: int, *, invariant: bool) -> Lane:
         limits, slots = self.limits, self._slots
@@ -134,23 +144,85 @@ class Core:
         """A request at its beginning."""
         self._arrived += 1
         source, text = (arrival.prompt, [self._start]) if self._model.encodes else ((), list(arrival.prompt))
-        how = arrival.sampling
-        return Sequence(arrival.key, source, text, len(text), how, is_plain(how), arrival.seed, self._arrived)
+        how, given = arrival.sampling, len(text)
+        text += arrival.said
+        return Sequence(arrival.key, source, text, given, how, is_plain(how), arrival.seed, self._arrived)
 
     def step(self, news: News) -> list[Progress]:
         """Each stage's part of a pass; empty when none ends, nothing runs, or only parts of prompts were read.
 
         Called on all ranks at once: at every step a lane's pass begins, and each that is on its way goes on by a stage.
         """
+        progress: list[Progress] = []
+        try:
+            self._hear(news)
+            self._turn = (self._turn + 1) % self._mesh.stage.of
+            progress += self._given(self._go_on())
+            if self._mesh.stage.of == 1 and (ended := self._flights[-1]) is not None and ended.readings:
+                progress += self._given(self._go_on())  # those whose sources were read
+            if not self.busy:
+                # before all sleep: whoever could not go on has said so
+                self._mesh.everyone.all_reduce(torch.zeros(1, dtype=torch.int64))
+        except (MemoryError, RuntimeError) as error:
+            return progress + self.recover(error)
+        return progress
+
+    def know(self, news: News) -> None:
+        """What there is to do, before it is told: none of it is lost when ranks begin again."""
+        self.again = ()
+        self._known |= {arrival.key: (arrival, list(arrival.said)) for arrival in news.arrived}
+        for key in news.gone:
+            self._known.pop(key, None)
+
+    def _hear(self, news: News) -> None:
+        self.know(news)
         for key in news.gone:
             for lane in self._lanes:
                 lane.cancel(key)
         for arrival in news.arrived:
             min(self._lanes, key=lambda lane: lane.load).scheduler.add(self.sequence(arrival))
-        self._turn = (self._turn + 1) % self._mesh.stage.of
-        progress = self._go_on()
-        if self._mesh.stage.of == 1 and (ended := self._flights[-1]) is not None and ended.readings:
-            progress += self._go_on()  # those whose sources were read
+
+    def recover(self, error: Exception) -> list[Progress]:
+        """Memory ran out, here or on another rank: one request is refused, the others go on; another error is raised.
+
+        Called on all ranks, each where it is. Where all were at the same place, and nothing was changed there, that is
+        planned anew without the one; else all forget all, and rank 0 tells `again` what is left, and how far it was.
+        """
+        if not (isinstance(error, Interrupted) or _is_memory(error)):
+            raise error
+        flight, self._now = self._now, None
+        victim = None if isinstance(error, Interrupted) or flight is None else flight.lane.victim
+        accounts = self._mesh.gather(Account(self._place, NOBODY if victim is None else victim.key))
+        if accounts is None:
+            raise error  # other ranks wait in the middle of a pass
+        victims = {account.victim for account in accounts} - {NOBODY} or {*list(self._known)[-1:]}
+        known = [self._known.pop(key) for key in sorted(victims & self._known.keys())]
+        refused = [Progress(self.sequence(_so_far(*each)), (), None, (507, FULL)) for each in known]
+        self._flights.extend([None] * self._mesh.stage.of)
+        self._taken = []
+        if {account.place for account in accounts} == {self._place | 1}:
+            self._place += 1
+            for lane in self._lanes:
+                lane.undo()
+                for key in victims:
+                    lane.cancel(key)
+        else:
+            for lane in self._lanes:
+                lane.clear()
+            self._turn = self._place = 0
+            self.again = tuple(_so_far(*each) for each in self._known.values())
+            self._known.clear()
+        self._mesh.begin_again()
+        return refused
+
+    def _given(self, progress: list[Progress]) -> list[Progress]:
+        """What `step` gives is known."""
+        for each in progress:
+            key = each.sequence.key
+            if each.finish_reason is not None or each.error is not None:
+                self._known.pop(key, None)
+            elif key in self._known:
+                self._known[key][1].extend(chosen.token for chosen in each.chosen)
         return progress
 
     def _go_on(self) -> list[Progress]:
@@ -159,24 +231,22 @@ class Core:
         self._flights.appendleft(None if lane is None else lane.begin())
         if not any(self._flights):
             return []
-        try:
-            with within(self._model.device):
-                given = self._compute(self._flights[stage.number])
-        except (MemoryError, RuntimeError) as error:
-            if self._mesh.everyone.world > 1 or lane is None or not _is_memory(error):
-                raise  # other ranks wait in the middle of a pass
-            self._flights[0] = None
-            return [Progress(lane.refuse(), (), None, (507, FULL))]
+        self._place += 1
+        self._now = self._flights[stage.number]
+        with within(self._model.device):
+            given = self._compute(self._now)
         if not stage.last:
             for hidden in given:
                 self._mesh.hand_on(hidden)
-        coming = None if stage.first else self._flights[stage.number - 1]
+        self._now = coming = None if stage.first else self._flights[stage.number - 1]
         rows = [] if coming is None else coming.lengths
         self._taken = [
             self._mesh.take((count, self._model.width), self._model.stream, self._model.device) for count in rows
         ]
-        ended = self._flights[-1]
-        return [] if ended is None else self._end(ended, given if stage.last else [])
+        self._now = ended = self._flights[-1]
+        found = None if ended is None else self._end(ended, given if stage.last else [])
+        self._place += 1
+        return [] if ended is None or found is None else ended.lane.end(ended.wanting, found)
 
     def _compute(self, flight: Flight | None) -> list[Tensor]:
         """This stage's part: hidden states for the next, or, on the last, what the encoder gave or the head gets."""
@@ -200,8 +270,11 @@ class Core:
             lane.unread = None if reading.last else given
         return given
 
-    def _end(self, flight: Flight, given: list[Tensor]) -> list[Progress]:
-        """What a flight brought, on all ranks; `given`: on the last stage, what it computed."""
+    def _end(self, flight: Flight, given: list[Tensor]) -> Found | None:
+        """What a flight brought, on all ranks; None: its sources are read.
+
+        `given`: on the last stage, what it computed.
+        """
         lane, model = flight.lane, self._model
         for place, reading in enumerate(flight.readings):
             if not reading.last:
@@ -211,15 +284,18 @@ class Core:
             with within(model.device):
                 model.remember(reading.sources, hidden, lane.caches.stores)
         if flight.readings:
-            return []
+            return None
         wanted = None
         if self._mesh.stage.last:
             parts = [(part, each.kept) for part, each in zip(given, flight.passes, strict=True)]
             wanted = Given([(part, kept) for part, kept in parts if kept])
-        found = Found.of(flight.wanting, wanted, model.vocabulary, self._mesh, self._ends)
-        return lane.end(flight.wanting, found)
+        return Found.of(flight.wanting, wanted, model.vocabulary, self._mesh, self._ends)
+
+
+def _so_far(arrival: Arrival, said: list[int]) -> Arrival:
+    return replace(arrival, said=tuple(said))
 
 
 def _is_memory(error: Exception) -> bool:
-    """Python's and torch's words for memory that is not there."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+    """Python's and torch's words for memory that is not there; the last are C++'s."""
+    return ran_out(error) or "out of memory" in str(error) or "std::bad_alloc" in str(error)

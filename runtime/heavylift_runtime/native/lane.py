@@ -121,21 +121,36 @@ class Lane:
         self._plan = None
         if not self.scheduler.running or self.scheduler.running[-1].encoded:
             self.unread = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         gone, self._gone = self._gone, []
         for key in gone:
             self.cancel(key)
 
-    def refuse(self) -> Sequence:
-        """Memory ran out: what was to be computed is given up for one sequence, the others try again."""
+    @property
+    def victim(self) -> Sequence | None:
+        """Whom what is to be computed now is given up for where it cannot be: who is read, or else the youngest."""
+        if self._plan is None:
+            return None
+        unread = [portion.sequence for portion in self._plan.sources]
+        reading = [sequence for sequence, _ in self._plan.chunks] or unread or self._plan.rows
+        return reading[-1].leader
+
+    def undo(self) -> None:
+        """What was to be computed was not, and is planned anew."""
         plan, self._plan = self._plan, None
-        assert plan is not None
-        unread = [portion.sequence for portion in plan.sources]
-        for sequence in unread:
-            sequence.encoded, sequence.parts = False, 0
-        reading = [sequence for sequence, _ in plan.chunks] or unread or plan.rows
-        victim = reading[-1].leader
-        self.cancel(victim.key)
-        return victim
+        for portion in () if plan is None else plan.sources:
+            portion.sequence.encoded, portion.sequence.parts = False, 0
+        self.unread = None
+        self._let_go()
+
+    def clear(self) -> None:
+        """Forgets all sequences, in whatever state."""
+        self._plan, self.unread = None, None
+        self._gone.clear()
+        self._searches.clear()
+        self.scheduler.clear()
 
     def _advance(self, wanting: list[Sequence], found: Found) -> list[Progress]:
         """Each row's next token, or each beam search's next beams."""

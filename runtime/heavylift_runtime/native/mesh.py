@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.families.stages import WHOLE, Stage
+from heavylift_runtime.native.alarm import Account, Alarm
 from heavylift_runtime.native.distributed import Alone, Gloo, Group
 from heavylift_runtime.native.nccl import beside
 from heavylift_runtime.native.place import HOST
-from heavylift_runtime.native.shared_memory import through_memory
+from heavylift_runtime.native.shared_memory import SharedMemory, through_memory
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Mesh:
     group: Group
     """The ranks that share its stage."""
     stage: Stage = WHOLE
+    alarm: Alarm | None = None
+    """Where ranks learn that one cannot go on; None: they do not, and one that cannot go on ends them all."""
 
     @classmethod
     def join(cls, rank: int, tensor: int, pipeline: int, rendezvous: str, device: torch.device = HOST) -> Mesh:
@@ -36,13 +39,38 @@ class Mesh:
         if tensor * pipeline == 1:
             return cls(Alone(), Alone())
         gloo = Gloo(rank, tensor * pipeline, rendezvous)
-        everyone = beside(through_memory(gloo), gloo.world, device)
-        if pipeline == 1:
-            return cls(everyone, everyone)
-        group: Group = Alone()
-        if tensor > 1:
-            group = beside(through_memory(gloo.divided(tensor)), gloo.world, device)
-        return cls(everyone, group, Stage.holding(rank, tensor, pipeline))
+        whole = through_memory(gloo)
+        part: Gloo | SharedMemory = whole
+        if 1 < tensor < gloo.world:
+            first = rank // tensor * tensor
+            part = through_memory(gloo.divided(tensor), whole if isinstance(whole, SharedMemory) else None, first)
+        heard = isinstance(part, SharedMemory) and isinstance(whole, SharedMemory) and device.type == "cpu"
+        everywhere = int(whole.all_reduce(torch.tensor([int(heard)]))) == gloo.world
+        everyone = beside(whole, gloo.world, device)
+        group: Group = everyone if part is whole else beside(part, gloo.world, device)
+        return cls(
+            everyone,
+            Alone() if tensor == 1 else group,
+            Stage.holding(rank, tensor, pipeline),
+            whole.alarm if everywhere and isinstance(whole, SharedMemory) else None,
+        )
+
+    def gather(self, account: Account) -> list[Account] | None:
+        """Raises the alarm, or answers it: every rank's account; None where ranks cannot come together again.
+
+        Called at any place of a step, by each rank; `begin_again` follows.
+        """
+        if self.everyone.world == 1:
+            return [account]
+        return None if self.alarm is None else self.alarm.answer(account)
+
+    def begin_again(self) -> None:
+        """Nothing of what was being exchanged is waited for any more."""
+        for group in (self.everyone, self.group):
+            if isinstance(group, SharedMemory):
+                group.begin_again()
+        if self.alarm is not None:
+            self.alarm.over()
 
     def hand_on(self, hidden: Tensor) -> None:
         """To the next stage; called there as `take`."""

@@ -26,6 +26,8 @@ class Arrival:
     prompt: tuple[int, ...]
     sampling: Sampling
     seed: int
+    said: tuple[int, ...] = ()
+    """What was generated before all ranks had to begin again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def tell(group: Group, news: News | None, *, busy: bool) -> None:
     body = b"" if news is None or news == News() else _write(news)
     _header(group, END if news is None else len(body), busy)
     if body:
-        group.broadcast(torch.tensor(list(body), dtype=torch.uint8))
+        group.all_reduce(torch.frombuffer(bytearray(body), dtype=torch.uint8))
 
 
 def hear(group: Group, *, busy: bool) -> News | None:
@@ -52,7 +54,11 @@ def hear(group: Group, *, busy: bool) -> News | None:
     size = _header(group, 0, busy)
     if size == END:
         return None
-    return _read(bytes(group.broadcast(torch.zeros(size, dtype=torch.uint8)).tolist())) if size else News()
+    if not size:
+        return News()
+    body = bytearray(size)  # zeros, to which rank 0's bytes are added
+    group.all_reduce(torch.frombuffer(body, dtype=torch.uint8))
+    return _read(body)
 
 
 def _header(group: Group, size: int, busy: bool) -> int:
@@ -62,14 +68,17 @@ def _header(group: Group, size: int, busy: bool) -> int:
 
 
 def _write(news: News) -> bytes:
-    arrived = [[each.key, each.prompt, each.sampling.to_json(), each.seed] for each in news.arrived]
+    arrived = [[each.key, each.prompt, each.sampling.to_json(), each.seed, each.said] for each in news.arrived]
     return json.dumps([arrived, news.gone]).encode("ascii")
 
 
-def _read(body: bytes) -> News:
+def _read(body: bytearray) -> News:
     arrived: list[list[Any]]
     arrived, gone = json.loads(body)
     return News(
-        tuple(Arrival(key, tuple(prompt), Sampling.from_json(how), seed) for key, prompt, how, seed in arrived),
+        tuple(
+            Arrival(key, tuple(prompt), Sampling.from_json(how), seed, tuple(said))
+            for key, prompt, how, seed, said in arrived
+        ),
         tuple(gone),
     )

@@ -118,6 +118,13 @@ class Scheduler:
         for sequence in sorted(ended, key=lambda each: -each.slot):
             self._leave(sequence)
 
+    def clear(self) -> None:
+        """Forgets all."""
+        for sequence in self.running:
+            self._memory.drop(sequence.slot)
+        self.running.clear()
+        self.waiting.clear()
+
     def preempt(self) -> Sequence:
         """The youngest that runs goes back to the head of the line."""
         youngest = max((each for each in self.running), key=lambda each: each.number).leader

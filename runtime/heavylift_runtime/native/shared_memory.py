@@ -1,7 +1,8 @@
-"""Small sums and gathers through shared memory: 5 µs where gloo takes 500, and a decode step has three per layer.
+"""Sums and gathers through shared memory: 5 µs where gloo takes 500, and a decode step has three per layer.
 
-Not for other machines, nor for large tensors (gloo takes those), nor for processors that reorder stores: a rank writes
-its data and then its number, and x86 is what promises that others see them in this order (Intel SDM volume 3A, 8.2).
+Not for other machines, nor for what is large while a model loads (gloo takes that), nor for processors that reorder
+stores: a rank writes its data and then its number, and x86 is what promises that others see them in this order (Intel
+SDM volume 3A, 8.2).
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from heavylift_runtime.native.alarm import Alarm, Interrupted
 from heavylift_runtime.native.distributed import Alone, Gloo, Group
 
 FOLDER = "/dev/shm"
 SLOT = 1 << 20
-"""Bytes that one rank can lay down at once; more goes through gloo."""
+"""Bytes that one rank can lay down at once."""
 LINE = 64
 """Bytes between two ranks' numbers, so that they share no cache line."""
 EXCHANGED, SENT, TAKEN = 0, 1, 2
-"""A rank's numbers: its exchanges with all, the parts of what it sent, the parts that it took."""
+"""A rank's numbers: its exchanges with all, the parts of what it sent, the parts that it took; more are alarm.py's."""
 SPINS = 2000
 """Looks at the others' numbers before the processor is offered to another process (some 0.2 ms)."""
 PATIENCE = 0.1
@@ -36,13 +38,16 @@ def join(rank: int, world: int, rendezvous: str) -> Group:
     return Alone() if world == 1 else through_memory(Gloo(rank, world, rendezvous))
 
 
-def through_memory(gloo: Gloo) -> Group:
-    """The same ranks with the shorter way, or `gloo` itself where there is none. Called on all ranks at once."""
+def through_memory(gloo: Gloo, whole: SharedMemory | None = None, first: int = 0) -> Gloo | SharedMemory:
+    """The same ranks with the shorter way, or `gloo` itself where there is none. Called on all ranks at once.
+
+    `whole`: the group of which these are the ranks from `first` on.
+    """
     if platform.machine() != "x86_64" or not os.path.isdir(FOLDER):
         return gloo
     size = gloo.world * (LINE + 3 * SLOT)
     file = _open_together(gloo, size)
-    return gloo if file is None else SharedMemory(gloo, file, size)
+    return gloo if file is None else SharedMemory(gloo, file, size, None if whole is None else whole.alarm, first)
 
 
 def _open_together(gloo: Gloo, size: int) -> int | None:
@@ -70,15 +75,15 @@ def _open_together(gloo: Gloo, size: int) -> int | None:
 
 
 class SharedMemory:
-    """A group whose small exchanges go through memory; everything else, and the waiting between batches, through gloo.
+    """A group whose exchanges go through memory; a loading model's, and the waiting between batches, through gloo.
 
     Two slots for each rank, used in turn: a rank that writes a slot again has seen every other rank's next number,
     which each gave only after it had read the slot. A third one holds what a rank sends to one other, which counts what
     it has taken out. A rank holds a lock on its own byte of the file while it lives.
     """
 
-    def __init__(self, gloo: Gloo, file: int, size: int) -> None:
-        """`file`: an open file of `size` bytes that all ranks share."""
+    def __init__(self, gloo: Gloo, file: int, size: int, alarm: Alarm | None = None, first: int = 0) -> None:
+        """`file`: an open file of `size` bytes that all ranks share; `alarm`: of a group in which rank 0 is `first`."""
         self.rank, self.world, self._gloo, self._file = gloo.rank, gloo.world, gloo, file
         os.lockf(self._at(self.rank), os.F_LOCK, 1)
         memory = mmap.mmap(file, size)
@@ -86,6 +91,8 @@ class SharedMemory:
         slots = torch.frombuffer(memory, dtype=torch.uint8)[self.world * LINE :].view(3, self.world, SLOT)
         self._slots, self._boxes = slots[:2], slots[2]
         self._own = self.rank * LINE // 8
+        self.alarm = Alarm(self._numbers, LINE // 8, self.rank, self.world, self._come) if alarm is None else alarm
+        self._first = first
         self._others = [rank for rank in range(self.world) if rank != self.rank]
         self._number = 0
         self._views: dict[tuple[torch.Size, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
@@ -97,7 +104,9 @@ class SharedMemory:
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         if tensor.nbytes > SLOT:
-            return self._gloo.all_reduce(tensor)
+            for part in torch.split(tensor.view(-1), SLOT // tensor.itemsize):
+                self.all_reduce(part)
+            return tensor
         every = self._exchange(tensor)
         if self.world == 2:
             return torch.add(every[0], every[1], out=tensor)
@@ -105,7 +114,7 @@ class SharedMemory:
 
     def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:
         if tensor.nbytes > SLOT:
-            return self._gloo.all_gather(tensor, out)
+            return self._in_parts(tensor) if out is None else self._gloo.all_gather(tensor, out)
         every = self._exchange(tensor)
         return every.clone() if out is None else out.copy_(every)
 
@@ -130,9 +139,24 @@ class SharedMemory:
     def barrier(self) -> None:
         self._gloo.barrier()
 
+    def begin_again(self) -> None:
+        """After an alarm: nothing was ever exchanged. All ranks do it before one exchanges anything again."""
+        self._number = 0
+        for number in (EXCHANGED, SENT, TAKEN):
+            self._numbers[self._own + number] = 0
+
     def close(self) -> None:
         os.close(self._file)
         self._gloo.close()
+
+    def _in_parts(self, tensor: Tensor) -> Tensor:
+        every = torch.empty((self.world, *tensor.shape), dtype=tensor.dtype)
+        size = SLOT // tensor.itemsize
+        for out, part in zip(
+            torch.split(every.view(self.world, -1), size, 1), torch.split(tensor.reshape(-1), size), strict=True
+        ):
+            out.copy_(self._exchange(part))
+        return every
 
     def _exchange(self, tensor: Tensor) -> Tensor:
         """(world, *shape): what every rank laid down; valid until the exchange after the next."""
@@ -157,7 +181,7 @@ class SharedMemory:
         return self._views[key]
 
     def _wait(self, rank: int, counter: int, number: int) -> None:
-        """Until a rank's counter has come as far; RuntimeError when it died."""
+        """Until a rank's counter has come as far; RuntimeError when it died, Interrupted when it cannot go on."""
         numbers, place = self._numbers, rank * LINE // 8 + counter
         for _ in range(SPINS):
             if numbers[place] >= number:
@@ -165,11 +189,22 @@ class SharedMemory:
         look = time.monotonic() + PATIENCE
         pause: Callable[[], None] = os.sched_yield
         while numbers[place] < number:
+            # what it counted before it raised the alarm is seen by whoever sees the alarm
+            if self.alarm.raised_by(self._first + rank) and numbers[place] < number:
+                raise Interrupted(f"rank {self._first + rank} cannot go on")
             pause()
             if time.monotonic() > look:
                 if self._is_dead(rank) and numbers[place] < number:
                     raise RuntimeError(f"rank {rank} is dead")
                 look, pause = time.monotonic() + PATIENCE, lambda: time.sleep(0.0005)
+
+    def _come(self, rank: int, counter: int, number: int) -> None:
+        """Until a rank's counter has come as far, whatever is the alarm; RuntimeError when it died."""
+        place = rank * LINE // 8 + counter
+        while self._numbers[place] < number:
+            if self._is_dead(rank) and self._numbers[place] < number:
+                raise RuntimeError(f"rank {rank} is dead")
+            time.sleep(0.0005)
 
     def _is_dead(self, rank: int) -> bool:
         try:
