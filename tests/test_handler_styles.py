@@ -73,6 +73,26 @@ def test_decorated_functions_are_called_in_their_order() -> None:
     assert answer.body == b'{"twice": 42}'
 
 
+def test_decorated_functions_take_what_lmi_gives_them() -> None:
+    @init_handler
+    def custom_init(model_dir: str, **kwargs: Any) -> tuple[str, str]:
+        return model_dir, kwargs["properties"]["model_id"]
+
+    @input_formatter
+    def custom_input(inputs: Input, **kwargs: Any) -> int:
+        return int(inputs.get_as_json()["n"])
+
+    @prediction_handler
+    def custom_predict(number: int, model: tuple[str, str], **kwargs: Any) -> list[Any]:
+        return [number, *model]
+
+    script = module(a=custom_input, b=custom_predict, c=custom_init)
+    handler = Handler(ModelService(script, "/models").handler("handle"), {"model_id": "m"})
+    handler.warm_up()
+
+    assert handler.answer([call(b'{"n": 21}')])[0].body == b'[21, "/models", "m"]'
+
+
 def test_sagemakers_functions_are_a_handler() -> None:
     script = module(
         model_fn=lambda model_dir: 10,

@@ -14,7 +14,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def init_handler(function: F) -> F:
-    """It loads the model: called once, with the properties of the empty first call."""
+    """It gives the model: called once, with the model's folder, or the properties where it has an argument of that
+    name."""
     return marked(function, "init")
 
 
@@ -24,7 +25,8 @@ def input_formatter(function: F) -> F:
 
 
 def prediction_handler(function: F) -> F:
-    """It makes of what the model takes what the model gives."""
+    """It makes of what the model takes what the model gives: called with the first, and with the model if it takes two
+    arguments."""
     return marked(function, "prediction")
 
 

@@ -41,7 +41,7 @@ class ModelService:
             return found
         parts = {getattr(each, MARK): each for each in vars(self.module).values() if hasattr(each, MARK)}
         if "prediction" in parts:
-            return _decorated(parts)
+            return _decorated(parts, self.model_dir)
         functions = {name: getattr(self.module, name) for name in _PARAMETERS if hasattr(self.module, name)}
         if "predict_fn" in functions or "transform_fn" in functions:
             return _sagemaker(functions, self.model_dir)
@@ -72,15 +72,31 @@ def load_model_service(model_dir: str, entry_point: str, device_id: int = -1) ->
     return ModelService(module, model_dir)
 
 
-def _decorated(parts: dict[str, Callable[..., Any]]) -> Handler:
+def _decorated(parts: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
+    """As LMI's documentation has them: init_handler(model_dir), whose model prediction_handler(data, model) gets."""
+    model: list[Any] = [None]
+
     def handle(inputs: Input) -> Any:
         if inputs.is_empty():
-            return parts["init"](inputs.get_properties()) if "init" in parts else None
-        given = parts["input"](inputs) if "input" in parts else decode(inputs, inputs.get_property("content-type"))
-        made = parts["prediction"](given)
+            if "init" in parts:
+                model[:] = [_offered(parts["init"], model_dir, properties=inputs.get_properties())]
+            return None
+        own = "input" in parts
+        given = parts["input"](inputs) if own else decode(inputs, inputs.get_property("content-type"))
+        made = _offered(parts["prediction"], given, *model)
         return parts["output"](made) if "output" in parts else made
 
     return handle
+
+
+def _offered(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call it with as much of what it is given as it takes, and what it names."""
+    takes = inspect.signature(function).parameters.values()
+    every = any(each.kind is each.VAR_KEYWORD for each in takes)
+    kept = {name: value for name, value in named.items() if every or any(each.name == name for each in takes)}
+    places = [each for each in takes if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    most = len(given) if any(each.kind is each.VAR_POSITIONAL for each in takes) else len(places)
+    return function(*given[: most - sum(each.name in kept for each in places)], **kept)
 
 
 def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
