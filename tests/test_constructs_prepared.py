@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -159,6 +160,63 @@ def test_a_job_may_take_twelve_hours_and_another_artifact_has_a_wait_of_its_own(
         assert end["Timeout"] == "43200"
         assert resources[handle]["Type"] == "AWS::CloudFormation::WaitConditionHandle"
         assert key[:16] in handle, "CloudFormation updates none"
+
+
+def test_another_function_tells_the_stack_where_the_jobs_own_dies_and_may_do_nothing_else(
+    synthesized: Synthesized,
+) -> None:
+    for stack in STACKS:
+        resources = synthesized.json(stack)["Resources"]
+        jobs = [
+            id
+            for id, each in resources.items()
+            if each.get("Properties", {}).get("Handler") == "lambdas.jobs.index.handler"
+        ]
+        configs = [each for each in resources.values() if each["Type"] == "AWS::Lambda::EventInvokeConfig"]
+        assert len(jobs) == len(configs) == 2, "the image's, and the artifact's"
+        for config in configs:
+            said = config["Properties"]
+            job, lost = (
+                said["FunctionName"]["Ref"],
+                said["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0],
+            )
+            assert said["Qualifier"] == "$LATEST" and job in jobs
+            assert resources[lost]["Properties"]["Handler"] == "lambdas.jobs.lost.handler"
+            same = ("KIND", "BUCKET", "STACK")
+            given, others = (resources[each]["Properties"]["Environment"]["Variables"] for each in (job, lost))
+            assert set(others) == set(same) and [given[name] for name in same] == [others[name] for name in same]
+            may = statements(resources, job)
+            assert {
+                "Action": "lambda:InvokeFunction",
+                "Effect": "Allow",
+                "Resource": {"Fn::GetAtt": [lost, "Arn"]},
+            } in may
+            actions = [each["Action"] for each in statements(resources, lost)]
+            assert actions == [
+                "cloudformation:DescribeStacks", "s3:ListBucket", ["s3:DeleteObject", "s3:GetObject"], "kms:Decrypt",
+                ["logs:CreateLogStream", "logs:PutLogEvents"],
+            ]  # fmt: skip
+            policies = {id for id, each in resources.items() if each["Type"] == "AWS::IAM::Policy"}
+            waits = {*config["DependsOn"], *resources[job]["DependsOn"]}
+            assert job in waits and policies & waits, "Lambda refuses a destination that the role may not call"
+        begun = [
+            each
+            for each in resources.values()
+            if each["Type"] in ("Custom::HeavyliftPrepared", "Custom::HeavyliftImage")
+        ]
+        ids = {id for id, each in resources.items() if each["Type"] == "AWS::Lambda::EventInvokeConfig"}
+        assert all(ids & set(each["DependsOn"]) for each in begun), "a short job could end before it stands"
+
+
+def statements(resources: dict[str, Any], function: str) -> list[dict[str, Any]]:
+    """What a function's own policy allows."""
+    role = resources[function]["Properties"]["Role"]["Fn::GetAtt"][0]
+    return [
+        statement
+        for each in resources.values()
+        if each["Type"] == "AWS::IAM::Policy" and each["Properties"]["Roles"] == [{"Ref": role}]
+        for statement in each["Properties"]["PolicyDocument"]["Statement"]
+    ]
 
 
 def test_no_right_is_wider_than_what_is_done(synthesized: Synthesized) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from heavylift_cdk.lambdas.jobs import builds, image, index, processing, sagemaker_job, staging, training
+from heavylift_cdk.lambdas.jobs import builds, image, lost, processing, request, sagemaker_job, staging, training
 from tests.jobs import BUCKET, DIGEST, EXPECTED, KEY, NAME, PREPARED, STACK, Waiting, artifact, put, waiting
 
 
@@ -85,7 +85,7 @@ def test_a_job_that_went_on_after_cloudformation_stopped_waiting_is_joined_or_fo
     stack.ask("processing", PREPARED)
     assert (stack.aws.started, stack.told) == ([], []), "it runs already"
 
-    boto3.client("s3").delete_object(Bucket=BUCKET, Key=index.key(STACK, NAME))
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=request.key(STACK, NAME))
     artifact()
     stack.aws.jobs[NAME] = {"ProcessingJobStatus": "Completed"}
     stack.ask("processing", PREPARED)
@@ -170,6 +170,68 @@ def test_a_stack_that_goes_back_starts_nothing(stack: Waiting) -> None:
     (reply,) = stack.ask("processing", PREPARED, "Update", {"Told": "another"})
 
     assert reply["Status"] == "SUCCESS" and stack.aws.started == []
+
+
+def record(event: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What Lambda hands to a function's destination on failure."""
+    return {
+        "version": "1.0",
+        "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
+        "requestPayload": event,
+        "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
+        "responsePayload": {"errorMessage": "2026 Task timed out after 120.00 seconds"},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "changes", "word"),
+    [
+        ({"detail": {"ProcessingJobName": NAME}}, {}, "3 tries (RetriesExhausted): 2026 Task timed out after 120.00"),
+        ({"ended": NAME}, {"responsePayload": None}, "it left no word"),
+        ({"ended": NAME}, {"requestContext": {"condition": "EventAgeExceeded"}}, "(EventAgeExceeded)"),
+    ],
+)
+def test_a_stack_whose_function_died_of_a_jobs_end_is_told_so_and_waits_no_longer(
+    stack: Waiting, event: dict[str, Any], changes: dict[str, Any], word: str
+) -> None:
+    stack.ask("processing", PREPARED)
+
+    lost.handler(record(event, **changes), None)
+
+    (told,) = stack.told
+    assert (told["Status"], told["UniqueId"]) == ("FAILURE", KEY)
+    assert word in told["Reason"] and "see its log" in told["Reason"]
+    lost.handler(record(event, **changes), None)
+    lost.handler(record({"ended": "heavylift-another-1"}), None)
+    assert len(stack.told) == 1, "once, and of no job that others wait for"
+
+
+def test_an_update_that_waits_in_its_request_is_answered_where_its_function_died(stack: Waiting) -> None:
+    stack.ask("processing", PREPARED, "Update", {"Told": f"{stack.url}/told"})
+
+    lost.handler(record({"ended": NAME}), None)
+
+    (reply,) = stack.answers
+    assert (reply["Status"], reply["PhysicalResourceId"], stack.told) == ("FAILED", KEY, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [("CREATE_IN_PROGRESS", "FAILED"), ("UPDATE_ROLLBACK_IN_PROGRESS", "SUCCESS")]
+)
+def test_a_request_of_which_the_function_died_is_answered_and_never_holds_up_what_goes_back(
+    stack: Waiting, status: str, answer: str
+) -> None:
+    stack.monkeypatch.setenv("KIND", "processing")
+    stack.aws.status = status
+    request = {
+        "RequestType": "Update", "ResponseURL": f"{stack.url}/answer", "StackId": STACK, "RequestId": "request-1",
+        "LogicalResourceId": "Made", "ResourceProperties": {**PREPARED, "Told": f"{stack.url}/told"},
+    }  # fmt: skip
+
+    lost.handler(record(request), None)
+
+    assert [each["Status"] for each in stack.answers] == [answer]
 
 
 def test_every_kind_of_job_has_what_the_function_asks_of_it() -> None:

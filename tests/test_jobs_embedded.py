@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,14 @@ def synthesized(folder: Path, plan: Plan, spec: ModelSpec) -> Synthesized:
     return Synthesized(folder)
 
 
-def deploy(embedded: Embedded, models: Path, folder: Path, **changes: Any) -> tuple[Plan, Deployed]:
-    """Foundation, weights, serving stack: as `heavylift deploy` does it."""
+def deploy(
+    embedded: Embedded,
+    models: Path,
+    folder: Path,
+    spoil: Callable[[dict[str, Any]], None] = lambda template: None,
+    **changes: Any,
+) -> tuple[Plan, Deployed]:
+    """Foundation, weights, serving stack: as `heavylift deploy` does it; `spoil` changes the last one's template."""
     plan, lock, spec = planned(models, **changes)
     made = synthesized(folder, plan, spec)
     if not embedded.client("s3").list_buckets()["Buckets"]:  # the foundation is the same whatever the model is
@@ -71,7 +77,9 @@ def deploy(embedded: Embedded, models: Path, folder: Path, **changes: Any) -> tu
     s3 = embedded.client("s3")
     push(plan, lock, Folder(models / "tiny-t5"), bucket, s3)
     push_config(plan, models, bucket, s3)
-    return plan, embedded.deploy(SERVING, made.json(SERVING), made.folder)
+    template = made.json(SERVING)
+    spoil(template)
+    return plan, embedded.deploy(SERVING, template, made.folder)
 
 
 def bucket_of(embedded: Embedded) -> str:
@@ -119,6 +127,33 @@ def test_a_model_is_partitioned_once_in_the_account_and_served_from_what_was_mad
         if each["Type"] == "AWS::SageMaker::Model"
     ]  # fmt: skip
     assert plan.job.prefix in json.dumps(model), "the container loads the artifact"
+
+
+def test_a_deployment_whose_function_dies_of_its_jobs_end_fails_at_once_and_the_next_finds_what_was_made(
+    embedded: Embedded, models: Path, first: tuple[Plan, Deployed, Path], tmp_path: Path
+) -> None:
+    ran = jobs(embedded)
+
+    def forget_the_stack(template: dict[str, Any]) -> None:
+        (function,) = [
+            each["Properties"] for each in template["Resources"].values()
+            if each.get("Properties", {}).get("Handler") == "lambdas.jobs.index.handler"
+        ]  # fmt: skip
+        del function["Environment"]["Variables"]["STACK"]
+
+    _, refused = deploy(embedded, models, tmp_path / "spoilt", forget_the_stack, quantization="int8")
+
+    assert refused.status == "UPDATE_ROLLBACK_COMPLETE", refused.events
+    reasons = " ".join(event.get("ResourceStatusReason", "") for event in refused.events)
+    assert "the function that looks after the processing job died, 3 tries (RetriesExhausted): 'STACK'" in reasons
+    assert ask(embedded) == ["MCMXCIV"], "the old model serves"
+    assert len(jobs(embedded)) == len(ran) + 1, "its job ran"
+
+    _, updated = deploy(embedded, models, tmp_path / "sound", quantization="int8")
+
+    assert updated.status == "UPDATE_COMPLETE", updated.events
+    assert len(jobs(embedded)) == len(ran) + 1, "and no second one"
+    assert len(ask(embedded)) == 1
 
 
 def test_another_option_runs_no_job_another_degree_runs_one_and_a_failed_one_leaves_the_old_model_serving(

@@ -2,7 +2,8 @@
 
 Not the job: staging.py, image_build.py and prepared.py have one each. Its code: lambdas/jobs. CloudFormation waits an
 hour for a custom resource and twelve for a wait condition, so the first begins the job, and the second is what its end
-is told to. A job that takes longer still goes on, and the next deployment finds what it made.
+is told to. A job that takes longer still goes on, and the next deployment finds what it made. Where the function dies
+of an event, a second one tells the stack in its place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aws_cdk import CfnWaitCondition, CfnWaitConditionHandle, CustomResource
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct, IDependable
 
@@ -44,15 +46,32 @@ class Job(Construct):
     ) -> None:
         """`timeout_seconds`: of one answer."""
         super().__init__(scope, id)
-        bucket, stack = weights.bucket, stack_id()
+        bucket, stack, waiting = weights.bucket, stack_id(), weights.bucket.arn_for_objects("jobs/*")
+        looking = iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack])
+        listing = iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn])
+        knows = {"KIND": kind, "BUCKET": bucket.bucket_name, "STACK": stack}
+        lost = function(
+            self,
+            "Lost",
+            code=handlers(),
+            handler="lambdas.jobs.lost.handler",
+            timeout_seconds=120,
+            memory_mb=256,
+            log_group=log_group,
+            environment=knows,
+            statements=[
+                looking,
+                listing,  # or what is not there is forbidden
+                iam.PolicyStatement(actions=["s3:GetObject", "s3:DeleteObject"], resources=[waiting]),
+                iam.PolicyStatement(actions=["kms:Decrypt"], resources=[weights.key.key_arn]),
+            ],
+        )
         common = [
-            iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack]),
-            iam.PolicyStatement(actions=["s3:ListBucket"], resources=[bucket.bucket_arn]),
-            iam.PolicyStatement(
-                actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-                resources=[bucket.arn_for_objects("jobs/*")],
-            ),
+            looking,
+            listing,
+            iam.PolicyStatement(actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], resources=[waiting]),
             iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[weights.key.key_arn]),
+            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[lost.function_arn]),
         ]
         self.function = function(
             self,
@@ -62,11 +81,22 @@ class Job(Construct):
             timeout_seconds=timeout_seconds,
             memory_mb=256,
             log_group=log_group,
-            environment={"KIND": kind, "BUCKET": bucket.bucket_name, "STACK": stack, **environment},
+            environment={**knows, **environment},
             statements=[*common, *statements],
         )
+        # The CDK's own destination would let it invoke every version of that function.
+        destination = lambda_.CfnEventInvokeConfig(
+            self,
+            "Failing",
+            function_name=self.function.function_name,
+            qualifier="$LATEST",
+            destination_config=lambda_.CfnEventInvokeConfig.DestinationConfigProperty(
+                on_failure=lambda_.CfnEventInvokeConfig.OnFailureProperty(destination=lost.function_arn)
+            ),
+        )
+        destination.node.add_dependency(self.function)  # and its policy, without which Lambda refuses the destination
         rule = events.Rule(self, "Ended", event_pattern=ended, targets=[targets.LambdaFunction(self.function)])
-        self._ready: list[IDependable] = [rule]  # or a short job could end before anybody listens
+        self._ready: list[IDependable] = [rule, destination]  # or a short job could end before anybody listens
         if kind == "training":
             self._ready.append(may_call_itself(self, self.function))  # to go on with a copy
         acknowledge_objects(self, bucket, "jobs/*", "each request that waits has a key of its own")

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import cfn_bucket, cfn_custom, seams
+from . import cfn_bucket, cfn_custom, events, seams
 from .asynchronous import AsyncInvocations
 from .autoscaling import AutoScaling
 from .cfn_autoscaling import AutoScalingTypes
@@ -41,6 +41,7 @@ def main(argument: str) -> None:
     AutoScalingTypes(autoscaling).install()
     cfn_bucket.install(settings)
     cfn_custom.install()
+    events.install()
     services: dict[str, Service] = {"SageMaker": sagemaker, "AnyScaleFrontendService": autoscaling}
     invocations = Invocations(endpoints, copies), AsyncInvocations(settings, endpoints)
     front = Front(services, invocations, seams.application(), settings.token)

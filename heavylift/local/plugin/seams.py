@@ -17,8 +17,13 @@ _NAMES = {
     "ministack.app": ("app",),
     "ministack.core.lambda_runtime": ("reset",),
     "ministack.services.cloudwatch": ("record_metric",),
-    "ministack.services.eventbridge": ("_put_events",),
-    "ministack.services.lambda_svc": ("_execute_function_with_config_scope",),
+    "ministack.services.eventbridge": ("_put_events", "_dispatch_to_lambda"),
+    "ministack.services.lambda_svc": (
+        "_execute_function_with_config_scope",
+        "_execution_record_for_config",
+        "_get_func_record_for_ref",
+        "invoke_async_with_retry",
+    ),
     "ministack.services.s3": (
         "_put_bucket_encryption",
         "_delete_bucket_encryption",
@@ -112,6 +117,11 @@ def s3() -> ModuleType:
 def lambdas() -> ModuleType:
     """MiniStack's Lambda."""
     return _module("ministack.services.lambda_svc")
+
+
+def eventbridge() -> ModuleType:
+    """MiniStack's EventBridge."""
+    return _module("ministack.services.eventbridge")
 
 
 def custom_resources() -> ModuleType:

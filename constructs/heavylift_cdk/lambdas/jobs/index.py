@@ -2,7 +2,8 @@
 
 Not the jobs: staging.py, image.py, processing.py and training.py know one each. The custom resource is answered when
 the job is at work; the request waits in the bucket meanwhile, and EventBridge brings the job's end here, which is told
-to the stack's wait condition. Nothing polls. Standard library and boto3 only.
+to the stack's wait condition. Nothing polls. Where this function dies of an event, lost.py tells the stack. Standard
+library and boto3 only.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from typing import Any
 import boto3
 
 from ..reply import answer, goes_back, signal, state
+from .request import found, key, physical_id, put, tell, told_before
 from .unfinished import Unfinished
 
 RESERVE_SECONDS = 120  # of a Lambda's time: what one file's copy may take beyond what was left
@@ -31,7 +33,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     except Exception as error:  # an unanswered custom resource holds its stack for an hour
         done, fault = True, f"cannot {'stop' if event['RequestType'] == 'Delete' else 'start'} the {work.WHAT}: {error}"
     if done:
-        answer(event, fault, physical_id(event, work))
+        answer(event, fault, physical_id(event, work.IDENTITY))
 
 
 def began(event: dict[str, Any], work: Any, s3: Any, context: Any) -> tuple[bool, str | None]:
@@ -45,28 +47,19 @@ def began(event: dict[str, Any], work: Any, s3: Any, context: Any) -> tuple[bool
     if goes_back(status):  # a stack that goes back is never held up
         return True, None
     if work.ready(wanted):
-        signal(wanted["Told"], None, physical_id(event, work))
+        signal(wanted["Told"], None, physical_id(event, work.IDENTITY))
         return True, None
     name = work.begin(wanted, event["RequestId"])
-    s3.put_object(Bucket=os.environ["BUCKET"], Key=key(stack, name), Body=json.dumps(event).encode())
+    put(s3, event, name)
     if work.over(name):  # before the request was put down, so nobody has told
         ended(name, work, s3, context)
     return not told_before(event), None
 
 
-def told_before(event: dict[str, Any]) -> bool:
-    """The stack's wait condition has had its signal, and waits for no second: what it was told of is gone, and this
-    request waits for the job itself."""
-    asked, was = event["ResourceProperties"], event.get("OldResourceProperties", {})
-    return bool(event["RequestType"] == "Update" and was.get("Told") == asked["Told"])
-
-
 def ended(name: str, work: Any, s3: Any, context: Any) -> None:
     """Tell the stack that waits for the job, if it is this one; of others' jobs there is no request."""
-    place = {"Bucket": os.environ["BUCKET"], "Key": key(os.environ["STACK"], name)}
-    try:
-        event = json.loads(s3.get_object(**place)["Body"].read())
-    except s3.exceptions.NoSuchKey:
+    event = found(s3, name)
+    if event is None:
         return
     until = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     try:
@@ -78,11 +71,7 @@ def ended(name: str, work: Any, s3: Any, context: Any) -> None:
         return
     except Exception as error:
         fault = f"cannot look at what the {work.WHAT} {name} made: {error}"
-    if told_before(event):
-        answer(event, fault, physical_id(event, work))
-    else:
-        signal(event["ResourceProperties"]["Told"], fault, physical_id(event, work))
-    s3.delete_object(**place)
+    tell(s3, event, name, fault, work.IDENTITY)
 
 
 def abandon(stack: str, work: Any, s3: Any) -> None:
@@ -96,13 +85,3 @@ def abandon(stack: str, work: Any, s3: Any) -> None:
             if not work.over(name):
                 raise
         s3.delete_object(Bucket=bucket, Key=item["Key"])
-
-
-def physical_id(event: dict[str, Any], work: Any) -> str:
-    """What the job makes, by its own name."""
-    return str(event["ResourceProperties"].get(work.IDENTITY, event["LogicalResourceId"]))
-
-
-def key(stack: str, name: str) -> str:
-    """Where the request waits: below the last part of its stack's ARN, and its kind."""
-    return f"jobs/{stack.rsplit('/', 1)[-1]}/{os.environ['KIND']}/{name}"
