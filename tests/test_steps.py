@@ -37,9 +37,13 @@ def rolling(parrot: Parrot) -> Iterator[Channel]:
         rank.close()
 
 
-def submit(channel: Channel, key: int, prompt: str, *, stream: bool) -> None:
-    row = {"key": key, "request": Request(prompt, Sampling(100)).to_json(), "stream": stream}
-    channel.send({"type": "submit", "rows": [row]})
+def submit(channel: Channel, key: int, *prompts: str, stream: bool) -> None:
+    """One message with a row of each prompt; `key` is the first one's."""
+    rows = [
+        {"key": number, "request": Request(prompt, Sampling(100)).to_json(), "stream": stream}
+        for number, prompt in enumerate(prompts, key)
+    ]
+    channel.send({"type": "submit", "rows": rows})
 
 
 def told(channel: Channel) -> tuple[list[Piece], dict[str, Any]]:
@@ -80,10 +84,41 @@ def test_a_stream_s_first_and_last_token_leave_at_once_and_those_between_togethe
     assert "opened" not in header
 
 
+def test_one_stream_s_end_takes_no_other_s_tokens_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BREATH", 3600)
+    monkeypatch.setattr(steps, "_LOAD_SECONDS", 3600)
+
+    with rolling(Parrot()) as channel:
+        submit(channel, 1, "one two", "a b c d", stream=True)
+        messages = [told(channel)[0] for _ in range(3)]
+
+    found = [[(piece.key, words(piece), piece.finish_reason) for piece in pieces] for pieces in messages]
+    assert found == [
+        [(1, ["one"], None), (2, ["a"], None)],
+        [(1, [" two"], "eos_token")],
+        [(2, [" b", " c", " d"], "eos_token")],
+    ]
+
+
+@pytest.mark.parametrize(("share", "second"), [(0.0, [" two"]), (3600.0, [" two", " three"])])
+def test_the_more_streams_have_tokens_the_longer_these_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, share: float, second: list[str]
+) -> None:
+    monkeypatch.setattr(steps, "BREATH", 0)
+    monkeypatch.setattr(steps, "SHARE", share)
+
+    with rolling(Parrot()) as channel:
+        submit(channel, 1, "one two three", stream=True)
+        (first,), (then,) = told(channel)[0], told(channel)[0]
+
+    assert (words(first), words(then)) == (["one"], second)
+
+
 def test_a_stream_s_token_leaves_with_its_step_where_the_last_message_is_long_ago(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(steps, "BREATH", 0)
+    monkeypatch.setattr(steps, "SHARE", 0)
 
     with rolling(Parrot()) as channel:
         submit(channel, 1, "one two three", stream=True)

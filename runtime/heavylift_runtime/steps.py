@@ -8,8 +8,9 @@
                       adapter {turn, code?, error?}
 
 A row that does not stream costs the server one piece, whatever its length: all its tokens, with its end. A stream's
-first token and its last leave with their step; those between wait for the next message where the last one is less than
-`BREATH` ago, for a message costs both sides more than a token: it wakes a processor.
+first token and its last leave with their step. Those between wait until `BREATH` has passed since such tokens left, and
+`SHARE` for each stream that has some: a message wakes a processor on both sides, and each stream in it costs server and
+client a write and a read, more than a token of a short step is worth.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from heavylift_runtime.errors import PromptError, RuntimeFault, ran_out
 from heavylift_runtime.pieces import pack
 from heavylift_runtime.wire import Channel, Message
 
-BREATH = 0.002  # seconds between two messages that bring nobody's first token and nobody's last
+BREATH = 0.002  # seconds between two messages with tokens that are nobody's first and nobody's last
+SHARE = 0.0002  # seconds for each stream with such tokens; writing to it takes the server about a fifth of that
 LINGER = 0.002  # seconds without work before the processor is given back: the next request is often that near
 _LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where it has nothing left to do
 
@@ -33,8 +35,8 @@ _LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where
 def roll(engine: Engine, channel: Channel) -> None:
     """Until the server says stop. What `step` raises is not caught: the engine's state is unknown, the copy ends."""
     rows: dict[int, _Row] = {}
-    fresh: dict[int, _Row] = {}  # those with something to tell
-    told = spoken = 0.0
+    fresh: dict[int, _Row] = {}  # streams with something to tell
+    told = spoken = 0.0  # when of the load, and when no stream had anything more to tell
     while True:
         while (message := channel.poll() if engine.busy else _next(channel)) is not None:
             if message.type == "stop":
@@ -56,26 +58,33 @@ def roll(engine: Engine, channel: Channel) -> None:
             if fresh:  # what streams have got until now is sound
                 channel.send({"type": "pieces", "pieces": [pack(each.take()) for each in fresh.values()]})
             raise
-        urgent = False
+        leaving: dict[int, _Row] = {}  # those that began or ended
         for piece in came:
-            if (found := rows.get(piece.key)) is None:
+            key = piece.key
+            if (found := rows.get(key)) is None:
                 continue  # cancelled meanwhile
+            last = piece.finish_reason is not None or piece.error is not None
             first = found.put(piece, now)
-            if found.stream or piece.last:
-                fresh[piece.key] = found
-                urgent = urgent or first or piece.last
-            if piece.last:
-                del rows[piece.key]
-        due = now - told >= _LOAD_SECONDS
-        if not (urgent or due or (fresh and (now - spoken >= BREATH or not engine.busy))):
+            if last:
+                del rows[key]
+                leaving[key] = found
+            elif found.stream:
+                (leaving if first else fresh)[key] = found
+        idle, due = not engine.busy, now - told >= _LOAD_SECONDS
+        if fresh and (idle or now - spoken >= max(BREATH, SHARE * len(fresh))):
+            leaving, fresh = fresh | leaving, {}
+        else:
+            for key in leaving:
+                fresh.pop(key, None)
+        if leaving and not fresh:
+            spoken = now
+        if not (leaving or due):
             continue
-        news: dict[str, Any] = {"type": "pieces", "pieces": [pack(each.take()) for each in fresh.values()]}
-        if opened := [[key, each.opened] for key, each in fresh.items() if not each.stream]:
+        news: dict[str, Any] = {"type": "pieces", "pieces": [pack(each.take()) for each in leaving.values()]}
+        if opened := [[key, each.opened] for key, each in leaving.items() if not each.stream]:
             news["opened"] = opened
-        if due or not engine.busy:
+        if due or idle:
             news["load"], told = _load(engine), now
-        fresh.clear()
-        spoken = now
         channel.send(news)
 
 

@@ -15,7 +15,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from heavylift_runtime.engines.engine import Piece, Request
@@ -224,7 +224,7 @@ class Rolling:
                     self.pace.step()
                 if piece.error is not None:
                     if piece.tokens and row.job.stream:  # those since the last message: the client gets them
-                        row.job.put(row, replace(piece, error=None), now)
+                        row.job.put(row, piece._replace(error=None), now)
                     self._end(row.job, Refused(*piece.error))
                 elif not row.job.put(row, piece, now):
                     self._end(row.job, Refused(408, f"the client left {MOST_UNREAD} tokens of its stream unread"))

@@ -34,7 +34,7 @@ class LmiExchange:
         return self.shape.whole(finished)
 
     def event(self, index: int, piece: Piece) -> bytes:
-        return b"".join(self._frame(event) for event in self.shape.events(index, piece))
+        return b"".join([self._frame(event) for event in self.shape.events(index, piece)])
 
     def end(self) -> bytes:
         return b""

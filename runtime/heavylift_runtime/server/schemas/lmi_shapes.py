@@ -47,7 +47,7 @@ class Shape(Protocol):
         """The reply."""
 
     def events(self, index: int, piece: Piece) -> Iterator[object]:
-        """The events of a stream."""
+        """The events of a stream; bytes are JSON that is written already."""
 
     @staticmethod
     def failure(code: int, sentence: str) -> Answer:
@@ -87,6 +87,9 @@ class Own:
     def events(self, index: int, piece: Piece) -> Iterator[object]:
         for token, last in told(piece):
             self.said.append(token.text)
+            if not (last or self.asked.wish.top):
+                yield self.between(token)
+                continue
             event = {"token": self.token(token)}
             if self.asked.wish.top:
                 event["top_tokens"] = likeliest(token, LMI, self.asked.wish.top)
@@ -95,6 +98,12 @@ class Own:
                 if self.asked.wish.details:
                     event["details"] = self.ending(piece)
             yield event
+
+    def between(self, token: Token) -> object:
+        """The event of a token that is not the last; thousands of them leave in a second."""
+        if self.asked.wish.logprobs:
+            return {"token": self.token(token)}
+        return b'{"token":{"id":%d,"text":%b}}' % (token.id, dump(token.text))
 
     def token(self, token: Token) -> Any:
         """A log-probability only where it was asked for: it costs the engine a pass over the vocabulary."""
@@ -141,6 +150,9 @@ class Latest(Own):
     def _details(self, index: int, answer: Finished) -> dict[str, Any]:
         found = {name: getattr(answer, name) for name in _COUNTED}
         return {**found, "inputs": self.asked.prompts[index], **_tokens(answer, self.asked.wish)}
+
+    def between(self, token: Token) -> object:
+        return {"token": self.token(token)}
 
     def token(self, token: Token) -> Any:
         return written(token, LMI)
