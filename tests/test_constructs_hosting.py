@@ -13,7 +13,8 @@ from cfnlint.api import lint_file
 
 from heavylift.local.plugin.errors import ApiError
 from heavylift.local.plugin.shapes import Shapes
-from tests.cdk import Synthesized, resolve
+from heavylift_cdk import Asynchronous, Container, Instances, ModelEndpoint, Scaling, Schedule, Tracking, Variant
+from tests.cdk import IMAGE, App, Stack, Synthesized, Template, resolve, s3
 from tests.hosting import CASES, SECRET, synthesize
 from tests.test_stacks_checks import add_nag
 
@@ -281,6 +282,28 @@ def test_what_scales_to_zero_comes_back_by_itself(synthesized: Synthesized) -> N
     assert config["ProductionVariants"][0]["ManagedInstanceScaling"]["MinInstanceCount"] == 0
     assert "ModelName" not in config["ProductionVariants"][0]
     assert "ExecutionRoleArn" in config
+
+
+def test_what_a_schedule_alone_lets_go_to_zero_comes_back_by_itself_too() -> None:
+    for schedules, policies in (
+        ([Schedule("night", "cron(0 20 * * ? *)", minimum=1)], ["TargetTrackingScaling"]),
+        ([Schedule("night", "cron(0 20 * * ? *)", minimum=0)], ["StepScaling", "TargetTrackingScaling"]),
+    ):
+        where = Stack(App(), "stack")
+        endpoint = ModelEndpoint(
+            where,
+            "Endpoint",
+            variants=[Variant(Instances("ml.c6i.xlarge"), (Container(IMAGE),))],
+            asynchronous=Asynchronous(s3.Bucket(where, "Bucket"), "async/"),
+        )
+
+        Scaling.of_variant(
+            where, "Scaling", endpoint=endpoint, minimum=1, maximum=2, tracking=Tracking(1, "backlog"),
+            schedules=schedules,
+        )  # fmt: skip
+
+        made = Template.from_stack(where).find_resources("AWS::ApplicationAutoScaling::ScalingPolicy")
+        assert sorted(each["Properties"]["PolicyType"] for each in made.values()) == policies
 
 
 def test_the_same_app_gives_the_same_bytes(synthesized: Synthesized, tmp_path: Path) -> None:

@@ -152,6 +152,9 @@ def test_every_fault_is_named_at_once() -> None:
         ("ml.c6i.xlarge", 1, 4, {"tracking": Tracking(1, "backlog")}, "a backlog is of asynchronous endpoints"),
         ("ml.c6i.xlarge", 1, 4, {"schedules": [Schedule("n", "rate(1 hour)")]}, "schedule n must change"),
         ("ml.c6i.xlarge", 1, 4, {"schedules": [Schedule("n", "rate(1 hour)", 3, 2)]}, "at most 'maximum': got 3 and 2"),
+        ("ml.c6i.xlarge", 1, 4, {"schedules": [Schedule("n", "rate(1 hour)", 5)]}, "at most 4, which nothing raises"),
+        ("ml.c6i.xlarge", 1, 4, {"schedules": [Schedule("n", "rate(1 hour)", None, 0)]}, "must be at least 1: got 0"),
+        ("ml.c6i.xlarge", 1, 4, {"schedules": [Schedule("n", "rate(1 hour)", 0)]}, "needs an asynchronous endpoint"),
     ],
 )
 def test_scaling_that_cannot_be_is_refused(

@@ -46,6 +46,23 @@ ALARM = "monitoring: {alarms: [{metric: "
             "3:55: 'scaling.schedules[0].when' must be cron(minutes hours day month weekday year)",
         ),
         ("scaling: {min: 1, max: 2}\ninstance_type: ml.t2.medium", "no facts about instance type 'ml.t2.medium'"),
+        (
+            "async_inference: {}\nscaling: {min: 1, max: 2, schedules: [{name: a, when: rate(1 day), min: 3}]}",
+            "4:73: 'scaling.schedules[0].min' must be at most 'max', which is never more than 2; got 3; say 'max', too",
+        ),
+        (
+            "initial_instance_count: 2\nscaling: {min: 2, max: 3, schedules: [{name: a, when: rate(1 day), max: 1}]}",
+            "4:73: 'scaling.schedules[0].max' must be at least 'min', which is never less than 2; got 1; say 'min'",
+        ),
+        (
+            "inference_components: [{name: a}]\nscaling: {min: 0, max: 2}",
+            "3:1: 'managed_instances' is missing: where all copies are gone, their instances would stay and cost; say",
+        ),
+        (
+            "inference_components: [{name: a, scaling: {min: 1, max: 2, schedules: "
+            "[{name: a, when: rate(1 day), min: 0}]}}]",
+            "3:1: 'managed_instances' is missing: where all copies are gone",
+        ),
         ("managed_instances: {min: 0, max: 2}", "3:1: 'managed_instances' belongs to 'inference_components'"),
         # roll-out and alarms
         (

@@ -78,7 +78,8 @@ class Scaling(Construct):
         """Instances of a variant: the first where None. Zero only for asynchronous endpoints."""
         chosen = endpoint.variants[0] if variant is None else next(v for v in endpoint.variants if v.name == variant)
         asynchronous = endpoint.asynchronous is not None
-        refuse(_variant_faults(chosen, asynchronous, minimum, maximum, tracking))
+        least = _least(minimum, schedules)
+        refuse(_variant_faults(chosen, asynchronous, minimum, maximum, tracking, least))
         refuse(chain(_faults(minimum, maximum, tracking, schedules), () if predictive is None else predictive.faults()))
         scaling = cls(scope, id)
         target = scaling._target(
@@ -95,7 +96,7 @@ class Scaling(Construct):
             ))  # fmt: skip
         else:
             scaling._track(target, tracking, PREDEFINED["instances", tracking.metric])
-        if minimum == 0:
+        if least == 0:
             waiting = endpoint.metric_of_endpoint("HasBacklogWithoutCapacity", statistic="Maximum")
             scaling._wake(target, waiting, Duration.minutes(1))
         if predictive is not None:
@@ -116,7 +117,8 @@ class Scaling(Construct):
     ) -> Scaling:
         """Copies of an inference component. Zero copies, and then zero instances, where the variant's ManagedInstances
         allow it."""
-        refuse(_component_faults(component, minimum, tracking))
+        least = _least(minimum, schedules)
+        refuse(_component_faults(component, least, tracking))
         refuse(_faults(minimum, maximum, tracking, schedules))
         scaling = cls(scope, id)
         target = scaling._target(
@@ -127,7 +129,7 @@ class Scaling(Construct):
             schedules,
         )
         scaling._track(target, tracking, PREDEFINED["copies", tracking.metric])
-        if minimum == 0:
+        if least == 0:
             # A high-resolution alarm: every second of it is a client's refused request.
             scaling._wake(target, component.metric_no_capacity(), Duration.seconds(30))
         return scaling
@@ -224,6 +226,11 @@ class Scaling(Construct):
         )
 
 
+def _least(minimum: int, schedules: Sequence[Schedule]) -> int:
+    """The fewest that it ever comes to: a schedule may allow zero, too."""
+    return min([minimum, *(each.minimum for each in schedules if each.minimum is not None)])
+
+
 def _faults(minimum: int, maximum: int, tracking: Tracking, schedules: Sequence[Schedule]) -> Iterator[str]:
     yield from between("maximum", maximum, 1, 1_000_000)
     yield from between("minimum", minimum, 0, maximum)
@@ -231,7 +238,12 @@ def _faults(minimum: int, maximum: int, tracking: Tracking, schedules: Sequence[
     yield from between("scale_out_cooldown", tracking.scale_out_cooldown, 0, 86_400)
     if tracking.target <= 0:
         yield f"'target' must be more than 0: got {tracking.target:g}"
+    most = max([maximum, *(each.maximum for each in schedules if each.maximum is not None)])
     for each in schedules:
+        if each.maximum is None and each.minimum is not None and each.minimum > most:
+            yield f"schedule {each.name}: 'minimum' must be at most {most}, which nothing raises: got {each.minimum}"
+        if each.minimum is None and each.maximum is not None and each.maximum < _least(minimum, schedules):
+            yield f"schedule {each.name}: 'maximum' must be at least {_least(minimum, schedules)}: got {each.maximum}"
         if each.minimum is None and each.maximum is None:
             yield f"schedule {each.name} must change 'minimum' or 'maximum'"
         elif each.minimum is not None and each.maximum is not None and each.minimum > each.maximum:
@@ -239,7 +251,7 @@ def _faults(minimum: int, maximum: int, tracking: Tracking, schedules: Sequence[
 
 
 def _variant_faults(
-    variant: Variant, asynchronous: bool, minimum: int, maximum: int, tracking: Tracking
+    variant: Variant, asynchronous: bool, minimum: int, maximum: int, tracking: Tracking, least: int
 ) -> Iterator[str]:
     capacity = variant.capacity
     if isinstance(capacity, Serverless):
@@ -248,7 +260,7 @@ def _variant_faults(
     if not variant.containers:
         yield f"variant {variant.name} hosts inference components: scale their copies with Scaling.of_component"
     yield from (f"SageMaker does not scale burstable types: got {each}" for each in capacity.types if ".t" in each[2:5])
-    if minimum == 0 and not asynchronous:
+    if least == 0 and not asynchronous:
         yield "'minimum' 0 needs an asynchronous endpoint, or inference components: a request would find no instance"
     if not minimum <= capacity.count <= maximum:
         yield f"the first count must lie from 'minimum' to 'maximum', {minimum} to {maximum}: got {capacity.count}"
@@ -258,10 +270,10 @@ def _variant_faults(
         yield "a backlog is of asynchronous endpoints: track concurrency"
 
 
-def _component_faults(component: InferenceComponent, minimum: int, tracking: Tracking) -> Iterator[str]:
+def _component_faults(component: InferenceComponent, least: int, tracking: Tracking) -> Iterator[str]:
     if tracking.metric == "backlog":
         yield "a backlog is of asynchronous endpoints: track concurrency"
-    if component.variant.managed_instances is None and minimum == 0:
+    if component.variant.managed_instances is None and least == 0:
         yield (
             f"'minimum' 0 needs managed instances: variant {component.variant.name} would keep all its own, "
             f"which cost as much idle"

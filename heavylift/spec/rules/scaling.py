@@ -5,7 +5,7 @@ Limits: SageMaker's guide (https://docs.aws.amazon.com/sagemaker/latest/dg/endpo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from heavylift.spec.fault import Fault, Path, dotted, shown
@@ -40,6 +40,7 @@ def _scaling(said: Data, path: Path, *, zero: bool, is_async: bool) -> Iterator[
     if metric == "invocations" and said.get("target", "auto") == "auto":
         yield Fault(path, f"'{dotted((*path, 'target'))}' must be given for invocations: requests a minute")
     names: set[object] = set()
+    least, most = _ever(said, "min", min), _ever(said, "max", max)
     for index, row in enumerate(rows(said, "schedules")):
         here = (*path, "schedules", index)
         if not isinstance(row, dict):
@@ -48,6 +49,15 @@ def _scaling(said: Data, path: Path, *, zero: bool, is_async: bool) -> Iterator[
             yield Fault(here, f"'{dotted(here)}' needs 'min' or 'max', or both: what changes then")
         yield from schedule_faults(row, here)
         yield from _bounds(row, here)
+        low, high = whole(row.get("min")), whole(row.get("max"))
+        if row.get("max") is None and low is not None and most is not None and low > most:
+            sentence = f"'{dotted((*here, 'min'))}' must be at most 'max', which is never more than {most}; got {low}"
+            yield Fault((*here, "min"), f"{sentence}; say 'max', too")
+        if row.get("min") is None and high is not None and least is not None and high < least:
+            sentence = (
+                f"'{dotted((*here, 'max'))}' must be at least 'min', which is never less than {least}; got {high}"
+            )
+            yield Fault((*here, "max"), f"{sentence}; say 'min', too")
         if whole(row.get("min")) == 0 and not zero:
             yield Fault((*here, "min"), f"'{dotted((*here, 'min'))}' must be at least 1, as 'scaling.min'; got 0")
         if isinstance(row.get("name"), str) and row["name"] in names:
@@ -57,6 +67,13 @@ def _scaling(said: Data, path: Path, *, zero: bool, is_async: bool) -> Iterator[
     if predictive.get("max_capacity_buffer_percent") is not None and predictive.get("above_max") != "increase":
         key = (*path, "predictive", "max_capacity_buffer_percent")
         yield Fault(key, f"'{dotted(key)}' belongs to 'above_max: increase'", at_key=True)
+
+
+def _ever(said: Data, key: str, of: Callable[[list[int]], int]) -> int | None:
+    """The least `min`, or the most `max`, of the bounds and their schedules."""
+    given = [whole(row.get(key)) for row in (said, *rows(said, "schedules")) if isinstance(row, dict)]
+    found = [each for each in given if each is not None]
+    return of(found) if found else None
 
 
 def _bounds(said: Data, path: Path) -> Iterator[Fault]:
@@ -78,6 +95,16 @@ def _initial(data: Data, said: Data) -> Iterator[Fault]:
 def managed(data: Data) -> Iterator[Fault]:
     """Managed instance scaling goes with inference components."""
     said: Any = data.get("managed_instances")
+    components = [row for row in rows(data, "inference_components") if isinstance(row, dict)]
+    if said is None and components:
+        shared = part(data, "scaling")
+        for bounds in [part(row, "scaling") or shared for row in components]:
+            if _ever(bounds, "min", min) == 0:
+                sentence = (
+                    "'managed_instances' is missing: where all copies are gone, their instances would stay and cost"
+                )
+                yield Fault(("inference_components",), f"{sentence}; say {{min: 0, max: …}}", at_key=True)
+                break
     if not isinstance(said, dict):
         return
     if data.get("inference_components") is None:
