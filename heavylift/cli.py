@@ -51,7 +51,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         ("--png", {"type": Path, "metavar": "F", "help": "write the plan's pictures"})]),
     "ls": ("models:ls", "list the models of this checkout", [JSON]),
     "synth": ("cloud:synth", "write the CloudFormation templates", [
-        ("--output", {"type": Path, "metavar": "DIR", "help": "default: .heavylift/cdk.out"}), FILE, ENV]),
+        ("--output", {"type": Path, "metavar": "DIR", "help": "default: .heavylift/cdk.out"}),
+        ("file", {"type": Path, "nargs": "?", "metavar": "FILE", "help": "the model file (default: all of models/)"}),
+        ENV]),
     "diff": ("cloud:diff", "show what a deployment would change", [FILE, ENV, LOCAL]),
     "weights": ("cloud:weights_push", "copy the weights to S3 (`weights push FILE`)", [
         ("action", {"choices": ["push"], "help": "what to do with them"}), FILE, ENV, LOCAL]),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from heavylift.cli import COMMANDS, EXAMPLES, arguments_of, main
+from heavylift.local import toolchain
 from tests.conftest import ROOT
 
 
@@ -225,6 +226,36 @@ def test_a_folder_for_templates_that_cannot_be_made_is_told_before_anything_is_s
 
     assert code == 1
     assert capsys.readouterr().err.endswith(f"'{models}/tiny-t5.yaml/templates': Not a directory\n")
+
+
+@pytest.mark.slow
+def test_synth_without_a_file_writes_the_templates_of_the_whole_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toolchain.cdk(ROOT)
+    for name in ("cdk.json", "package.json", "package-lock.json", "node_modules"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "app.py").write_text(
+        "from aws_cdk import App, CfnWaitConditionHandle, Stack\n"
+        "app = App()\n"
+        "for name in ('one', 'two'):\n"
+        "    CfnWaitConditionHandle(Stack(app, name), 'Handle')\n"
+        "app.synth()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["synth", "--output", "templates"])
+
+    assert (code, capsys.readouterr().out) == (0, f"{tmp_path}/templates\n")
+    assert {each.name for each in (tmp_path / "templates").glob("*.template.json")} == {
+        "one.template.json", "two.template.json",
+    }  # fmt: skip
+
+    (tmp_path / "app.py").write_text("raise SystemExit('no model file')\n")
+    code = main(["synth"])
+
+    said = capsys.readouterr().err
+    assert code == 1 and "no model file" in said and said.endswith("its lines are above\n")
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -18,7 +18,7 @@ from heavylift.deploy.flow import Deployment, Missed, Outcome, Unjudged
 from heavylift.deploy.prepare import prepare
 from heavylift.deploy.state import state, text
 from heavylift.deploy.told import calls, tell
-from heavylift.errors import InputError
+from heavylift.errors import DeployError, InputError
 from heavylift.plan.show import show
 from heavylift.project import Project
 
@@ -125,15 +125,28 @@ def weights_push(chosen: argparse.Namespace) -> int:
 
 
 def synth(chosen: argparse.Namespace) -> int:
-    """Write the templates of one model."""
-    with _deployment(chosen, steps=2) as deployment:
-        output = None if chosen.output is None else chosen.output.resolve()
-        if output is not None:
-            output.mkdir(parents=True, exist_ok=True)  # what cannot be made is told here, and not by Node
-        with deployment.console.step("cdk synth"):
-            deployment.synth(output)
-        print(deployment.project.assembly if output is None else output)
+    """Write the templates of one model, or of all, by the locks that they have."""
+    output = None if chosen.output is None else chosen.output.resolve()
+    if chosen.file is None:
+        project, console = Project.find(Path.cwd()), Console(total=1)
+        with project.only_one(chosen.command), _written(project, console, output):
+            code = cdk.synth(project, None, chosen.env, output=output, line=console.detail)
+            if code != 0:
+                raise DeployError(f"cdk synth failed (exit code {code}); its lines are above")
+        return 0
+    with _deployment(chosen, steps=2) as deployment, _written(deployment.project, deployment.console, output):
+        deployment.synth(output)
     return 0
+
+
+@contextmanager
+def _written(project: Project, console: Console, output: Path | None) -> Iterator[None]:
+    """The step of synthesis, and where its templates are."""
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)  # what cannot be made is told here, and not by Node
+    with console.step("cdk synth"):
+        yield
+    print(project.assembly if output is None else output)
 
 
 def diff(chosen: argparse.Namespace) -> int:
