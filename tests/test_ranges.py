@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import ClassVar
 
 import pytest
 
+from heavylift_runtime.native import line as line_module
 from heavylift_runtime.native.ranges import Broken, Located, Ranges
 
 CONTENT = bytes(range(256)) * 64
@@ -130,3 +132,92 @@ def test_behind_a_proxy_nothing_is_asked(store: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(Broken, match="is to be reached by a proxy"):
         ranges.read("whole", 0, [memoryview(bytearray(10))])
     assert not Store.connections
+
+
+@contextmanager
+def saying(answer: bytes) -> Iterator[tuple[str, list[bytes], set[object]]]:
+    """A server that answers each request with these bytes and waits for the next, what it was asked, and by whom."""
+    asked: list[bytes] = []
+    callers: set[object] = set()
+
+    class Says(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(ConnectionError):
+                while request := self.request.recv(10000):
+                    asked.append(request)
+                    callers.add(self.client_address)
+                    self.request.sendall(answer)
+                    if b"hang up" in answer:
+                        return
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Says) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked, callers
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"HTTP/1.1 206 OK\r\n\r\n0123456789", "answers 206 OK"),
+        (b"HTTP/1.1 206 OK\r\nContent-Length: 10\r\nContent-Length: 11\r\n\r\n0123456789", "answers 206 OK"),
+        (b"HTTP/1.1 206 OK\r\nContent-Length: +10\r\n\r\n0123456789", "answers 206 OK"),
+        (b"HTTP/1.1 206 OK\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n0123456789", "answers 206 OK"),
+        (b"HTTP/1.1 206 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", "broke off: ValueError"),
+        (b"HTTP/1.1 206\r\nContent-Length: 9\r\n\r\n012345678", "answers 206 $"),
+        (b"HTTP/2 206 OK\r\n\r\n", "begins with 'HTTP/2 206 OK'"),
+        (b"HTTP/1.1 \xb2 OK\r\n\r\n", "broke off: ValueError"),
+        (b"+OK POP3 server ready\r\n\r\n", "begins with"),
+        (b"\r\n\r\n", "begins with ''"),
+        (b"x" * 80000, "more than 65536 bytes"),
+        (b"HTTP/1.1 206 OK\r\nhang up", "closed without an answer"),
+    ],
+)
+def test_what_is_no_answer_is_said(answer: bytes, sentence: str) -> None:
+    with saying(answer) as (address, *_), pytest.raises(Broken, match=sentence):
+        Ranges(lambda name: (f"{address}/{name}", {})).read("any", 0, [memoryview(bytearray(10))])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 206 OK\r\nconnection: Close", b"HTTP/1.0 206 OK", b"HTTP/1.1 206 OK\r\nConnection: x, close"],
+)
+def test_a_connection_that_the_other_side_ends_is_opened_anew(head: bytes) -> None:
+    with saying(head + b"\r\ncontent-length:10\r\n\r\n0123456789") as (address, asked, callers):
+        ranges, buffer = Ranges(lambda name: (f"{address}/{name}", {})), bytearray(10)
+        for _ in range(3):
+            ranges.read("any", 0, [memoryview(buffer)])
+
+    assert buffer == b"0123456789"
+    assert (len(asked), len(callers)) == (3, 3)
+
+
+def test_bytes_behind_an_answer_are_not_taken_for_the_next_one() -> None:
+    with saying(b"HTTP/1.1 206 OK\r\nContent-Length: 10\r\n\r\n0123456789and more") as (address, *_):
+        ranges = Ranges(lambda name: (f"{address}/{name}", {}))
+        ranges.read("any", 0, [memoryview(bytearray(10))])
+
+        with pytest.raises(Broken, match="goes on behind its end"):
+            ranges.read("any", 0, [memoryview(bytearray(10))])
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("a b", {}), ("a\x7f", {}), ("☃", {}), ("a", {"If-Match": '"0"\r\nHost: elsewhere'}), ("a", {"X": "☃"})],
+)
+def test_an_address_or_header_that_would_say_more_than_itself_is_never_sent(
+    path: str, headers: Mapping[str, str]
+) -> None:
+    with saying(b"HTTP/1.1 206 OK\r\nContent-Length: 10\r\n\r\n0123456789") as (address, asked, _):
+        with pytest.raises(Broken, match=r"broke off: .*Error"):
+            Ranges(lambda name: (f"{address}/{path}", headers)).read("any", 0, [memoryview(bytearray(10))])
+
+        assert not asked
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 206 OK\r\n", b"HTTP/1.1 206 OK\r\nContent-Length: 10\r\n\r\n01234"])
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "TIMEOUT", 0.2)
+
+    with saying(answer) as (address, *_), pytest.raises(Broken, match="TimeoutError"):
+        Ranges(lambda name: (f"{address}/{name}", {})).read("any", 0, [memoryview(bytearray(10))])

@@ -1,4 +1,4 @@
-"""Ranges of a file over HTTP, straight into memory, at a tenth of a request's processor time by botocore or urllib.
+"""Ranges of a file over HTTP, straight into memory, at a small part of the processor's time that botocore takes.
 
 Not a client of S3 or of a hub: those say where a file is to be had, and what to do with whatever is not a whole 206.
 Nothing here goes through a proxy.
@@ -6,17 +6,15 @@ Nothing here goes through a proxy.
 
 from __future__ import annotations
 
-import http.client
-import os
-import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
-TIMEOUT = 60.0
-"""Seconds without a byte."""
+from heavylift_runtime.native.line import TIMEOUT, Line
+
+__all__ = ["TIMEOUT", "Broken", "Located", "Ranges"]
 
 Located = tuple[str, Mapping[str, str]]
 """Where a file is to be had: the URL, and the headers to send along."""
@@ -46,47 +44,34 @@ class Ranges(threading.local):
         url, sent = self._files[name]
         if url.scheme in urllib.request.getproxies():
             self._break(name, f"{url.hostname} is to be reached by a proxy")
-        connection = self._hosts.get(url.netloc)
-        if connection is None:
-            connection = self._hosts[url.netloc] = _connection(url)
         size = sum(map(len, buffers))
-        asked = {"Range": f"bytes={start}-{start + size - 1}", **sent}
         try:
-            connection.request("GET", f"{url.path}?{url.query}" if url.query else url.path, headers=asked)
-            reply = connection.getresponse()
+            line = self._hosts.get(url.netloc)
+            if line is None:
+                line = self._hosts[url.netloc] = Line(url)
+            line.ask(url, {"Range": f"bytes={start}-{start + size - 1}", **sent})
+            reply = line.head()
             if reply.length != size or not (reply.status == 206 or (reply.status == 200 and start == 0)):
                 self._break(name, f"{url.hostname} answers {reply.status} {reply.reason}", reply.status)
             for buffer in buffers:
-                done = 0
-                while done < len(buffer):
-                    count = reply.readinto(buffer[done:])
-                    if count == 0:
-                        self._break(name, f"{url.hostname} ended before all of {size} bytes came")
-                    done += count
-            reply.close()
-        except (OSError, http.client.HTTPException) as error:
+                if not line.fill(buffer):
+                    self._break(name, f"{url.hostname} ended before all of {size} bytes came")
+            if not reply.stays:
+                self._hosts.pop(url.netloc).close()
+        except (OSError, ValueError) as error:  # the second: an address or an answer that is not HTTP
             self._break(name, f"{url.hostname} broke off: {error!r}")
 
     def _break(self, name: str, sentence: str, status: int | None = None) -> NoReturn:
         """The rest of a reply goes with its connection; the next request opens it anew, where the file then is."""
-        connection = self._hosts.get(self._files.pop(name)[0].netloc)
-        if connection is not None:
-            connection.close()
+        line = self._hosts.pop(self._files.pop(name)[0].netloc, None)
+        if line is not None:
+            line.close()
         raise Broken(sentence, status)
 
 
-class _Open(dict[str, http.client.HTTPConnection]):
+class _Open(dict[str, Line]):
     """A thread's connections, by host; closed when the thread ends, or nobody reads any more."""
 
     def __del__(self) -> None:
-        for connection in self.values():
-            connection.close()
-
-
-def _connection(url: SplitResult) -> http.client.HTTPConnection:
-    host = url.hostname or ""
-    if url.scheme == "http":
-        return http.client.HTTPConnection(host, url.port, timeout=TIMEOUT)
-    # as botocore does: the bundle that AWS_CA_BUNDLE names, else the machine's
-    context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-    return http.client.HTTPSConnection(host, url.port, timeout=TIMEOUT, context=context)
+        for line in self.values():
+            line.close()
