@@ -159,6 +159,14 @@ def test_it_binds_the_port_that_sagemaker_names_and_says_its_configuration(built
     assert "tensor_parallel_degree=2" in said
 
 
+def test_a_container_without_a_folder_for_temporary_files_says_so(built: Engine, model: Path) -> None:
+    volume = f"--volume={model}:/opt/ml/model:ro"
+    container = built.docker("run", "--detach", "--read-only", "--cap-drop=ALL", volume, IMAGE, "serve")
+
+    assert built.docker("wait", container, timeout=120) == "2"
+    assert "no folder for temporary files: make /tmp writable, or name one in TMPDIR" in built.logs(container)
+
+
 def job(built: Engine, root: Path, name: str, *options: str) -> str:
     """A job's container, run to its end as SageMaker does: /opt/ml is the machine's."""
     container = built.docker("run", "--detach", *CONFINED, f"--volume={root}:/opt/ml", *options, IMAGE, name)

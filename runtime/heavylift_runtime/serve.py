@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -41,6 +42,8 @@ from heavylift_runtime.server.patience import ImpatientProtocol
 from heavylift_runtime.server.visit import Visit
 
 DRAIN_SECONDS = 22
+ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""To end in order; the last one is what a terminal says as it closes."""
 
 
 def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str, str]) -> int:
@@ -56,8 +59,8 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
     options = None if many else Options.load(folder, environ)
     for warning in () if options is None else options.warnings:
         print(warning, file=sys.stderr, flush=True)
-    with _bind(host, _port(environ) if port is None else port) as listener:
-        scratch = Path(tempfile.mkdtemp(prefix="heavylift-"))  # mode 0700
+    with _bind(host, _port(environ) if port is None else port) as listener, _heeding():
+        scratch = _scratch()
         try:
             address = f"http://{_show(listener)}"
             if options is None:
@@ -69,6 +72,16 @@ def serve_folder(folder: Path, host: str, port: int | None, environ: Mapping[str
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return 0
+
+
+def _scratch() -> Path:
+    """A new folder of our own, mode 0700; raises OptionsError where none can be made."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="heavylift-"))
+    except OSError as error:
+        raise OptionsError(
+            f"no folder for temporary files: make /tmp writable, or name one in TMPDIR: {error}"
+        ) from error
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
@@ -170,14 +183,30 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """To the loop's end: one that is told again, while the ranks end, ends no sooner."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        for number in ORDERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+@contextlib.contextmanager
+def _heeding() -> Iterator[None]:
+    """Ends in order also while the server is not there yet to be told. What nohup ignores is ignored."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.getsignal(number) for number in ORDERS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -22,11 +22,17 @@ _MOST = 100_000  # sessions
 
 
 class Sessions:
-    """The open ones, and when each ends: seconds since the epoch."""
+    """The open ones, and when each ends: seconds of a clock that nobody sets. What is told is by `wall`, in seconds
+    since the epoch."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._seconds = seconds
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._ends: dict[str, float] = {}
 
     async def answer(self, visit: Visit, body: bytes) -> bool:
@@ -39,7 +45,7 @@ class Sessions:
                 raise Refused(503, f"{_MOST} sessions are open: close some", retry_after=60)
             identity = str(uuid.uuid4())
             self._ends[identity] = now + self._seconds
-            until = datetime.fromtimestamp(self._ends[identity], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            until = datetime.fromtimestamp(self._wall() + self._seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             await _say(visit, "opened", identity, {"x-amzn-sagemaker-new-session-id": f"{identity}; Expires={until}"})
             return True
         if given is not None and given not in self._ends:
