@@ -6,14 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from heavylift.plan.memory import BYTES_PER_ELEMENT, native_need
 from heavylift.plan.memory.ledger import HOST_PROCESS, MARGIN
+from heavylift.plan.memory.native import FORMS, HELD
 from heavylift.plan.model import ModelFacts
 from heavylift_runtime.families import family_of
+from heavylift_runtime.native.architectures.repeated import MOST
+from heavylift_runtime.native.news import News
+from tests.decoder_checkpoints import KINDS, write_decoder
+from tests.native_cores import arrival, core_of, model_on, run
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = json.loads((ROOT / "benchmarks" / "results" / "native_memory.json").read_text())["settings"]
@@ -71,3 +77,22 @@ def test_a_peak_measured_now_is_within_the_margin(tmp_path: Path) -> None:
     facts = {"config": config, "dtype": "fp32", "ranks": 2, "rows": 16}
     ours = predicted({**facts, "prompt_tokens": found["prompt_tokens"], "new_tokens": found["new_tokens"]})
     assert ours == pytest.approx(found["batch_peak"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_what_kept_passes_hold_of_rows_around_experts_is_planned(tmp_path: Path) -> None:
+    family, settings = KINDS["mixtral"]
+    folder = write_decoder(tmp_path / "model", family, **settings)
+    config, rows, dice = json.loads((folder / "config.json").read_text()), 8, Random(1)
+    model: Any = model_on(folder)
+    texts = [[dice.randint(2, 59) for _ in range(dice.randint(1, 40))] for _ in range(40)]
+    arrivals = [arrival(key, text, dice.randint(3, 60)) for key, text in enumerate(texts)]
+
+    run(core_of(model, slots=rows), {number: News((each,)) for number, each in enumerate(arrivals)})
+
+    held = sum(len(block) for block, _ in model._repeated._room._blocks)
+    planned = FORMS * HELD * config["num_hidden_layers"] * rows * config["hidden_size"] * 4
+    assert MOST == FORMS
+    assert planned / 20 < held <= planned
+    need = native_need(ModelFacts.of(config), 0, 1, 4, rows, 1, 1)
+    assert need.activations > planned and f"+ {planned} for rows" in need.activations_formula

@@ -14,6 +14,7 @@ PAGE = 4096  # bytes: a row's keys, and values, of a head take whole pages, and 
 PASS_TOKENS = 256  # of prompts in a pass, about; a source is read whole by an encoder, however long
 KEPT_BELOW, KEPT_SHARE = 32 * MIB, 0.6  # glibc returns larger blocks at once (mallopt(3), M_MMAP_THRESHOLD)
 BATCH = 12 * MIB
+FORMS, HELD = 64, 3  # passes that are kept, and what each holds of its rows before and after every layer's experts
 KERNEL, KERNELS = 5 * MIB, 16  # oneDNN keeps a program for each number of rows that it has met in bf16, up to so many
 
 
@@ -33,7 +34,10 @@ def native_need(
     reading, kept = sum(blocks), int(KEPT_SHARE * sum(block for block in blocks if block < KEPT_BELOW))
     logits = -(-model.vocabulary // degree) * rows * 4
     packing = 0 if model.encoder_decoder else -(-model.vocabulary // degree) * model.hidden * element
+    passes = FORMS * HELD * model.layers * rows * model.hidden * element if model.moe else 0
     programs = KERNEL * min(rows, KERNELS) if element == 2 else 0
+    always = passes + programs + BATCH
+    of_experts = f", + {passes} for rows that {FORMS} kept passes hold around experts" if passes else ""
     return Need(
         weights=per_rank,
         weights_formula=f"table of weights at degree {degree}, {element} bytes each",
@@ -41,11 +45,11 @@ def native_need(
         loading_formula=f"{LOADING // MIB} MiB + {LOADING_SHARE} of the weights, measured",
         cache=cache,
         cache_formula=formula,
-        activations=max(reading + programs + BATCH, logits + kept + programs + BATCH, packing - cache),
+        activations=max(reading + always, logits + kept + always, packing - cache),
         activations_formula=(
             f"{read} tokens in a pass: scores, feed-forward, residual and heads {reading}, or "
-            f"logits {logits} + kept {kept}; + {(BATCH + programs) // MIB} MiB, measured; or, before there is a cache, "
-            f"{packing} for the head's copy while it is packed"
+            f"logits {logits} + kept {kept}; + {(BATCH + programs) // MIB} MiB, measured{of_experts}; or, "
+            f"before there is a cache, {packing} for the head's copy while it is packed"
         ),
     )
 
