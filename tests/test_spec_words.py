@@ -149,6 +149,13 @@ def test_what_a_file_names_must_lie_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_lock_is_no_model_file(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").write_text("{}")
+
+    with pytest.raises(InputError, match=r"x\.lock is a lock, which `heavylift plan` writes; name the model file"):
+        ModelSpec.from_yaml(tmp_path / "x.lock")
+
+
 def test_a_name_that_its_field_refuses_is_told_once(tmp_path: Path) -> None:
     found = faults(tmp_path, "name: x\nmodel: {path: naïve}\ncode: ../x\n", beside=True)
 

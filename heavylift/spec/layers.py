@@ -112,6 +112,8 @@ class Layers:
 
 def read_layers(file: File, env: str | None = None) -> Layers:
     """Read a model file and what it extends. Raises InputError for files that are no YAML, all of them at once."""
+    if file.suffix == ".lock":
+        raise InputError(f"{file} is a lock, which `heavylift plan` writes; name the model file, the .yaml beside it")
     top = Document.read(file)
     layers = Layers(top)
     for document in reversed(_chain(top, layers)):
