@@ -23,7 +23,8 @@ def test_a_file_may_say_all_that_sagemaker_hosts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "lines",
     [
-        "async_inference: {max_concurrent_invocations_per_instance: 4, include_response_in: [error]}\n"
+        "async_inference: {max_concurrent_invocations_per_instance: 4, include_response_in: [error], "
+        "error_topic: arn:aws:sns:us-east-1:123456789012:topic}\n"
         "scaling: {min: 0, max: 2, metric: backlog, target: 5}\ninitial_instance_count: 1",
         "inference_components: [{name: a, copies: 2, accelerators: 1, adapters: [{name: fr, artifact: 's3://bkt/fr.tar.gz'}],"
         " scaling: {min: 0, max: 3}}]\ninstance_type: ml.g5.12xlarge\n"
@@ -171,6 +172,20 @@ POOLS = "instance_pools: [{instance_type: ml.g5.12xlarge, priority: 1}, {instanc
             "3:13: 'partition.instance_type' belongs to 'when: ahead_of_time'",
         ),
         (f"staging: {{by: job, token: '{SECRET}'}}", "3:20: 'staging.token' is the hub's, and 'model' has no 'id'"),
+        (
+            "instance_pools: [{instance_type: ml.c6i.xlarge, priority: 1}]\n"
+            "inference_ami_version: al2-ami-sagemaker-inference-neuron-2",
+            "4:24: 'inference_ami_version' al2-ami-sagemaker-inference-neuron-2 is for neuron; ml.c6i.xlarge is cpu",
+        ),
+        (
+            "instance_type: ml.inf2.xlarge\nvariants: [{name: a}, {name: b, instance_type: ml.g5.xlarge}]\n"
+            "inference_ami_version: al2-ami-sagemaker-inference-neuron-2",
+            "5:24: 'inference_ami_version' al2-ami-sagemaker-inference-neuron-2 is for neuron; ml.g5.xlarge is gpu",
+        ),
+        (
+            "async_inference: {include_response_in: [error]}",
+            "3:41: 'async_inference.include_response_in[0]' error needs 'async_inference.error_topic', which gets the",
+        ),
         ("staging: {by: job}", "3:15: 'staging.by' job brings a model from the hub, and 'model' has no 'id'; use push"),
         (
             "image: {dlc: {framework: fastertransformer, version: '0.24.0'}}\npartition: {when: ahead_of_time}\n"

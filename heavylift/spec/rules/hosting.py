@@ -72,15 +72,17 @@ def pools(data: Data) -> Iterator[Fault]:
 
 
 def machine_image(data: Data) -> Iterator[Fault]:
-    """A GPU's driver is of no use to a Neuron device."""
-    asked, fact = data.get("inference_ami_version"), facts.instances().get(str(data.get("instance_type")))
-    found = next((each for each in amis() if each.version == asked), None)
-    if found is None or fact is None or found.hardware == fact.hardware:
-        return
-    allowed = [each.version for each in amis() if each.hardware == fact.hardware]
-    mend = f"use {' or '.join(allowed)}" if allowed else "leave it out"
-    sentence = f"'inference_ami_version' {found.version} is for {found.hardware}; {fact.type} is {fact.hardware}"
-    yield Fault(("inference_ami_version",), f"{sentence}: {mend}")
+    """A GPU's driver is of no use to a Neuron device; the file's pools and variants share the image."""
+    found = next((each for each in amis() if each.version == data.get("inference_ami_version")), None)
+    others = [*rows(data, "instance_pools"), *rows(data, "variants"), data.get("shadow")]
+    named = [data.get("instance_type"), *(row.get("instance_type") for row in others if isinstance(row, dict))]
+    for fact in filter(None, (facts.instances().get(name) for name in dict.fromkeys(map(str, named)))):
+        if found is None or found.hardware == fact.hardware:
+            continue
+        allowed = [each.version for each in amis() if each.hardware == fact.hardware]
+        mend = f"use {' or '.join(allowed)}" if allowed else "leave it out"
+        sentence = f"'inference_ami_version' {found.version} is for {found.hardware}; {fact.type} is {fact.hardware}"
+        yield Fault(("inference_ami_version",), f"{sentence}: {mend}")
 
 
 def reservation(data: Data) -> Iterator[Fault]:
@@ -95,6 +97,15 @@ def routing(data: Data) -> Iterator[Fault]:
     if part(data, "routing").get("strategy") == "kv_aware" and image != "vllm":
         sentence = "'routing.strategy' kv_aware needs a container that tells of its cache: 'image.dlc.framework' vllm"
         yield Fault(("routing", "strategy"), sentence)
+
+
+def replies(data: Data) -> Iterator[Fault]:
+    """A message that is to hold the reply is sent to a topic."""
+    said = part(data, "async_inference")
+    for place, kind in enumerate(rows(data, "async_inference", "include_response_in")):
+        if kind in ("success", "error") and said.get(f"{kind}_topic") is None:
+            path = ("async_inference", "include_response_in", place)
+            yield Fault(path, f"'{dotted(path)}' {kind} needs 'async_inference.{kind}_topic', which gets the reply")
 
 
 def regions(data: Data) -> Iterator[Fault]:
@@ -116,4 +127,4 @@ def _arns(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
         yield path, value
 
 
-RULES: tuple[Rule, ...] = (instance, isolation, pools, machine_image, reservation, routing, regions)
+RULES: tuple[Rule, ...] = (instance, isolation, pools, machine_image, reservation, routing, replies, regions)
