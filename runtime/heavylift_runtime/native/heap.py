@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from functools import cache
 
 from torch import Tensor
 
@@ -19,9 +20,15 @@ LOADING, SERVING = 256 * 1024, 32 * 1024 * 1024
 the load is over the highest holds: a step takes and gives the same large blocks again and again."""
 
 
+@cache
+def libc() -> ctypes.CDLL:
+    """The C library of this process; it takes as long to open as reading half a megabyte does."""
+    return ctypes.CDLL(None)
+
+
 def blocks_apart(size: int) -> None:
     """Blocks from `size` bytes on are mapped, and unmapped when they are freed; the heap's end is kept up to twice."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(libc(), "mallopt", None)
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, size)
         mallopt(TRIM_THRESHOLD, 2 * size)
@@ -32,7 +39,7 @@ def in_large_pages(tensor: Tensor) -> Tensor:
 
     Half of the time to fill memory from a warm file is the kernel's, one fault for each 4 KiB of it.
     """
-    advise, advice = getattr(ctypes.CDLL(None), "madvise", None), getattr(mmap, "MADV_HUGEPAGE", None)
+    advise, advice = getattr(libc(), "madvise", None), getattr(mmap, "MADV_HUGEPAGE", None)
     if advise is not None and advice is not None and tensor.nbytes >= LOADING:  # a mapping of its own, whole pages
         first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
         size = tensor.data_ptr() + tensor.nbytes - first

@@ -15,13 +15,15 @@ from contextlib import suppress
 
 import numpy as np
 
+from heavylift_runtime.native.heap import libc
+
 SECTOR = 4096
 """Bytes to a multiple of which places in the file and in memory must be aligned; disks ask for 512 or 4096."""
 
 
 def cached(file: int, start: int, size: int) -> bool:
     """Whether all of a range lies in memory already; True where that cannot be known."""
-    look = getattr(ctypes.CDLL(None), "mincore", None)
+    look = getattr(libc(), "mincore", None)
     if look is None:
         return True
     first = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
