@@ -11,9 +11,13 @@ server's clients happens. (`--equal` measures that: what tiny-t5 then loses is t
 
 Two subjects: tiny-t5, whose step takes about a millisecond, so that every microsecond of the server shows; and a T5 of
 random weights in t5-small's shape, whose step is nearer to what a server is for. Latency added is the difference of the
-percentiles of all rounds, in milliseconds; throughput kept is the median over the rounds of served over bare, in
+percentiles of all rounds, in milliseconds, with the interval that 95 % of drawings of rounds agree on (sides/added.py):
+where the goal is in there, the run decides nothing. One client has three times as many rounds: the 99th percentile of
+fewer than a hundred answers is the slowest one. Throughput kept is the median over the rounds of served over bare, in
 tokens per second; the processor time of the server's own process, for each request and token, holds on a busy machine,
-too. The last line is one JSON object; the one kept is results/server_overhead.json.
+too. `engine_waited` is the share of its turns in which a side's engine could have run and the kernel let another
+process, `stolen` what the machine's host took. The last line is one JSON object; the one kept is
+results/server_overhead.json.
 
 With `--peer-python .venv-vllm/bin/python` (`make vllm`) a third subject: tiny-llama on vLLM, bare, under this server
 and under vLLM's own API server, asked the same completions; the peer's processor time is without its engine core's. A
@@ -42,12 +46,15 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, environment
+from sides.added import added, percentile
+from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, below, environment, waited
 
 from heavylift.local.plugin.port import free_port
+from heavylift_runtime.garbage import settle
 
 STREAMS = (1, 8, 32, 128)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
+MORE = 3  # rounds of one client for each of several
 PATIENCE = 60.0
 """Seconds that a server may take to answer what was asked last, and to end."""
 COUNTS = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -159,12 +166,14 @@ def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], secon
     async def load() -> Round:
         loop, made, start = asyncio.get_running_loop(), Round(), time.perf_counter()
         used, until = cpu_of(process), start + seconds
+        late = sum(map(waited, below(process)))
         clients = [Client(requests, number * 7, stream, until, made) for number in range(streams)]
         for each in clients:
             await loop.create_connection(lambda each=each: each, "127.0.0.1", port)  # type: ignore[misc]
         async with asyncio.timeout(seconds + PATIENCE):
             await asyncio.gather(*(each.over for each in clients))
         made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
+        made.waited = sum(map(waited, below(process))) - late
         return made
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -196,9 +205,9 @@ def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
     yield "t5-small-shape", small, native
 
 
-def percentile(values: list[float], share: float) -> float:
-    """Nearest rank, in milliseconds."""
-    return sorted(values)[max(0, -(-int(share * 1000) * len(values) // 1000) - 1)] * 1000
+def stolen() -> float:
+    """Seconds of all processors that the machine's host gave to others (proc(5), /proc/stat)."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -218,6 +227,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
         engine = Bare(python, folder, engine_core)
         stack.callback(engine.close)
         os.sched_setaffinity(0, {client_core})
+        settle()  # this process's own pauses are no server's
         for streams in args.streams or STREAMS:
             sizes = Sizes(args.tokens, 0 if streams == 1 or args.equal else args.tokens // 2)
             sides: dict[str, Callable[[float], Round]] = {"bare": partial(engine.run, streams, sizes=sizes)}
@@ -227,11 +237,13 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
             for run in sides.values():
                 run(min(1.0, args.seconds))  # warms up
             rounds: dict[str, list[Round]] = {side: [] for side in sides}
-            for number in range(args.rounds):
+            before = stolen(), time.perf_counter()
+            for number in range(args.rounds * (MORE if streams == 1 else 1)):
                 begun = number % len(sides)
                 for side in (*list(sides)[begun:], *list(sides)[:begun]):
                     rounds[side].append(sides[side](args.seconds))
-            rows.append(row_of(streams, rounds))
+            taken = (stolen() - before[0]) / (time.perf_counter() - before[1])
+            rows.append(row_of(streams, rounds) | {"stolen": round(taken, 4)})
             print(json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -241,19 +253,25 @@ def row_of(streams: int, rounds: Mapping[str, list[Round]]) -> dict[str, Any]:
     row: dict[str, Any] = {"streams": streams, "requests": {side: len(many) for side, many in latencies.items()}}
     row["bare_ms"] = {f"p{share}": round(percentile(latencies["bare"], share / 100), 2) for share in (50, 99)}
     row["bare_tokens_per_second"] = round(statistics.median(each.rate for each in rounds["bare"]))
+    row["engine_waited"] = {side: _share(many) for side, many in rounds.items()}
+    turns = {side: [made.latencies for made in many] for side, many in rounds.items()}
     for side in [each for each in rounds if each != "bare"]:
         pairs = zip(rounds["bare"], rounds[side], strict=True)
-        row[side] = {
-            f"added_ms_p{share}": round(
-                percentile(latencies[side], share / 100) - percentile(latencies["bare"], share / 100), 2
-            )
-            for share in (50, 99)
-        }
+        row[side] = {}
+        for share in (50, 99):
+            more = added(turns["bare"], turns[side], share / 100)
+            row[side] |= {f"added_ms_p{share}": more.found, f"added_ms_p{share}_95": [more.low, more.high]}
         row[side]["throughput_kept"] = round(statistics.median(each.rate / own.rate for own, each in pairs), 3)
         used = sum(each.server_cpu for each in rounds[side]) * 1e6
         row[side]["server_cpu_us_per_request"] = round(used / len(latencies[side]))
         row[side]["server_cpu_us_per_token"] = round(used / sum(each.tokens for each in rounds[side]), 1)
     return row
+
+
+def _share(rounds: Sequence[Round]) -> float:
+    """Of the rounds' time, what the engine waited for a processor."""
+    seconds = sum(each.seconds for each in rounds)
+    return round(sum(each.waited for each in rounds) / seconds, 4)
 
 
 def goals(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
@@ -262,15 +280,16 @@ def goals(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         for row in rows:
             for side in ("whole", "stream"):
                 if row["streams"] == 1:
-                    found = row[side]["added_ms_p99"]
-                    yield _verdict(name, f"p99 added at 1 stream, {side}: {found} ms", found < GOAL_MS)
+                    found, (low, high) = row[side]["added_ms_p99"], row[side]["added_ms_p99_95"]
+                    what = f"p99 added at 1 stream, {side}: {found} ms ({low} to {high})"
+                    yield _verdict(name, what, None if low < GOAL_MS <= high else found < GOAL_MS)
                 if row["streams"] == 32:
                     found = row[side]["throughput_kept"]
                     yield _verdict(name, f"throughput kept at 32 streams, {side}: {found:.1%}", found >= GOAL_KEPT)
 
 
-def _verdict(name: str, what: str, met: bool) -> str:
-    return f"{'met   ' if met else 'missed'} {name}: {what}"
+def _verdict(name: str, what: str, met: bool | None) -> str:
+    return f"{'open  ' if met is None else 'met   ' if met else 'missed'} {name}: {what}"
 
 
 def main() -> None:
@@ -297,7 +316,12 @@ def main() -> None:
     document = {
         "benchmark": "server_overhead",
         "how": "measured",
-        "units": {"added_ms": "ms", "throughput_kept": "share of the bare engine's tokens/s"},
+        "units": {
+            "added_ms": "ms; _95: the interval of 95 % of drawings of rounds",
+            "throughput_kept": "share of the bare engine's tokens/s",
+            "engine_waited": "share of the time",
+            "stolen": "processors",
+        },
         "tokens": args.tokens,
         "lengths": "equal" if args.equal else "from half to one and a half of `tokens` where there are several streams",
         "rounds": args.rounds,

@@ -29,6 +29,7 @@ class Round:
     tokens: int = 0
     seconds: float = 0.0
     server_cpu: float = 0.0  # seconds of the server's own process
+    waited: float = 0.0  # seconds for which the engine could have run and another process did
 
     @property
     def rate(self) -> float:
@@ -89,6 +90,24 @@ def environment() -> dict[str, str]:
     return {**os.environ, **own, "PYTHONPATH": str(ROOT / "runtime")}
 
 
+def waited(process: int) -> float:
+    """Seconds for which its threads could have run and others did (proc(5), /proc/pid/schedstat)."""
+    nanoseconds = 0
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
+
+
+def below(process: int) -> Iterator[int]:
+    """The processes that it has started, and those that these have."""
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                yield child
+                yield from below(child)
+
+
 def serve(folder: Path, core: int) -> None:
     """Be the process of Bare."""
     os.sched_setaffinity(0, {core})
@@ -104,19 +123,20 @@ def serve(folder: Path, core: int) -> None:
         streams, seconds, mean, spread = json.loads(line)
         sizes = Sizes(mean, spread)
         made, began, key = Round(), dict[int, float](), 0
-        start = now = time.perf_counter()
+        late, start = waited(os.getpid()), time.perf_counter()
+        now = start
         while now - start < seconds or began:
             while len(began) < streams and now - start < seconds:
-                key += 1
                 began[key] = time.perf_counter()
                 engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(sizes.of(key), ignore_eos=True)))
+                key += 1
             for piece in engine.step():
                 assert piece.error is None, piece.error
                 if piece.last:
                     made.tokens += piece.generated_tokens
                     made.latencies.append(time.perf_counter() - began.pop(piece.key))
             now = time.perf_counter()
-        made.seconds = now - start
+        made.seconds, made.waited = now - start, waited(os.getpid()) - late
         print(json.dumps(vars(made)), flush=True)
 
 
