@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ from heavylift.benchmark.report import build_report
 from heavylift.benchmark.samples import Recording
 from heavylift.benchmark.verdict import judge
 from heavylift.errors import InputError
+from heavylift.report.curve import APART
 from heavylift.report.page import render, write_page, write_report
 from heavylift.tune.capacity import Capacity, Step
 from heavylift.tune.show import concluded
@@ -222,6 +224,23 @@ def test_the_page_of_a_search_says_what_was_found_even_where_one_rate_was_tried(
 
     text = render(report, golden, found.to_dict()["steps"], concluded(found, golden.run.benchmark))
 
-    assert "<b>no capacity: every run was void</b>; this page is of its best run" in text
+    assert "<b>no capacity: every run was void</b>; this page is of its last run" in text
     assert "Rate asked" in text and "Latency percentiles in milliseconds by answered" not in text
     assert "Rate asked" not in render(report, golden)
+
+
+def test_the_rates_that_were_tried_stand_in_order_and_names_at_a_crowded_end_apart(golden: Recording) -> None:
+    report = build_report(golden, judge(golden), samples="s3://b/samples.jsonl.gz")
+    slow, near = {"p50": 1691.0, "p90": 3219.8, "p99": 3746.1}, {"p50": 75.5, "p90": 260.2, "p99": 314.1}
+    steps = (Step(80.0, "x/01", "FAIL", 58.5, slow, (), 9.0), Step(56.6, "x/02", "PASS", 54.6, near, (), 9.0))
+    found = Capacity(56.6, True, "the bounds are near", 0.1, steps)
+
+    text = render(report, golden, found.to_dict()["steps"], concluded(found, golden.run.benchmark))
+
+    assert "this page is of its best run" in text
+    assert text.index("56.60<span") < text.index("80.00<span")
+    card = text[text.index("Latency against throughput") :]
+    names = re.findall(r'class="seriesname" x="[^"]*" y="([^"]*)">(P50|P90|P99)<', card)
+    places = sorted((float(y), name) for y, name in names)
+    assert [name for _, name in places] == ["P99", "P90", "P50"]
+    assert all(below - above >= APART - 1e-6 for (above, _), (below, _) in itertools.pairwise(places))

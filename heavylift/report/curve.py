@@ -5,13 +5,15 @@ Not the trying (heavylift/tune/capacity.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from heavylift.report.axis import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, LogAxis, fitting
 
 POINTS = ("p50", "p90", "p99")
+APART = 18.0
+"""Between the names at the lines' ends: a phone's letters are as high."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """`lines` has a path for each percentile, `points` those of all of them; `x` is answered requests per second."""
+    """`lines` has a path for each percentile, and where its name stands; `points` has those of all of them; `x` is
+    answered requests per second."""
 
     x: Axis
     y: Axis | LogAxis
@@ -53,4 +56,12 @@ def curve(steps: Sequence[Mapping[str, Any]]) -> Curve | None:
                 f"{name} {step['latency_ms'][name]:.1f} ms ({step['verdict']})"
             )
             points.append(Point(left, top, step["verdict"], said))
-    return Curve(x, y, tuple(lines), tuple(points))
+    return Curve(x, y, tuple(_apart(lines)), tuple(points))
+
+
+def _apart(lines: Sequence[tuple[str, str, float, float]]) -> Iterator[tuple[str, str, float, float]]:
+    """The lines from top to bottom, their names no nearer to each other than APART."""
+    above = -APART
+    for name, path, x, y in sorted(lines, key=lambda line: line[3]):
+        above = max(y, above + APART)
+        yield name, path, x, above
