@@ -152,17 +152,17 @@ def test_markers_come_from_generation_config_then_config(tiny_t5: Path, tmp_path
         Markers.of(Checkpoint.open(Folder(folder)))
 
 
-def test_what_generation_config_says_of_choosing_tokens_is_named_for_it_is_not_read(
+def test_what_generation_config_says_of_choosing_tokens_and_nobody_follows_is_named(
     tiny_t5: Path, tmp_path: Path
 ) -> None:
     folder, lines = shutil.copytree(tiny_t5, tmp_path / "t5"), list[str]()
-    said = {"eos_token_id": 1, "repetition_penalty": 1.05, "suppress_tokens": [5], "top_p": 1.0, "top_k": None}
+    said = {"eos_token_id": 1, "repetition_penalty": 1.05, "num_beams": 4, "guidance_scale": 1.0, "do_sample": True}
     (folder / "generation_config.json").write_text(json.dumps(said))
 
     load(Options(), folder, 0, 1, "", lines.append).close()
 
     assert [line for line in lines if line.startswith("generation_config.json")] == [
-        "generation_config.json: repetition_penalty, suppress_tokens not read; a request says how its tokens are chosen"
+        "generation_config.json: do_sample, num_beams not followed; requests and options say it where they can"
     ]
 
 

@@ -200,6 +200,22 @@ def expected_beams(theirs: Any, prompt: list[int], limit: int, beams: int, penal
     return Answer(tokens, "eos_token" if tokens[-1] == 1 else "length")
 
 
+def test_each_answer_of_a_beam_search_is_that_of_transformers(t5: Path) -> None:
+    theirs: Any = oracle(t5)
+
+    answers = [answers_of(core_of(model_on(t5), slots=8), PROMPTS, [17] * 4, num_beams=4, beam=n) for n in range(4)]
+
+    for place, prompt in enumerate(PROMPTS):
+        with torch.inference_mode():
+            output = theirs.generate(
+                input_ids=torch.tensor([prompt]), max_new_tokens=17, num_beams=4, num_return_sequences=4,
+                do_sample=False, early_stopping=False,
+            )  # fmt: skip
+        for beam, line in zip(answers, output[:, 1:].tolist(), strict=True):
+            own = beam[place].tokens
+            assert own == line[: len(own)] and set(line[len(own) :]) <= {0}
+
+
 @pytest.mark.parametrize("beams", [2, 4])
 def test_a_beam_searchs_log_probabilities_are_those_of_transformers(t5: Path, beams: int) -> None:
     core = core_of(model_on(t5), slots=8)

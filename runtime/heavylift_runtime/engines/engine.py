@@ -43,6 +43,8 @@ class Sampling:
     logprobs: int | None = None
     """None: none; 0: the chosen token's; k: and those of the k likeliest."""
     num_beams: int = 1
+    beam: int = 0
+    """Of a beam search, which of its answers: 0 is the best one."""
     length_penalty: float = 1.0
     form: Form | None = None
     """None: free. Only engines with `structured` (registry.py) are asked for one."""

@@ -204,7 +204,8 @@ class Generation:
             mask[number, place] = 1
         inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         if beams > 1:
-            self._deliver(self._model.generate(**inputs, generation_config=self._config(beams))[0].tolist())
+            found = self._model.generate(**inputs, generation_config=self._config(beams))
+            self._deliver(found[self._rows[0].sampling.beam].tolist())
             return
         self._model.generate(
             **inputs,
@@ -220,7 +221,7 @@ class Generation:
         if beams > 1:
             sampling = self._rows[0].sampling
             config.eos_token_id = None if sampling.ignore_eos else sorted(self._ends)
-            config.length_penalty = sampling.length_penalty
+            config.length_penalty, config.num_return_sequences = sampling.length_penalty, sampling.beam + 1
             config.min_new_tokens = sampling.min_new_tokens
             config.repetition_penalty = sampling.repetition_penalty
         return config

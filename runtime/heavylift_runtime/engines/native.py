@@ -33,7 +33,7 @@ from heavylift_runtime.native.replay import recorder_of
 from heavylift_runtime.native.sampling import Chosen
 from heavylift_runtime.native.sources import source_of
 from heavylift_runtime.native.stream import Stream
-from heavylift_runtime.native.text import Markers, Text, unread
+from heavylift_runtime.native.text import Markers, Text, rules_of, unread
 from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 
@@ -74,8 +74,9 @@ def load(
     if (count := _threads(checkpoint, options, dtype)) is not None:
         torch.set_num_threads(count)
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
+    rules = rules_of(checkpoint, options.properties, options.engine)
     if names := unread(checkpoint.generation()):
-        report(f"generation_config.json: {', '.join(names)} not read; a request says how its tokens are chosen")
+        report(f"generation_config.json: {', '.join(names)} not followed; requests and options say it where they can")
     report(f"kernels: {said()}")
     report(f"device: {device}")
     mesh = Mesh.join(rank, tensor, pipeline, rendezvous, device)
@@ -100,6 +101,7 @@ def load(
             limits,
             invariant=options.batch_invariant,
             mesh=mesh,
+            rules=rules,
             record=recorder_of(device, eager=wish.eager, compiles=wish.compiles) if steady else None,
         )
     return NativeEngine(core, text, mesh, options.capacity)

@@ -95,7 +95,7 @@ _ROWS = (
         streams=True,
         module="heavylift_runtime.engines.native",
         gpu_quantizations=("fp8",),
-        keys=("revision", *GPU_KEYS),
+        keys=("revision", "generation_config", *GPU_KEYS),
     ),
     Capabilities(
         "script",
@@ -136,6 +136,7 @@ _ROWS = (
         module="heavylift_runtime.engines.accelerate",
         keys=(
             *("task", "device_map", "max_memory", "revision", "trust_remote_code", "src_lang", "tgt_lang"),
+            "generation_config",
             *("pooling", "normalize"),  # of embeddings
             "low_cpu_mem_usage",  # what transformers does anyway
         ),
@@ -204,7 +205,7 @@ _ROWS = (
         automatic=False,  # on a GPU it was never run
         keys=(
             *("task", "revision", "trust_remote_code", "low_cpu_mem_usage", "checkpoint", "save_mp_checkpoint_path"),
-            *("deepspeed_config_path", "triangular_masking", "return_tuple", "max_tokens"),
+            *("deepspeed_config_path", "triangular_masking", "return_tuple", "max_tokens", "generation_config"),
         ),
     ),
 )

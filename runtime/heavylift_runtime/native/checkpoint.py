@@ -16,6 +16,7 @@ from heavylift_runtime.families import family_of
 from heavylift_runtime.families.packing import Packing, packing_of
 from heavylift_runtime.families.stages import WHOLE, Stage
 from heavylift_runtime.families.table import Family, Shard, Weight, shard
+from heavylift_runtime.manner import FILE
 from heavylift_runtime.native.header import Stored, index_of, read_header
 from heavylift_runtime.native.partitioned import MANIFEST as PARTITION
 from heavylift_runtime.native.partitioned import Partition
@@ -135,6 +136,10 @@ class Checkpoint:
         """generation_config.json over config.json, as the tokens that begin and end an answer are looked up."""
         name = "generation_config.json"
         return {**self.config, **(_json(self.source, name, self.small(name)) if name in self.sizes else {})}
+
+    def manner(self) -> Mapping[str, Any]:
+        """The one of manner.py's files that counts."""
+        return _json(self.source, FILE, self.small(FILE)) if FILE in self.sizes else self.config
 
     def find(self, weight: Weight) -> Stored | None:
         """Where a weight of the table lies, under its own name or that of a copy; None: its stand-in is used."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.errors import LoadError, ran_out
+from heavylift_runtime.manner import Rules
 from heavylift_runtime.native.alarm import NOBODY, Account, Interrupted
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.found import Found, Given
@@ -71,16 +72,17 @@ class Core:
         tokens: int = TOKENS,
         invariant: bool = False,
         mesh: Mesh = ALONE,
+        rules: Rules | None = None,
         record: Recorder | None = None,
     ) -> None:
-        """`slots`: rows that run at once; `budget`: bytes of cache on each rank.
+        """`slots`: rows that run at once; `budget`: bytes of cache on each rank; `rules`: the checkpoint's.
 
         `invariant`: a request's numbers depend on no other's, bit for bit. `record`: what passes without prompts are
         recorded with; None: their sizes are as they come, which on a processor is quicker.
         """
         self._model, self._start, self._mesh = model, start, mesh
         self._ends = frozenset(end for end in ends if end < model.vocabulary.size)  # no other one can ever come
-        self.limits = limits
+        self.limits, self._rules = limits, Rules() if rules is None else rules
         self._record = record
         lanes = min(slots, mesh.stage.of)
         self._slots = -(-slots // lanes)
@@ -146,7 +148,8 @@ class Core:
         source, text = (arrival.prompt, [self._start]) if self._model.encodes else ((), list(arrival.prompt))
         how, given = arrival.sampling, len(text)
         text += arrival.said
-        return Sequence(arrival.key, source, text, given, how, is_plain(how), arrival.seed, self._arrived)
+        plain = is_plain(how) and not self._rules.bind
+        return Sequence(arrival.key, source, text, given, how, plain, arrival.seed, self._arrived, self._rules)
 
     def step(self, news: News) -> list[Progress]:
         """Each stage's part of a pass; empty when none ends, nothing runs, or only parts of prompts were read.

@@ -200,7 +200,7 @@ class Lane:
 
         branches = search.advance(logprobs, [beam.score for beam in rows], [beam.said for beam in rows], say)
         if search.over:
-            said = search.finished[0][1]
+            said = search.finished[min(sampling.beam, len(search.finished) - 1)][1]
             self.scheduler.finish(list(rows))
             del self._searches[leader.key]
             leader.text[leader.given :] = [chosen.token for chosen in said]

@@ -66,7 +66,7 @@ def told(token: int, logprobs: Tensor, count: int) -> Chosen:
 
 
 def penalized(scores: Tensor, sequence: Sequence, ends: Collection[int]) -> Tensor:
-    """Scores (V,) after the penalties, and without the end where more tokens must come; the argument stays as it is.
+    """Scores (V,) after penalties and rules, without the end where more tokens must come; the argument stays as it is.
 
     `repetition_penalty` looks at the whole text, as in transformers (Keskar et al. 2019); the other two at what was
     generated, as in OpenAI's API.
@@ -84,6 +84,33 @@ def penalized(scores: Tensor, sequence: Sequence, ends: Collection[int]) -> Tens
             scores[list(counts)] -= sampling.frequency_penalty * numbers + sampling.presence_penalty
     if sequence.generated < sampling.min_new_tokens:
         scores[list(ends)] = -torch.inf
+    return ruled(scores, sequence, ends) if sequence.rules.bind else scores
+
+
+def ruled(scores: Tensor, sequence: Sequence, ends: Collection[int]) -> Tensor:
+    """Scores (V,) after what the checkpoint asks of all answers, in place, in transformers' order."""
+    rules, text, generated = sequence.rules, sequence.text, sequence.generated
+    if size := rules.no_repeat_ngram_size:
+        last = text[len(text) - size + 1 :]
+        places = range(len(text) - size + 1) if len(last) == size - 1 else ()
+        scores[[text[at + size - 1] for at in places if text[at : at + size - 1] == last]] = -torch.inf
+    if rules.min_length and sequence.sampling.min_new_tokens == 0 and len(text) < rules.min_length:
+        scores[list(ends)] = -torch.inf
+    if rules.forced_bos_token_id is not None and len(text) == 1:
+        scores = _only(scores, rules.forced_bos_token_id)
+    if rules.forced_eos_token_id is not None and generated == sequence.sampling.max_new_tokens - 1:
+        scores = _only(scores, rules.forced_eos_token_id)
+    scores[list(rules.suppress_tokens)] = -torch.inf
+    # a forced token is no first one: transformers' answers begin after it
+    if generated == int(len(text) - generated == 1 and rules.forced_bos_token_id is not None):
+        scores[list(rules.begin_suppress_tokens)] = -torch.inf
+    return scores
+
+
+def _only(scores: Tensor, token: int) -> Tensor:
+    """Nothing but one token, for certain."""
+    scores.fill_(-torch.inf)
+    scores[token] = 0
     return scores
 
 

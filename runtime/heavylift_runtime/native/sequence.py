@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from heavylift_runtime.engines.engine import Sampling
+from heavylift_runtime.manner import Rules
 
 if TYPE_CHECKING:  # which knows sequences
     from heavylift_runtime.native.sampling import Chosen
@@ -31,6 +32,8 @@ class Sequence:
     seed: int = 0
     number: int = 0
     """Later arrivals have higher ones."""
+    rules: Rules = field(default_factory=Rules)
+    """The checkpoint's, for each of its tokens."""
     slot: int = -1
     cached: int = 0
     """How many of `text` the cache holds."""

@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.manner import FILE, KEY, Manner, Rules, followed
 from heavylift_runtime.native.checkpoint import TOKENIZER, Checkpoint
 from heavylift_runtime.native.older_tokenizer import PIECES, WORDS, made_of
 
@@ -19,19 +20,41 @@ OLDER = (PIECES, "tokenizer.model", WORDS)
 """Of a tokenizer in another form."""
 
 UNREAD: dict[str, tuple[object, ...]] = {
-    "do_sample": (False,), "temperature": (1,), "top_k": (50, 0), "top_p": (1,), "min_p": (), "typical_p": (1,),
-    "num_beams": (1,), "length_penalty": (1,), "penalty_alpha": (), "guidance_scale": (1,),
-    "repetition_penalty": (1,), "no_repeat_ngram_size": (0,), "min_length": (0,), "min_new_tokens": (0,),
+    "do_sample": (False,), "typical_p": (1,), "epsilon_cutoff": (0,), "eta_cutoff": (0,), "top_h": (),
+    "num_beams": (1,), "early_stopping": (False,), "num_beam_groups": (1,), "penalty_alpha": (), "guidance_scale": (1,),
     "encoder_repetition_penalty": (1,), "encoder_no_repeat_ngram_size": (0,), "exponential_decay_length_penalty": (),
-    "forced_bos_token_id": (), "forced_eos_token_id": (), "suppress_tokens": ([],), "begin_suppress_tokens": ([],),
-    "bad_words_ids": ([],), "sequence_bias": ({},), "stop_strings": ([],),
+    "bad_words_ids": ([],), "sequence_bias": ({},), "stop_strings": ([],), "max_new_tokens": (), "max_length": (20,),
 }  # fmt: skip
-"""What transformers' `generate` would take from generation_config.json → the values at which it asks for nothing."""
+"""What transformers' `generate` would take from generation_config.json, and manner.py does not, for it is a request's
+or the options' to say, or no engine here does it → the values at which it asks for nothing."""
 
 
 def unread(settings: Mapping[str, Any]) -> list[str]:
-    """Names of what a checkpoint says of how its tokens shall be chosen; here requests alone say that."""
+    """Names of what a checkpoint says of how its tokens shall be chosen, and nothing here follows."""
     return [name for name, none in UNREAD.items() if settings.get(name) not in (None, *none)]
+
+
+def rules_of(checkpoint: Checkpoint, properties: Mapping[str, str], engine: str) -> Rules:
+    """What the checkpoint asks of all answers, where its file is followed; LoadError with every fault at once."""
+    try:
+        if not followed(properties, engine):
+            return Rules()
+        rules, _ = Rules.of(checkpoint.manner()), Manner.of(checkpoint.manner())
+    except ValueError as error:
+        raise LoadError(f"{checkpoint.source.place} {error}") from error
+    words = next(iter(checkpoint.family.weights(checkpoint.config))).shape[0]
+    tokens = {
+        rules.forced_bos_token_id,
+        rules.forced_eos_token_id,
+        *rules.suppress_tokens,
+        *rules.begin_suppress_tokens,
+    }
+    if strange := [token for token in tokens if token is not None and token >= words]:
+        raise LoadError(
+            f"{checkpoint.source.place} {FILE}: names the token {strange[0]}, and the model knows {words}; "
+            f"mend it, or set option.{KEY}=vllm, which leaves the file unread"
+        )
+    return rules
 
 
 class Text:

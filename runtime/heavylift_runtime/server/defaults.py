@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from heavylift_runtime.options import Options
 from heavylift_runtime.server.prompts import Templates
 from heavylift_runtime.server.schemas import Defaults
 from heavylift_runtime.server.schemas.fastertransformer import MAX_SEQ_LEN
-from heavylift_runtime.server.templates import AwaitedPrompts, chained, prompts_of, reader
+from heavylift_runtime.server.templates import AwaitedPrompts, Read, chained, manner_of, prompts_of, reader
 
 Told = Callable[[], Mapping[str, str]]
 
@@ -24,11 +25,18 @@ def defaults_of(name: str, folder: Path, options: Options, told: Told = dict) ->
     """
     place = options.model_id
     prompts: Templates
+    read: Read
+
+    def later(file: str) -> str | None:
+        return chained(own, told().get)(file)
+
     if options.elsewhere(folder):
-        prompts = AwaitedPrompts(lambda: prompts_of(options.properties, chained(reader(folder), told().get)))
+        own, read = reader(folder), later
+        prompts = AwaitedPrompts(lambda: prompts_of(options.properties, read))
     else:
-        folders = [folder] if place is None else [folder, folder / place]
-        prompts = prompts_of(options.properties, reader(*folders))
+        read = reader(*([folder] if place is None else [folder, folder / place]))
+        prompts = prompts_of(options.properties, read)
+        manner_of(options.properties, options.engine, read)  # a wrong one is told at the start
     of_ft = options.engine == "fastertransformer"
     compat: Any = options.lmi_compat  # keys.py allows Defaults' own three words
     return Defaults(
@@ -40,4 +48,5 @@ def defaults_of(name: str, folder: Path, options: Options, told: Told = dict) ->
         fastertransformer=of_ft,
         structured=ENGINES[options.engine].structured,
         prompts=prompts,
+        manner=cache(lambda: manner_of(options.properties, options.engine, read)),
     )

@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heavylift_runtime.errors import OptionsError
+from heavylift_runtime.manner import SETTINGS, Manner, followed
 from heavylift_runtime.server.prompts import LARGEST_TEMPLATE, Prompts, Render, compiled
 
 Read = Callable[[str], str | None]  # the text of a file of the model; None where it has none of that name
 LARGEST_FILE = 64 * 2**20  # bytes; a tokenizer.json has up to some twenty million
 TOKENIZER = "tokenizer.json"
-FILES = ("chat_template.jinja", "tokenizer_config.json", TOKENIZER)  # of a checkpoint
+FILES = ("chat_template.jinja", "tokenizer_config.json", TOKENIZER, *SETTINGS)  # of a checkpoint
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -39,6 +40,21 @@ def prompts_of(properties: Mapping[str, str], read: Read, clock: Callable[[], fl
     if faults:
         raise OptionsError(faults)
     return Prompts(chat, prompt, {**special, "examples": examples}, begins)
+
+
+def manner_of(properties: Mapping[str, str], engine: str, read: Read) -> Manner:
+    """How the checkpoint wants its tokens to be chosen; OptionsError with every fault at once."""
+    faults: list[str] = []
+    try:
+        if not followed(properties, engine):
+            return Manner()
+        name = next((name for name in SETTINGS if read(name) is not None), SETTINGS[-1])
+        found = Manner.of(_json(read, name, faults))
+    except ValueError as error:
+        faults += str(error).splitlines()
+    if faults:
+        raise OptionsError(faults)
+    return found
 
 
 def reader(*folders: Path) -> Read:

@@ -24,13 +24,22 @@ class Choices:
     n: int = 1
     best_of: int = 1
 
+    def fault(self, sampling: Sampling) -> list[str]:
+        """What a beam search cannot give."""
+        if 1 < sampling.num_beams < self.best_of:
+            return [f"{self.best_of} answers are more than a search of 'num_beams' {sampling.num_beams} finds"]
+        return []
+
     def expand(
         self, prompts: Sequence[str | tuple[int, ...]], sampling: Sampling, adapters: Sequence[str] = ()
     ) -> tuple[Request, ...]:
         """The requests; `adapters` has one for each prompt, one for all, or none. To choose takes log-probabilities."""
         if self.best_of > self.n and sampling.logprobs is None:
             sampling = replace(sampling, logprobs=0)
-        more = (replace(sampling, seed=derived(sampling.seed, index)) for index in range(1, self.best_of))
+        if sampling.num_beams > 1:  # one search finds them all; each request names its own
+            more = (replace(sampling, beam=index) for index in range(1, self.best_of))
+        else:
+            more = (replace(sampling, seed=derived(sampling.seed, index)) for index in range(1, self.best_of))
         tries = [sampling, *more]
         own = adapters if len(adapters) == len(prompts) else [adapters[0] if adapters else None] * len(prompts)
         return tuple(

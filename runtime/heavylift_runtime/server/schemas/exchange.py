@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from heavylift_runtime.engines.engine import Piece, Request, Token
+from heavylift_runtime.manner import Manner
 from heavylift_runtime.server.prompts import Prompts, Templates
 from heavylift_runtime.server.refused import Refused
 
@@ -41,6 +42,8 @@ class Defaults:
     structured: bool = False
     """The engine binds answers to a form."""
     prompts: Templates = field(default_factory=Prompts)
+    manner: Callable[[], Manner] = Manner
+    """How the checkpoint wants tokens to be chosen, where a request does not say."""
     clock: Callable[[], float] = time.time
     identity: Callable[[], str] = lambda: uuid.uuid4().hex
 

@@ -7,7 +7,7 @@ server that Sampling has. docs/serving.md has every parameter, its range and def
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token
@@ -128,17 +128,22 @@ def read_asked(fields: Fields, defaults: Defaults, most: int, logprobs: int | No
     stream = fields.flag("stream", default=False)
     if stream and best_of > n:
         fields.faults.append("'best_of' above 'n' cannot be streamed: the best is known at the end")
-    temperature = fields.number("temperature", low=0, high=2, default=1.0)
-    top_p = fields.number("top_p", low=0, high=1, default=1.0)
+    usual = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "min_new_tokens": 0}
+    usual |= {name: value for name, value in asdict(defaults.manner()).items() if value is not None}
+    least, ceiling = int(usual["min_new_tokens"]), defaults.most_new_tokens
+    temperature = fields.number("temperature", low=0, high=2, default=usual["temperature"])
+    top_p = fields.number("top_p", low=0, high=1, default=usual["top_p"])
     seed = fields.whole("seed", low=-(2**63), high=_LARGEST_SEED)
     sampling = Sampling(
         max_new_tokens=most,
-        min_new_tokens=fields.whole("min_tokens", low=0, high=defaults.most_new_tokens, default=0),
+        min_new_tokens=fields.whole("min_tokens", low=0, high=ceiling, default=least),
         temperature=temperature if top_p > 0 else 0.0,
-        top_k=max(0, fields.whole("top_k", low=-1, high=1_000_000, default=0)),
+        top_k=max(0, fields.whole("top_k", low=-1, high=1_000_000, default=int(usual["top_k"]))),
         top_p=top_p if top_p > 0 else 1.0,
-        min_p=fields.number("min_p", low=0, high=1, default=0.0),
-        repetition_penalty=fields.number("repetition_penalty", low=0, high=100, above=True, default=1.0),
+        min_p=fields.number("min_p", low=0, high=1, default=usual["min_p"]),
+        repetition_penalty=fields.number(
+            "repetition_penalty", low=0, high=100, above=True, default=usual["repetition_penalty"]
+        ),
         frequency_penalty=fields.number("frequency_penalty", low=-2, high=2, default=0.0),
         presence_penalty=fields.number("presence_penalty", low=-2, high=2, default=0.0),
         seed=None if seed is None else seed & _LARGEST_SEED,

@@ -8,9 +8,10 @@ https://huggingface.co/docs/text-generation-inference/reference/api_reference. d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from heavylift_runtime.engines.engine import Sampling
+from heavylift_runtime.manner import Manner
 from heavylift_runtime.server.schemas import fastertransformer, forms
 from heavylift_runtime.server.schemas.choices import MAX_ROWS, MOST_CHOICES, Choices
 from heavylift_runtime.server.schemas.exchange import Defaults
@@ -19,6 +20,7 @@ from heavylift_runtime.server.schemas.fields import Fields
 MOST_LOGPROBS = 20
 MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
+N = TypeVar("N", int, float)
 Rule = Literal["none", "0.23", "latest", "tgi"]
 """option.lmi_compat, or TGI."""
 
@@ -42,7 +44,11 @@ def read_parameters(fields: Fields, defaults: Defaults, rule: Rule, stream: bool
     """The wish; its faults are added to `fields.faults`."""
     of_ft = rule != "tgi" and (defaults.fastertransformer or fields.given(*fastertransformer.NAMES))
     most = _most(fields, defaults)
-    chance = fastertransformer.chance(fields) if of_ft else _chance(fields, rule)
+    manner = Manner() if of_ft else defaults.manner()
+    chance = fastertransformer.chance(fields) if of_ft else _chance(fields, rule, manner)
+    least, ceiling = manner.min_new_tokens or 0, defaults.most_new_tokens
+    penalty = 1.0 if manner.repetition_penalty is None else manner.repetition_penalty
+    of_length = 1.0 if manner.length_penalty is None else manner.length_penalty
     choices = _choices(fields, rule)
     details = fields.flag("details", default=False)
     top = fields.whole("top_n_tokens", low=0, high=MOST_LOGPROBS, default=0)
@@ -52,18 +58,19 @@ def read_parameters(fields: Fields, defaults: Defaults, rule: Rule, stream: bool
     whole = (details or (stream and rule != "0.23")) and rule != "none"  # tell every token with its log-probability
     sampling = Sampling(
         max_new_tokens=most,
-        min_new_tokens=fields.whole("min_new_tokens", "min_length", low=0, high=defaults.most_new_tokens, default=0),
-        repetition_penalty=fields.number("repetition_penalty", low=0, high=100, above=True, default=1.0),
+        min_new_tokens=fields.whole("min_new_tokens", "min_length", low=0, high=ceiling, default=least),
+        repetition_penalty=fields.number("repetition_penalty", low=0, high=100, above=True, default=penalty),
         frequency_penalty=fields.number("frequency_penalty", low=-2, high=2, default=0.0),
         presence_penalty=fields.number("presence_penalty", low=-2, high=2, default=0.0),
         stop=fields.texts("stop", "stop_sequences", "stop_words_list", most=MOST_STOPS, length=LONGEST_STOP),
         ignore_eos=fields.flag("ignore_eos_token", "ignore_eos", default=False),
         logprobs=top if by_name or whole else None,
         num_beams=fields.whole("num_beams", "beam_width", low=1, high=16, default=1),
-        length_penalty=fields.number("length_penalty", "len_penalty", low=-10, high=10, default=1.0),
+        length_penalty=fields.number("length_penalty", "len_penalty", low=-10, high=10, default=of_length),
         form=forms.of_parameters(fields, defaults.structured),
         **chance,
     )
+    fields.faults += choices.fault(sampling)
     full_text = fields.flag("return_full_text", default=False)
     adapters = fields.texts("adapter_id", "adapters", most=MAX_ROWS, length=256)
     _at_one_value(fields)
@@ -85,11 +92,11 @@ def _choices(fields: Fields, rule: Rule) -> Choices:
     return Choices(n, max(n, best_of))
 
 
-def _chance(fields: Fields, rule: Rule) -> dict[str, Any]:
+def _chance(fields: Fields, rule: Rule, manner: Manner) -> dict[str, Any]:
     """How tokens are drawn, as fields of Sampling.
 
     Without `do_sample`, TGI draws where any of these is given, LMI since 0.32 where one is given that is not its
-    default, and before that never.
+    default, and before that never. What is not given is the checkpoint's; whether tokens are drawn is the request's.
     """
     sample = fields.flag("do_sample")
     temperature = fields.number("temperature", low=0, high=100)
@@ -104,12 +111,16 @@ def _chance(fields: Fields, rule: Rule) -> dict[str, Any]:
     if not sample:
         return {"seed": seed}
     return {
-        "temperature": 1.0 if temperature is None else temperature,
-        "top_k": 0 if top_k is None else max(0, top_k),
-        "top_p": 1.0 if top_p is None else top_p,
-        "min_p": 0.0 if min_p is None else min_p,
+        "temperature": _first(temperature, manner.temperature, 1.0),
+        "top_k": max(0, _first(top_k, manner.top_k, 0)),
+        "top_p": _first(top_p, manner.top_p, 1.0),
+        "min_p": _first(min_p, manner.min_p, 0.0),
         "seed": seed,
     }
+
+
+def _first(asked: N | None, wanted: N | None, usual: N) -> N:
+    return asked if asked is not None else usual if wanted is None else wanted
 
 
 def _at_one_value(fields: Fields) -> None:
