@@ -168,6 +168,20 @@ ALARM = "monitoring: {alarms: [{metric: "
             "3:1: the copies need 9 accelerators; there are 1 · 4 of ml.g5.12xlarge",
         ),
         (
+            "inference_components: [{name: a, accelerators: 1}]\n"
+            "instance_pools: [{instance_type: ml.m5.xlarge, priority: 1}]",
+            "3:34: ml.m5.xlarge has no accelerators; leave them out",
+        ),
+        (
+            "inference_components: [{name: a, accelerators: 5}]\ninstance_type: ml.g5.12xlarge\n"
+            "managed_instances: {min: 1, max: 2}",
+            "3:48: 'inference_components[0].accelerators' must be at most ml.g5.12xlarge's 4; got 5",
+        ),
+        (
+            "inference_components: [{name: a, cpus: 4.5}]\ninstance_type: ml.c6i.xlarge",
+            "3:40: 'inference_components[0].cpus' must be at most ml.c6i.xlarge's 4; got 4.5",
+        ),
+        (
             "inference_components: [{name: a}]\ninstance_type: ml.g5.12xlarge",
             "3:24: 'inference_components[0].accelerators' is missing: ml.g5.12xlarge has 4 to give",
         ),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heavylift.plan import facts
+from heavylift.plan.facts import InstanceFact
 from heavylift.spec.fault import Fault, Path, dotted, shown
 from heavylift.spec.rules.read import Data, Rule, part, rows, whole
 
@@ -87,36 +88,52 @@ def types(data: Data) -> Iterator[Fault]:
 
 
 def components(data: Data) -> Iterator[Fault]:
-    """What the copies need is there: devices, memory."""
-    fact = facts.instances().get(str(data.get("instance_type")))
+    """What the copies need is there, on every type that they may come to: devices, cores, memory."""
+    pools = [row.get("instance_type") for row in rows(data, "instance_pools") if isinstance(row, dict)]
+    known = [facts.instances().get(str(name)) for name in (data.get("instance_type"), *pools)]
+    types = [fact for fact in known if fact is not None]
     needed, every = 0, True
     for place, row in enumerate(rows(data, "inference_components")):
         if not isinstance(row, dict):
             continue
         path = ("inference_components", place)
-        devices, copies = whole(row.get("accelerators")), whole(row.get("copies", 1))
         least, most = whole(row.get("min_memory_in_mb")), whole(row.get("max_memory_in_mb"))
         if least is not None and most is not None and least > most:
             here = (*path, "min_memory_in_mb")
             yield Fault(here, f"'{dotted(here)}' must be at most 'max_memory_in_mb' ({most}); got {least}")
-        if fact is None:
-            continue
-        if fact.accelerator is not None and devices is None:
-            here = (*path, "accelerators")
-            yield Fault(path, f"'{dotted(here)}' is missing: {fact.type} has {fact.accelerators} to give")
-        if fact.accelerator is None and devices is not None:
-            yield Fault((*path, "accelerators"), f"{fact.type} has no accelerators; leave them out", at_key=True)
-        if least is not None and least >= fact.memory_gib * 1024:
-            here = (*path, "min_memory_in_mb")
-            yield Fault(here, f"'{dotted(here)}' must be below {fact.type}'s {fact.memory_gib * 1024:g}; got {least}")
+        for fact in types:
+            yield from _held(row, path, fact)
+        devices, copies = whole(row.get("accelerators")), whole(row.get("copies", 1))
         every = every and devices is not None and copies is not None
         needed += (devices or 0) * (copies or 0)
     most_instances = _most_instances(data)
-    if fact is None or fact.accelerator is None or not every or most_instances is None:
+    if not types or types[0].accelerator is None or not every or most_instances is None:
         return
-    if needed > fact.accelerators * most_instances:
-        has = f"{most_instances} · {fact.accelerators} of {fact.type}"
-        yield Fault(("inference_components",), f"the copies need {needed} accelerators; there are {has}", at_key=True)
+    has = max(fact.accelerators for fact in types)
+    if needed > has * most_instances:
+        there = f"{most_instances} · {has} of {' or '.join(fact.type for fact in types)}"
+        yield Fault(("inference_components",), f"the copies need {needed} accelerators; there are {there}", at_key=True)
+
+
+def _held(row: Data, path: Path, fact: InstanceFact) -> Iterator[Fault]:
+    """One copy on one instance."""
+    devices, cores, least = whole(row.get("accelerators")), row.get("cpus"), whole(row.get("min_memory_in_mb"))
+    if fact.accelerator is not None and devices is None:
+        here = (*path, "accelerators")
+        yield Fault(path, f"'{dotted(here)}' is missing: {fact.type} has {fact.accelerators} to give")
+    if fact.accelerator is None and devices is not None:
+        yield Fault((*path, "accelerators"), f"{fact.type} has no accelerators; leave them out", at_key=True)
+    limits = (
+        ("accelerators", devices, fact.accelerators if fact.accelerator is not None else None),
+        ("cpus", cores if isinstance(cores, int | float) else None, fact.vcpus),
+    )
+    for key, value, limit in limits:
+        if value is not None and limit is not None and value > limit:
+            here = (*path, key)
+            yield Fault(here, f"'{dotted(here)}' must be at most {fact.type}'s {limit}; got {value}")
+    if least is not None and least >= fact.memory_gib * 1024:
+        here = (*path, "min_memory_in_mb")
+        yield Fault(here, f"'{dotted(here)}' must be below {fact.type}'s {fact.memory_gib * 1024:g}; got {least}")
 
 
 def _most_instances(data: Data) -> int | None:
