@@ -46,7 +46,8 @@ def plain(comparison: Comparison) -> str:
     ]
     differs = [f"  {key}: {_text(a)} → {_text(b)}" for key, (a, b) in comparison.differs.items()]
     shown += ["", f"{comparison.verdict}: {MEANINGS[comparison.verdict]} (tolerance {comparison.tolerance:.0%})"]
-    shown += [f"A is {', '.join(comparison.a['runs'])}; B is {', '.join(comparison.b['runs'])}"]
+    names = [", ".join(dict.fromkeys(side["runs"])) for side in (comparison.a, comparison.b)]
+    shown += [f"A is {names[0]}; B is {names[1]}"]
     shown += ["what differs between the two:", *(differs or ["  nothing that is recorded"])]
     shown += [f"warning: compared by force: {reason}" for reason in comparison.unlike]
     return "\n".join(shown)
