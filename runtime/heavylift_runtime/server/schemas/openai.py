@@ -7,7 +7,7 @@ server that Sampling has. docs/serving.md has every parameter, its range and def
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from heavylift_runtime.engines.engine import Piece, Request, Sampling, Token
@@ -129,7 +129,7 @@ def read_asked(fields: Fields, defaults: Defaults, most: int, logprobs: int | No
     if stream and best_of > n:
         fields.faults.append("'best_of' above 'n' cannot be streamed: the best is known at the end")
     usual = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "min_new_tokens": 0}
-    usual |= {name: value for name, value in asdict(defaults.manner()).items() if value is not None}
+    usual |= {name: value for name, value in vars(defaults.manner()).items() if value is not None}
     least, ceiling = int(usual["min_new_tokens"]), defaults.most_new_tokens
     temperature = fields.number("temperature", low=0, high=2, default=usual["temperature"])
     top_p = fields.number("top_p", low=0, high=1, default=usual["top_p"])
