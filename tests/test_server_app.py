@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
+from collections.abc import Sequence
 
 import httpx
 import pytest
 
+from heavylift_runtime.engines.engine import Request
 from heavylift_runtime.server.refused import Refused
+from heavylift_runtime.server.rolling import Job, Rolling
 from tests.in_process import Serving, until, with_server
 from tests.stepping import Parrot
 
@@ -47,6 +52,27 @@ def test_a_stream_brings_each_token_as_it_comes() -> None:
         assert (visit.code, visit.stream, visit.generated_tokens, visit.finish) == (200, True, 3, "eos_token")
 
     with_server(story, parrot=Parrot(gate=steps.acquire))
+
+
+def test_an_answered_request_is_gone_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, join = weakref.WeakSet[Job](), Rolling.join
+
+    def remembered(self: Rolling, requests: Sequence[Request], *, stream: bool) -> Job:
+        job = join(self, requests, stream=stream)
+        jobs.add(job)
+        return job
+
+    async def story(serving: Serving) -> None:
+        for stream in (False, True):
+            assert (await serving.ask({"inputs": "one two three", "stream": stream})).status_code == 200
+        await until(lambda: len(serving.visits) == 2 and not jobs)
+
+    monkeypatch.setattr(Rolling, "join", remembered)
+    gc.disable()
+    try:
+        with_server(story)
+    finally:
+        gc.enable()
 
 
 def test_rows_share_the_steps_and_a_row_of_one_is_not_held_up_by_a_request_of_many() -> None:

@@ -72,6 +72,7 @@ class Texts:
         finally:
             self.rolling.leave(job)
             _note(visit, job)
+            job.rows.clear()  # each holds the job: they go now, not when the garbage collector stops everything
 
     def end(self, refused: Refused) -> None:
         """Refuse all that wait or are under way: the model is gone."""
