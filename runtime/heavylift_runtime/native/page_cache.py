@@ -41,15 +41,15 @@ class Past(threading.local):
     """A thread's own memory, to which a disk may write itself."""
 
     def __init__(self, size: int) -> None:
-        """`size`: bytes of one read, at the most."""
-        self._size = size
+        """`size`: bytes of one read, about."""
+        self._size = -(-size // SECTOR) * SECTOR
         self._room: mmap.mmap | None = None
 
     def read(self, path: str, start: int, buffers: Sequence[memoryview]) -> int:
         """Fills the buffers, one after the other, from byte `start` on; how many bytes came before it ended."""
         if not hasattr(os, "O_DIRECT"):
             return 0
-        self._room = mmap.mmap(-1, self._size + 2 * SECTOR) if self._room is None else self._room
+        self._room = mmap.mmap(-1, self._size + SECTOR) if self._room is None else self._room
         done, at, place = 0, 0, 0
         with suppress(OSError), memoryview(self._room) as room:
             file = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
