@@ -16,7 +16,9 @@ from djl_python.inputs import Input
 from djl_python.outputs import Output
 from heavylift_runtime.engines.children import Children, Ended, beside
 from heavylift_runtime.engines.engine import Piece, Request
+from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import PromptError
+from heavylift_runtime.keys import ALIASES, known_keys
 from heavylift_runtime.options import Options
 from heavylift_runtime.server.schemas.exchange import Defaults
 from heavylift_runtime.server.schemas.fields import Fields
@@ -43,7 +45,7 @@ class TextService:
         self._tokenizer: Any = None
 
     def initialize(self, properties: dict[str, Any]) -> None:
-        """Load the model that the properties name."""
+        """Load the model that the properties name; OptionsError for an option that the engine does not have so."""
         self.properties = properties
         self._ranks = self._start()
         self.initialized = True
@@ -118,16 +120,11 @@ class TextService:
         return str(self.properties.get("enable_streaming", "false")).lower() not in ("false", "")
 
     def _start(self) -> Children:
-        told = {name: str(value) for name, value in self.properties.items()}
-        options = Options(
-            engine=self.engine,
-            model_id=told.get("model_id"),
-            dtype=told.get("dtype", "auto"),
-            quantize=told.get("quantize", "none"),
-            tensor_parallel_degree=int(told.get("tensor_parallel_degree", 1)),
-            max_rolling_batch_size=int(told.get("max_rolling_batch_size", 32)),
-            properties=told,
-        )
+        row, told = ENGINES[self.engine], {name: str(value) for name, value in self.properties.items()}
+        known = {*known_keys(self.engine), *ALIASES} - {"engine", "option.entryPoint", "option.model_dir"}
+        asked = {f"option.{name}": value for name, value in told.items() if f"option.{name}" in known}
+        named = {} if row.entry_point is None else {"option.entryPoint": row.entry_point}
+        options = Options.parse({"engine": row.engine_property, **named, **asked}, {})
         return beside(options, Path(told["model_dir"]))
 
     def _wish(self, parameters: Mapping[str, Any]) -> Wish:

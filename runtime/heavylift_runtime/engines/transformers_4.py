@@ -7,13 +7,14 @@ Meanings: https://huggingface.co/docs/transformers/v4.57.1/main_classes/tokenize
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-_IMPORTS = re.compile(rb"^\s*(import|from)\s+transformers\b", re.MULTILINE)
+_IMPORTS = re.compile(rb"^\s*(?:from\s+transformers\b|import\b[^#\n]*\btransformers\b)", re.MULTILINE)
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "text2text-generation": "generated_text",
@@ -25,7 +26,8 @@ _KEYS: Mapping[str, str] = MappingProxyType(
 
 def restore_for(folder: Path) -> None:
     """Give transformers the old names back in this process, where a Python file of the folder imports it."""
-    if any(_IMPORTS.search(file.read_bytes()) for file in sorted(folder.rglob("*.py"))):
+    imports = any(_IMPORTS.search(file.read_bytes()) for file in sorted(folder.rglob("*.py")) if file.is_file())
+    if imports and importlib.util.find_spec("transformers") is not None:
         restore()
 
 
