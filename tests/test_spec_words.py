@@ -149,6 +149,18 @@ def test_what_a_file_names_must_lie_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_file_names_must_be_what_it_is_named_as(tmp_path: Path) -> None:
+    for folder in ("tiny-t5", "c"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "d.jsonl").write_text('{"task": "a", "input": "b"}\nnot json\n')
+    text = START + "code: c\nbenchmark: {workload: {dataset: d.jsonl}, slo: []}\n"
+
+    found = faults(tmp_path, text, beside=True)
+
+    assert f"x.yaml:3:7: 'code': {tmp_path}/c/model.py is missing: the script engine runs its handle(inputs)" in found
+    assert [each for each in found if each.startswith("x.yaml:4:33: 'benchmark.workload.dataset': d.jsonl line 2 is ")]
+
+
 def test_a_lock_is_no_model_file(tmp_path: Path) -> None:
     (tmp_path / "x.lock").write_text("{}")
 
