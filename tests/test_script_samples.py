@@ -70,7 +70,7 @@ class HandleTemplate:
 
     def initialize(self, inputs: Input):
         self.initialized = True
-        if inputs.get_property("wanted") == "FasterTransformer":
+        if "FasterTransformer" == inputs.get_property("engine"):
             from djl_python.fastertransformer import handle
         else:
             from djl_python.huggingface import handle
@@ -208,9 +208,9 @@ def children(pid: int) -> list[int]:
     return eventually(lambda: [int(each) for file in tasks.glob("*/children") for each in file.read_text().split()])
 
 
-@pytest.mark.parametrize("wanted", ["Python", "FasterTransformer"])
-def test_the_handlers_that_modelbuilders_template_imports(t5: Path, tmp_path: Path, wanted: str) -> None:
-    properties = f"engine=Python\noption.model_id={t5}\noption.wanted={wanted}\noption.dtype=fp32\n"
+@pytest.mark.parametrize("engine", ["Python", "FasterTransformer"])
+def test_the_handlers_that_modelbuilders_template_imports(t5: Path, tmp_path: Path, engine: str) -> None:
+    properties = f"engine={engine}\noption.model_id={t5}\noption.dtype=fp32\n"
     with serving(write_script(tmp_path / "model", TEMPLATE, properties)) as served:
         answer = ask(served, {"inputs": PROMPTS, "parameters": {"max_new_tokens": 9}})
         wrong = served.ask({"parameters": {}})

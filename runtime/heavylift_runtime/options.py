@@ -68,6 +68,7 @@ class Options:
     model_loading_timeout: int = 3600
     predict_timeout: int = 60
     mpi_mode: bool = False
+    spelling: str = "Python"  # a script's `engine=` as it is written, which the script may ask for
     properties: Mapping[str, str] = field(default_factory=dict)  # every `option.*` as written, without the prefix
     warnings: tuple[str, ...] = ()  # what was read, and should be written otherwise
 
@@ -87,8 +88,10 @@ class Options:
         _leave_out(values, written, environ, engine, warnings)
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
-        if engine == "script" and values.get("engine", "").lower() in _MPI:
-            options.setdefault("mpi_mode", True)
+        if engine == "script":
+            options["spelling"] = values.get("engine", "Python")
+            if options["spelling"].lower() in _MPI:
+                options.setdefault("mpi_mode", True)
         if "batch_size" not in found and engine != "script":
             options.setdefault("max_rolling_batch_size", _ROLLING)
         properties = {key.removeprefix("option."): text for key, text in values.items() if key.startswith("option.")}

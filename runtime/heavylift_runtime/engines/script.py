@@ -157,7 +157,7 @@ def _properties(options: Options, folder: Path) -> dict[str, Any]:
     """What LMI tells a handler on each call, beside the request's headers."""
     alone = "0" if gpus() else "-1"  # scripts give it to pipelines of transformers
     return dict(options.properties) | {
-        "engine": "Python",
+        "engine": options.spelling,
         "handler": options.handler,
         "model_dir": str(folder),
         "device_id": os.environ.get("LOCAL_RANK", "-1") if options.mpi_mode else alone,
