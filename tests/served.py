@@ -53,7 +53,16 @@ class Served:
 
     def wait(self) -> Served:
         """Until /ping says 200, or the process has ended."""
-        eventually(lambda: self.process.poll() is not None or self.ping() == 200)
+
+        def settled() -> bool:
+            if self.process.poll() is not None:
+                return True
+            try:
+                return self.ping() == 200
+            except httpx.TransportError:  # it has closed its port, and is about to end
+                return False
+
+        eventually(settled)
         assert self.process.poll() is None, self.errors.read_text()
         return self
 
