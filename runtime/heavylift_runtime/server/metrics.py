@@ -5,17 +5,19 @@ SageMaker scrapes a container's /metrics. Every series has the model's name; tim
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from itertools import accumulate
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from heavylift_runtime.server.visit import Visit
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-M = TypeVar("M", Counter, Histogram)
 _LONG = (*_SHORT, 120.0, 240.0, 480.0)
 
 
@@ -38,52 +40,73 @@ class Now(Protocol):
     def loads(self) -> Sequence[Mapping[str, float]]: ...
 
 
+class _Spread:
+    """A histogram of each model. The client library's own takes one value at a time, and a stream brings dozens."""
+
+    def __init__(self, name: str, about: str, bounds: Sequence[float]) -> None:
+        self._name, self._about, self._bounds = f"heavylift_{name}", about, bounds
+        self._of: dict[str, tuple[list[int], list[float]]] = {}  # how many up to each bound and above, and their sum
+
+    def add(self, model: str, value: float | None, times: int = 1) -> None:
+        """So many equal values; None: there is nothing to add, but the series is there."""
+        found = self._of.get(model)
+        if found is None:
+            found = self._of[model] = ([0] * (len(self._bounds) + 1), [0.0])
+        if value is not None:
+            found[0][bisect_left(self._bounds, value)] += times
+            found[1][0] += value * times
+
+    def family(self) -> Metric:
+        """As Prometheus reads it: each bound with all that is not above it."""
+        family = HistogramMetricFamily(self._name, self._about, labels=["model"])
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        for model, (counts, (total,)) in self._of.items():
+            family.add_metric([model], list(zip(bounds, accumulate(counts), strict=True)), total)
+        return family
+
+
 class Metrics(Collector):
     """The series of one server; no global registry."""
 
     def __init__(self, models: Callable[[], Iterable[Now]]) -> None:
         self._models = models
         self._registry = CollectorRegistry(auto_describe=False)
-        self._series: dict[tuple[Any, ...], Any] = {}
+        self._series: dict[tuple[Counter, str, str], Counter] = {}
         self._requests = self._counter("requests", "requests that were answered", ("model", "code"))
         self._errors = self._counter("errors", "requests that were not answered with 2xx", ("model", "code"))
         self._prompt = self._counter("prompt_tokens", "tokens of prompts")
         self._generated = self._counter("generated_tokens", "tokens that were generated")
-        self._time = self._histogram("request_seconds", "from arrival to the reply's end", _LONG)
-        self._queue = self._histogram("queue_seconds", "from arrival to a place in a copy", _SHORT)
-        self._first = self._histogram("first_token_seconds", "from arrival to the first token", _SHORT)
-        self._gaps = self._histogram("inter_token_seconds", "between two tokens of a stream", _SHORT)
+        self._time = _Spread("request_seconds", "from arrival to the reply's end", _LONG)
+        self._queue = _Spread("queue_seconds", "from arrival to a place in a copy", _SHORT)
+        self._first = _Spread("first_token_seconds", "from arrival to the first token", _SHORT)
+        self._gaps = _Spread("inter_token_seconds", "between two tokens of a stream", _SHORT)
         self._registry.register(self)
 
     def _counter(self, name: str, about: str, labels: Sequence[str] = ("model",)) -> Counter:
         return Counter(f"heavylift_{name}", about, labels, registry=self._registry)
 
-    def _histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"heavylift_{name}", about, ("model",), registry=self._registry, buckets=buckets)
-
     def over(self, visit: Visit, now: float) -> None:
         """A visit has ended."""
-        model, code = visit.model, str(visit.code)
+        model, code, began = visit.model, str(visit.code), visit.began
         self._of(self._requests, model, code).inc()
         if visit.code is None or visit.code >= 300 or visit.error is not None:
             self._of(self._errors, model, code).inc()
         self._of(self._prompt, model).inc(visit.prompt_tokens)
         self._of(self._generated, model).inc(visit.generated_tokens)
-        self._of(self._time, model).observe(now - visit.began)
-        if visit.seated is not None:
-            self._of(self._queue, model).observe(visit.seated - visit.began)
-        if visit.opened is not None:
-            self._of(self._first, model).observe(visit.opened - visit.began)
-        gaps = self._of(self._gaps, model)
-        for gap in visit.gaps:
-            gaps.observe(gap)
+        self._time.add(model, now - began)
+        self._queue.add(model, None if visit.seated is None else visit.seated - began)
+        self._first.add(model, None if visit.opened is None else visit.opened - began)
+        self._gaps.add(model, None)
+        for gap, tokens in visit.gaps:
+            self._gaps.add(model, gap, tokens)
 
-    def _of(self, metric: M, *labels: str) -> M:
-        """A series of a metric; finding one takes longer than adding to it."""
-        found = self._series.get((metric, *labels))
+    def _of(self, metric: Counter, *labels: str) -> Counter:
+        """A series of a counter; finding one takes longer than adding to it."""
+        key = (metric, labels[0], labels[-1])
+        found = self._series.get(key)
         if found is None:
-            found = self._series[metric, *labels] = metric.labels(*labels)
-        return cast(M, found)
+            found = self._series[key] = metric.labels(*labels)
+        return found
 
     def collect(self) -> Iterator[Metric]:
         """What the models are doing at this moment."""
@@ -101,6 +124,7 @@ class Metrics(Collector):
                 for what, value in load.items():
                     engine.add_metric([model.name, str(copy), what], value)
         yield from (waiting, running, restarts, engine)
+        yield from (each.family() for each in (self._time, self._queue, self._first, self._gaps))
 
     def page(self) -> bytes:
         """Everything, in Prometheus's text format 0.0.4."""

@@ -111,7 +111,7 @@ async def _stream(visit: Visit, exchange: Exchange, job: Job) -> None:
         now, taken = time.monotonic(), job.take()
         count = sum([len(piece.tokens) for _, piece in taken])
         if last is not None and count:
-            visit.gaps += [(now - last) / count] * count
+            visit.gaps.append(((now - last) / count, count))
         last = now
         return [exchange.event(index, piece) for index, piece in taken]
 

@@ -43,7 +43,7 @@ class Visit:
     generated_tokens: int = 0
     seated: float | None = None
     opened: float | None = None
-    gaps: list[float] = field(default_factory=list)  # between the tokens of a stream
+    gaps: list[tuple[float, int]] = field(default_factory=list)  # between a stream's tokens, and how many were equal
 
     @classmethod
     def of(cls, scope: Scope, send: Send) -> Visit:
