@@ -1,6 +1,7 @@
-"""One rank that loads a checkpoint and says what it took: `python loader_process.py FOLDER RANK WORLD DTYPE QUANTIZE`.
+"""One rank that loads a checkpoint and says what it took.
 
-Not a test: tests start it as a process of its own, whose peak memory and reads the kernel counts.
+`python loader_process.py FOLDER RANK WORLD DTYPE QUANTIZE [RENDEZVOUS]`; the last where the ranks read rows for each
+other. Not a test: tests start it as a process of its own, whose peak memory and reads the kernel counts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.quantize.forms import Matrix
+from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import Folder
 
 
@@ -29,14 +31,15 @@ def read() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
 
 
-def main(folder: Path, rank: int, world: int, dtype: torch.dtype, quantize: str) -> None:
+def main(folder: Path, rank: int, world: int, dtype: torch.dtype, quantize: str, rendezvous: str | None = None) -> None:
     torch.set_num_threads(1)
+    group = None if rendezvous is None else join(rank, world, rendezvous)
     torch.ones(1000).bfloat16().sum().item()  # what torch sets up once
     read_before, before = read(), memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): the peak begins anew
     checkpoint = Checkpoint.open(Folder(folder), rank, world)
     held: list[Matrix] = []
-    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, quantize=quantize) as loader:
+    with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, quantize=quantize, group=group) as loader:
         for weight in checkpoint.family.weights(checkpoint.config):
             if loader.has(weight.name):
                 held.append(loader.matrix(weight.name) if weight.matrix else loader.take(weight.name))
@@ -46,4 +49,4 @@ def main(folder: Path, rank: int, world: int, dtype: torch.dtype, quantize: str)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]), sys.argv[5])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]), *sys.argv[5:])

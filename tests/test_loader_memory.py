@@ -54,6 +54,25 @@ def ranks(folder: Path, world: int, dtype: str, quantize: str = "none") -> list[
     return found
 
 
+def together(folder: Path, world: int, dtype: str, home: Path) -> list[dict[str, int]]:
+    """The same of ranks that load at the same time, and read rows for each other."""
+    process = Path(__file__).with_name("loader_process.py")
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(process), str(folder), str(rank), str(world), dtype, "none", f"file://{home}/meeting"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    try:
+        ended = [rank.communicate(timeout=300) for rank in started]
+    finally:
+        for rank in started:
+            rank.kill()
+    assert all(rank.returncode == 0 for rank in started), ended
+    return [json.loads(out) for out, _ in ended]
+
+
 def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
@@ -70,6 +89,17 @@ def test_a_rank_holds_its_shard_and_one_read_buffer_and_reads_its_own_bytes(
     for rank in found:
         assert rank["peak"] <= 1.15 * rank["shard"] + BUFFER, found
     assert sum(rank["read"] for rank in found) <= 1.02 * size(folders[kind]), found
+
+
+@pytest.mark.parametrize(("world", "dtype"), [(2, "float32"), (2, "bfloat16"), (4, "float32")])
+def test_ranks_that_read_rows_for_each_other_hold_no_more_and_read_the_checkpoint_once(
+    folders: dict[str, Path], world: int, dtype: str, tmp_path: Path
+) -> None:
+    found = together(folders["safetensors"], world, dtype, tmp_path)
+
+    for rank in found:
+        assert rank["peak"] <= 1.15 * rank["shard"] + BUFFER, found
+    assert sum(rank["read"] for rank in found) <= 1.02 * size(folders["safetensors"]), found
 
 
 def test_four_ranks_together_read_the_checkpoint_once(folders: dict[str, Path]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from math import prod
 from typing import Protocol
 
 import torch
@@ -234,8 +235,8 @@ class Loader:
         """Shelves of one size on all ranks, where some part is pieces of rows."""
         if group is None or group.world == 1 or not any(each[0].scattered for each in self._readings.values()):
             return None
-        stored = sum(readings[0].stored.bytes for readings in self._readings.values())
-        return Shelves.join(group, min(AHEAD, int(max(SHELF, SHELVES * stored / group.world)) // group.world))
+        kept = sum(prod(each[0].stored.shape) * self._kind(name).itemsize for name, each in self._readings.items())
+        return Shelves.join(group, min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world))
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""
