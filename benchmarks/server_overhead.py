@@ -5,8 +5,8 @@ answered: once in one process without any server (`add`, `step`), once over HTTP
 core and the client to the other; the server is with the client (`--server client`) or with the engine (`--server
 engine`), as there are two. The sides take turns, round by round, each round begun by another.
 
-Answers have 32 tokens; where there are several clients, 16 to 48. Of one length they would march in step without a
-server, and only there: all end in one step, so that the engine reads all next prompts in one pass, which behind no
+Answers have 32 tokens; where there are several clients, 16 to 48, drawn. Of one length they would march in step without
+a server, and only there: all end in one step, so that the engine reads all next prompts in one pass, which behind no
 server's clients happens. (`--equal` measures that: what tiny-t5 then loses is the passes of prompts that come alone.)
 
 Two subjects: tiny-t5, whose step takes about a millisecond, so that every microsecond of the server shows; and a T5 of
@@ -47,7 +47,7 @@ from typing import Any
 
 import uvloop
 from sides.added import added, percentile
-from sides.bare_engine import PROMPTS, ROOT, Bare, Round, Sizes, below, environment, waited
+from sides.bare_engine import MOST, PROMPTS, ROOT, Bare, Round, Sizes, below, environment, waited
 
 from heavylift.local.plugin.port import free_port
 from heavylift_runtime.garbage import settle
@@ -161,7 +161,7 @@ def cpu_of(process: int) -> float:
 def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], seconds: float, sizes: Sizes) -> Round:
     """`ask`: whether in OpenAI's words, and whether as a stream."""
     (port, process), (openai, stream) = at, ask
-    requests = [asked(openai, turn, most, stream) for turn, most in sizes.first(len(PROMPTS) * 8)]
+    requests = [asked(openai, turn, most, stream) for turn, most in enumerate(sizes.first(MOST))]
 
     async def load() -> Round:
         loop, made, start = asyncio.get_running_loop(), Round(), time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MOST = 4096
+"""Turns until the lengths of answers come round again."""
 PROMPTS = [f"write in words: {number}" for number in range(100, 900, 7)]
 
 
@@ -38,17 +41,19 @@ class Round:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many new tokens the request of a turn asks for: `mean`, or evenly from `mean - spread` to `mean + spread`."""
+    """How many new tokens the request of a turn asks for: `mean`, or drawn from `mean - spread` to `mean + spread`.
+
+    Drawn, for lengths that come round again in a few dozen turns make the same passes again, which the engine has kept;
+    but only where no server's delays come between.
+    """
 
     mean: int
     spread: int
 
-    def of(self, turn: int) -> int:
-        return self.mean - self.spread + turn * 7 % (2 * self.spread + 1)
-
-    def first(self, count: int) -> Iterator[tuple[int, int]]:
-        """Turns and their sizes."""
-        return ((turn, self.of(turn)) for turn in range(count))
+    def first(self, count: int) -> list[int]:
+        """Of so many turns, the same at every call."""
+        draw = random.Random(7)
+        return [draw.randint(self.mean - self.spread, self.mean + self.spread) for _ in range(count)]
 
 
 class Bare:
@@ -121,14 +126,14 @@ def serve(folder: Path, core: int) -> None:
     settle()  # as every rank does
     for line in sys.stdin:
         streams, seconds, mean, spread = json.loads(line)
-        sizes = Sizes(mean, spread)
+        sizes = Sizes(mean, spread).first(MOST)
         made, began, key = Round(), dict[int, float](), 0
         late, start = waited(os.getpid()), time.perf_counter()
         now = start
         while now - start < seconds or began:
             while len(began) < streams and now - start < seconds:
                 began[key] = time.perf_counter()
-                engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(sizes.of(key), ignore_eos=True)))
+                engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(sizes[key % MOST], ignore_eos=True)))
                 key += 1
             for piece in engine.step():
                 assert piece.error is None, piece.error
