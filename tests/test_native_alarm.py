@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -167,3 +168,34 @@ def test_one_request_is_refused_and_the_others_get_their_own_tokens(
                 assert errors[key][0] == 507 and said[key] == expected.tokens[: len(said[key])]
             else:
                 assert (said[key], reasons[key]) == (expected.tokens, expected.finish_reason)
+
+
+def several(
+    mesh: Mesh, folder: str, where: list[dict[str, set[int]]], sampling: dict[str, Any]
+) -> tuple[dict[int, list[int]], dict[int, str], dict[int, tuple[int, str]]]:
+    """`answered` with each rank short in its own places."""
+    return answered(mesh, folder, where[mesh.everyone.rank], mesh.everyone.rank, sampling)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ranks_that_run_out_at_several_places_at_once_come_together_each_time(
+    pool: Pool, folders: dict[str, Path], seed: int
+) -> None:
+    dice = Random(seed)
+    kind, (tensor, pipeline) = dice.choice(["llama", "t5"]), dice.choice([(2, 1), (1, 2), (2, 2)])
+    ways: list[dict[str, Any]] = [{}, {"temperature": 1.0, "seed": 5}, {"num_beams": 2}]
+    sampling = ways[seed % 3]
+    names = ["forward", "greedy", "scores", "logits"] + (["encode", "remember"] if kind == "t5" else [])
+    where = [
+        {name: {dice.choice([-1, 1]) * dice.randint(1, 20)} for name in dice.sample(names, 2)}
+        for _ in range(tensor * pipeline)
+    ]
+    alone = answers_of(core_of(model_on(folders[kind]), slots=8), PROMPTS, LIMITS, **sampling)
+
+    said, reasons, errors = pool.run(tensor, pipeline, several, str(folders[kind]), where, sampling)[0]
+
+    for key, expected in enumerate(alone):
+        if key in errors:
+            assert errors[key][0] == 507 and said[key] == expected.tokens[: len(said[key])]
+        else:
+            assert (said[key], reasons[key]) == (expected.tokens, expected.finish_reason)

@@ -15,8 +15,9 @@ from tests.served import alive, serving
 pytestmark = pytest.mark.slow
 
 ANSWERS = {"write in words: 298": "two hundred and ninety-eight", "write in words: 30": "thirty"}
-SPARE = 8 << 20
-"""Bytes that the rank may still take: a long source's attention takes some ten times as much."""
+SPARE, LONG = 8 << 20, 4000
+"""Bytes that the rank may still take, and tokens of a source: its attention takes 128 MiB at once, which are a mapping
+of their own, whatever the heap still has."""
 
 
 def limit(pid: int, spare: int | None) -> None:
@@ -42,8 +43,9 @@ def test_a_rank_without_memory_costs_one_request_and_no_rank_is_started_anew(
     folder = shutil.copytree(tiny_t5, tmp_path / "model")
     (folder / "serving.properties").write_text(
         f"engine=native\noption.dtype=fp32\noption.{degree}_parallel_degree=2\nbatch_size=8\n"
+        "option.max_model_len=4096\n"
     )
-    text = long_text(folder, 2000)
+    text = long_text(folder, LONG)
     with serving(folder) as served, ThreadPoolExecutor(8) as clients:
         ranks = served.ranks()
         for prompt, answer in ANSWERS.items():

@@ -196,7 +196,9 @@ class NativeEngine:
         self._core.know(news)
         try:
             tell(self._group, news, busy=self._core.busy)
-        except Interrupted as error:
+        except (Interrupted, MemoryError) as error:
+            if isinstance(error, MemoryError) and not self._core.busy:
+                raise  # the others sleep, and hear no alarm
             return self._core.recover(error)
         return self._core.step(news)
 
@@ -207,7 +209,7 @@ class NativeEngine:
                 while True:
                     try:
                         news = hear(self._group, busy=self._core.busy)
-                    except Interrupted as error:
+                    except (Interrupted, MemoryError) as error:
                         self._core.recover(error)
                         continue
                     if news is None:

@@ -43,10 +43,11 @@ def tell(group: Group, news: News | None, *, busy: bool) -> None:
     """Called on rank 0, once for each step, and with None at the end; `busy`: something runs on every rank."""
     if group.world == 1:
         return
-    body = b"" if news is None or news == News() else _write(news)
+    body = bytearray(b"" if news is None or news == News() else _write(news))
+    told = torch.frombuffer(body, dtype=torch.uint8) if body else None
     _header(group, END if news is None else len(body), busy)
-    if body:
-        group.all_reduce(torch.frombuffer(bytearray(body), dtype=torch.uint8))
+    if told is not None:
+        group.all_reduce(told)
 
 
 def hear(group: Group, *, busy: bool) -> News | None:
