@@ -24,6 +24,7 @@ from heavylift.plan.parts import Decision
 from heavylift.plan.performance.coefficients import Calibration
 from heavylift.plan.plan import FORMAT, Plan
 from heavylift.plan.properties import Properties, properties_of
+from heavylift.plan.traffic import packaged
 from heavylift.plan.variant import variant_of
 from heavylift.serving.prompt import made_prompt
 from heavylift.serving.render import NAME, render_properties
@@ -163,6 +164,11 @@ def _config_digest(properties: Properties, spec: ModelSpec, lock: Lock) -> str:
     return digest((*(File.of(path, content) for path, content in made.items()), *locked))
 
 
+def _workload(asked: parts.Benchmark) -> Workload:
+    named = asked.workload
+    return packaged(named) if isinstance(named, str) else Workload.load(named, asked.seed)
+
+
 def _gate_digest(plan: Plan) -> str:
     """SHA-256 of all that a measurement depends on; tags, descriptions and prices are not among it."""
     assert plan.benchmark is not None, "a plan without a benchmark has no gate"
@@ -170,7 +176,7 @@ def _gate_digest(plan: Plan) -> str:
     benchmark["subject"].pop("usd_per_hour", None)
     matters = {
         "benchmark": benchmark,
-        "workload": Workload.load(plan.benchmark.workload, plan.benchmark.seed).digest,
+        "workload": _workload(plan.benchmark).digest,
         "weights": plan.weights_digest,
         "config": plan.config_digest,
         "environment": plan.environment,

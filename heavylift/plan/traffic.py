@@ -6,6 +6,7 @@ Not a measurement. `traffic` says it; else the benchmark's load and workload do,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -52,6 +53,12 @@ def traffic_of(spec: ModelSpec, new_tokens: int, prompt_tokens: int, *, streams:
     return Traffic(load, Targets(**slo), "given", f"the model file: {describe(load)}")
 
 
+@cache
+def packaged(name: str) -> Workload:
+    """One of the benchmark's own workloads: read once, for there may be a hundred models."""
+    return Workload.load(name)
+
+
 def describe(load: Load) -> str:
     """For people."""
     size = f"{load.request.prompt:.0f} tokens in, {load.request.answer:.0f} out"
@@ -84,7 +91,7 @@ def _benchmarked(spec: ModelSpec, new_tokens: int, prompt_tokens: int) -> tuple[
 def _sizes(workload: Any, unknown: int) -> tuple[float, float | None, str]:
     """Tokens of a prompt and of an answer (None: no answer is known), and where they are from."""
     if isinstance(workload, str):
-        examples = Workload.load(workload).examples
+        examples = packaged(workload).examples
         prompt = fmean(len(example.input) for example in examples) / CHARACTERS
         known = [len(example.answer) for example in examples if example.answer is not None]
         answer = fmean(known) / CHARACTERS + 1 if known else None  # and the end of the sequence

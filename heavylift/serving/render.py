@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from heavylift.errors import InputError
 
@@ -29,9 +30,15 @@ def render_properties(properties: Iterable[tuple[str, str]]) -> str:
     faults = [fault for row in rows if (fault := _fault(*row)) is not None]
     if faults:
         raise InputError(faults)
+    return _template().render(properties=rows)
+
+
+@cache
+def _template() -> Template:
+    """Compiled once: there may be a hundred models."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False)
-    template = (resources.files("heavylift.serving") / "templates" / f"{NAME}.j2").read_text("utf-8")
-    return environment.from_string(template).render(properties=rows)
+    text = (resources.files("heavylift.serving") / "templates" / f"{NAME}.j2").read_text("utf-8")
+    return environment.from_string(text)
 
 
 def _fault(key: str, value: str) -> str | None:

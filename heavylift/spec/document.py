@@ -38,7 +38,7 @@ class Document:
         self.faults: list[Fault] = []
         self._keys: dict[Path, Position] = {}
         self._values: dict[Path, Position] = {}
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(file, text)
         try:
             node = loader.get_single_node()
             if node is not None:
@@ -62,7 +62,6 @@ class Document:
             before = raw[: error.start].decode("utf-8-sig", errors="replace")
             raise InputError(f"{file}{_at(before)}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
         try:
-            _refuse_unfolding(file, text)
             return cls(file, text)
         except yaml.YAMLError as error:
             raise InputError(f"{file}{_where(error, text)}: not YAML: {_reason(error, text)}") from error
@@ -136,20 +135,24 @@ class Document:
             yield str(key_node.value), self._plain(value_node, here, loader)
 
 
-def _refuse_unfolding(file: File, text: str) -> None:
-    """Anchors, aliases and depth, before anything recursive touches the text."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
+    """Refuses anchors, aliases and depth as it comes to them, before anything is unfolded or goes deep."""
+
+    def __init__(self, file: File, text: str) -> None:
+        super().__init__(text)
+        self._file, self._depth = file, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it so
+        self._depth += 1
         anchored = isinstance(event, yaml.NodeEvent) and event.anchor is not None
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if anchored or depth > DEEPEST:
+        if anchored or (isinstance(event, yaml.CollectionStartEvent) and self._depth > DEEPEST):
             fault = "anchors and aliases are not allowed; write the value out" if anchored else "nested too deeply"
             mark = event.start_mark
-            assert mark is not None, "events of a text have marks"
-            raise InputError(f"{file}:{mark.line + 1}:{mark.column + 1}: {fault}")
+            raise InputError(f"{self._file}:{mark.line + 1}:{mark.column + 1}: {fault}")
+        made = super().compose_node(parent, index)
+        self._depth -= 1
+        return made
 
 
 def _where(error: yaml.YAMLError, text: str) -> str:
