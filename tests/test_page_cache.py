@@ -104,7 +104,7 @@ def test_where_it_does_not_work_the_ordinary_way_reads(
             raise OSError(fault, os.strerror(fault))
         return ordinary(file, more, *rest)
 
-    monkeypatch.setattr(Folder, "block", SECTOR)
+    monkeypatch.setattr(Folder, "cast", SECTOR)
     monkeypatch.setattr(os, call, refuse)
     buffers = [bytearray(2 * SECTOR), bytearray(0), bytearray(2 * SECTOR)]
 

@@ -111,7 +111,9 @@ def test_neighbours_in_a_file_come_by_one_read_and_never_more_than_a_block(
     content = bytes(index % 251 for index in range(sum(gap + size for gap, size in sizes)))
     (folder / "f").write_bytes(content)
     tasks = list(tasks_of(sizes, block))
-    parts = [tasks[run] for run in runs(tasks, block)]
+    source = Folder(folder)
+    source.block = block
+    parts = [tasks[run] for run in runs(tasks, source)]
 
     assert [task for part in parts for task in part] == tasks
     for part in parts:
@@ -153,6 +155,7 @@ def test_ranks_that_read_rows_for_each_other_hold_what_each_reads_for_itself(
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "block", 8 * block)
+        patch.setattr(Folder, "cast", 4 * block)
         patch.setattr(loader_module, "SHELF", shelves)
         patch.setattr(loader_module, "AHEAD", ahead)
         source = Far(folder) if far else Folder(folder)
@@ -168,4 +171,4 @@ def test_a_tensor_without_numbers_is_no_read(tmp_path: Path) -> None:
     reading = Reading(Stored("nowhere", "w", "F32", (0, 3), 8), shard(Weight("w", (0, 3)), 0, 1))
 
     assert list(reading.blocks(8)) == [] and prod(reading.part.shape) == 0
-    assert list(runs([], 8)) == []
+    assert list(runs([], Folder(tmp_path))) == []

@@ -201,14 +201,14 @@ class Loader:
             if self._rows is not None and self._in_rows(name):
                 self._rows.expect(name, reading, self._kind(name))
             elif self._passes(name):
-                for block in reading.blocks(self._source.block):
+                for block in reading.blocks(self._limit(name)):
                     self._source.ahead(reading.stored.file, block.start, block.span)
             else:
                 flat = reading.room(self._kind(name))
-                tasks += (Task(reading.stored, block, flat) for block in reading.blocks(self._source.block))
+                tasks += (Task(reading.stored, block, flat) for block in reading.blocks(self._limit(name)))
                 waiting += (futures for _ in range(len(tasks) - len(waiting)))
             self._coming[name] = flat, futures
-        for run in runs(tasks, self._source.block):
+        for run in runs(tasks, self._source):
             future = self._pool.submit(read_run, self._source, tasks[run], self._buffer)
             for futures in waiting[run]:
                 futures.append(future)
@@ -217,10 +217,15 @@ class Loader:
         """Reads a weight now, to memory that the next one like it is read to."""
         reading = self._readings[name][0]
         flat = reading.room(self._kind(name), self._passing)
-        tasks = [Task(reading.stored, block, flat) for block in reading.blocks(self._source.block)]
+        tasks = [Task(reading.stored, block, flat) for block in reading.blocks(self._limit(name))]
         for future in [self._pool.submit(read_run, self._source, [task], self._buffer) for task in tasks]:
             future.result()
         return flat
+
+    def _limit(self, name: str) -> int:
+        """Bytes of one read of a weight."""
+        cast = DTYPES[self._readings[name][0].stored.dtype] != self._kind(name)
+        return self._source.cast if cast else self._source.block
 
     def _passes(self, name: str) -> bool:
         """Whether a weight is read when it is taken only: of those that are rounded not all memory would come back."""

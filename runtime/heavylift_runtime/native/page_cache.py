@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
+import numpy.typing as npt
 
 from heavylift_runtime.native.heap import libc
 
+Bytes = npt.NDArray[np.uint8]
 SECTOR = 4096
 """Bytes to a multiple of which places in the file and in memory must be aligned; disks ask for 512 or 4096."""
 
@@ -43,32 +45,36 @@ class Past(threading.local):
     def __init__(self, size: int) -> None:
         """`size`: bytes of one read, about."""
         self._size = -(-size // SECTOR) * SECTOR
-        self._room: mmap.mmap | None = None
+        self._room = np.empty(0, np.uint8)
 
     def read(self, path: str, start: int, buffers: Sequence[memoryview]) -> int:
         """Fills the buffers, one after the other, from byte `start` on; how many bytes came before it ended."""
         if not hasattr(os, "O_DIRECT"):
             return 0
-        self._room = mmap.mmap(-1, self._size + SECTOR) if self._room is None else self._room
-        done, at, place = 0, 0, 0
-        with suppress(OSError), memoryview(self._room) as room:
+        if len(self._room) == 0:
+            self._room = np.frombuffer(mmap.mmap(-1, self._size + SECTOR), np.uint8)
+        done, left = 0, sum(map(len, buffers))
+        with suppress(OSError):
             file = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
             try:
-                left = sum(map(len, buffers))
                 while left > 0:
                     skip = (start + done) % SECTOR
-                    span = min(len(room), -(-(skip + left) // SECTOR) * SECTOR)
-                    count = min(os.preadv(file, [room[:span]], start + done - skip) - skip, left)
+                    span = min(len(self._room), -(-(skip + left) // SECTOR) * SECTOR)
+                    count = min(os.preadv(file, [self._room[:span]], start + done - skip) - skip, left)
                     if count <= 0:
                         break
-                    came = room[skip : skip + count]
-                    while len(came):
-                        piece = came[: len(buffers[at]) - place]
-                        buffers[at][place : place + len(piece)] = piece
-                        came, place = came[len(piece) :], place + len(piece)
-                        if place == len(buffers[at]):
-                            at, place = at + 1, 0
+                    buffers = _dealt(self._room[skip : skip + count], buffers)
                     done, left = done + count, left - count
             finally:
                 os.close(file)
         return done
+
+
+def _dealt(came: Bytes, buffers: Sequence[memoryview]) -> Sequence[memoryview]:
+    """What is left of the buffers after these bytes. numpy copies them and lets other threads go on meanwhile."""
+    while len(came):
+        piece, *others = buffers
+        count = min(len(piece), len(came))
+        np.frombuffer(piece, np.uint8)[:count] = came[:count]
+        came, buffers = came[count:], [piece[count:], *others] if count < len(piece) else others
+    return buffers

@@ -161,6 +161,11 @@ class Task:
     block: Block
     flat: Tensor
 
+    @property
+    def casts(self) -> bool:
+        """Whether its numbers are of another type where they stay."""
+        return DTYPES[self.stored.dtype] != self.flat.dtype
+
     def follows(self, other: Task) -> bool:
         """Whether its bytes begin where the other's end, so that one read can bring both to tensors of one kind."""
         return (
@@ -172,11 +177,12 @@ class Task:
         )
 
 
-def runs(tasks: Sequence[Task], limit: int) -> Iterator[slice]:
-    """Which tasks one read brings: neighbours in a file, of so many bytes together at most."""
+def runs(tasks: Sequence[Task], source: Source) -> Iterator[slice]:
+    """Which tasks one read brings: neighbours in a file, of so many bytes together as the source has at most."""
     first = size = 0
     for place, (before, task) in enumerate(pairwise(tasks), 1):
         size += before.block.span
+        limit = source.cast if task.casts else source.block
         if not task.follows(before) or size + task.block.span > limit:
             yield slice(first, place)
             first, size = place, 0

@@ -33,6 +33,8 @@ class Source(Protocol):
     """How many reads at once pay off."""
     block: int
     """Bytes of the file that one read spans at most, or one row of it where that is longer."""
+    cast: int
+    """The same of numbers that are cast on their way: so much memory each reader needs for them."""
     pieces: bool
     """Whether many small reads cost no more than their bytes; if not, ranks rather read rows for each other."""
     revision: str | None
@@ -58,14 +60,14 @@ class Folder:
     machine's memory to the models.
     """
 
-    readers, block, pieces = 2, 2 * 1024 * 1024, True
+    readers, block, cast, pieces = 2, 8 * 1024 * 1024, 2 * 1024 * 1024, True
     revision: str | None = None
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
         self._path = path
         self._told = set[tuple[str, int]]()
-        self._past = Past(self.block)
+        self._past = Past(self.cast)
 
     def files(self) -> dict[str, int]:
         try:
@@ -127,7 +129,7 @@ class Folder:
 class Remote(ABC):
     """What sources behind a network have in common: a read costs a request, and many at once pay off."""
 
-    readers, block, pieces = 8, 8 * 1024 * 1024, False
+    readers, block, cast, pieces = 8, 8 * 1024 * 1024, 8 * 1024 * 1024, False
     revision: str | None = None
 
     @abstractmethod
