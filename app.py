@@ -53,7 +53,10 @@ def main() -> None:
 def _started() -> tuple[App, str | None, str | None, bool]:
     """The app, and what the context asks for: the model, the environment, and whether all is for the embedded AWS."""
     from aws_cdk import App
+    from jsii import _type_checking
 
+    # As under `python -O`: mypy has looked at each call, Node looks at each argument, and a look between takes a tenth.
+    _type_checking._resolved_check = lambda **_: None
     app = App(builtin_cloud_formation_validation=False)  # that one would load its rules at the end
     model, env, here = (app.node.try_get_context(name) for name in ("model", "env", "here"))
     return app, model, env, bool(here)

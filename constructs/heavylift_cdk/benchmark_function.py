@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from aws_cdk import IgnoreMode
@@ -18,6 +19,7 @@ from constructs import Construct
 
 from heavylift import benchmark
 from heavylift_cdk.function import function
+from heavylift_cdk.values import constant
 
 CORE = Path(benchmark.__file__).resolve().parents[2]
 
@@ -38,7 +40,7 @@ def benchmark_function(
     reports: s3.IBucket,
     log_group: logs.ILogGroup,
     statements: Sequence[iam.PolicyStatement],
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> lambda_.Function:
     """`entry`: the module of heavylift.benchmark whose handler it is."""
     return function(
@@ -49,7 +51,10 @@ def benchmark_function(
         timeout_seconds=LAMBDA_LIMIT_SECONDS,
         memory_mb=MEMORY_MB,
         log_group=log_group,
-        environment={"REPORTS_BUCKET": reports.bucket_name, **({} if environment is None else environment)},
+        environment={
+            "REPORTS_BUCKET": constant(reports, "bucket_name"),
+            **({} if environment is None else environment),
+        },
         statements=statements,
     )
 

@@ -8,14 +8,21 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import Acknowledgment, Validations
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
+
+from heavylift_cdk.values import stack_of
 
 
 def acknowledge(construct: IConstruct, finding: str, reason: str) -> None:
     """Keep one finding of the AwsSolutions pack on `construct` and what is in it."""
-    Validations.of(construct).acknowledge(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{finding}", reason=reason))
+    if construct not in _OF:
+        _OF[construct] = Validations.of(construct)
+    _OF[construct].acknowledge(Acknowledgment(id=f"AwsSolutions::AwsSolutions-{finding}", reason=reason))
+
+
+_OF: WeakKeyDictionary[IConstruct, Validations] = WeakKeyDictionary()
 
 
 def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, keys: str, reason: str) -> None:
@@ -39,7 +46,7 @@ def shown(resolved: Any) -> str:
 
 def _shown_arn(construct: IConstruct, bucket: s3.IBucket) -> str:
     """The bucket's ARN in the words of a finding: by its resource in the same stack, by its export in another."""
-    here, home = Stack.of(construct), Stack.of(bucket)
+    here, home = stack_of(construct), stack_of(bucket)
     if here is home:  # jsii makes one object for each of Node's
         return shown(here.resolve(bucket.bucket_arn))
     if (found := _EXPORTED.get(bucket)) is None:

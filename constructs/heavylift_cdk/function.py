@@ -16,7 +16,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from heavylift_cdk.values import seconds, service
+from heavylift_cdk.values import allowed, constant, seconds, service
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ def function(
     statements: Sequence[iam.PolicyStatement],
 ) -> lambda_.Function:
     """The function; whoever depends on it depends on its role's policy, too, which is a child of it."""
-    made = lambda_.Function(
+    return lambda_.Function(
         scope,
         id,
         runtime=_runtime(),
@@ -52,10 +52,12 @@ def function(
         environment=dict(environment),
         # Without a role of its own a function gets AWSLambdaBasicExecutionRole, which may write to every log group.
         role=iam.Role(scope, f"{id}Role", assumed_by=service("lambda")),
-        initial_policy=list(statements),
+        initial_policy=[
+            *statements,
+            # As the log group's own grant says it.
+            allowed(["logs:CreateLogStream", "logs:PutLogEvents"], [constant(log_group, "log_group_arn")]),
+        ],
     )
-    log_group.grant_write(made)
-    return made
 
 
 @cache

@@ -18,7 +18,7 @@ from heavylift_cdk.checks import acknowledge, acknowledge_objects
 from heavylift_cdk.model_endpoint import ModelEndpoint
 from heavylift_cdk.recording import Asynchronous
 from heavylift_cdk.slo_alarm import NAMESPACE
-from heavylift_cdk.values import stack_id
+from heavylift_cdk.values import allowed, constant, stack_id
 
 MODEL_TAG = "heavylift:model"  # the serving stack's, on everything in it that has tags
 
@@ -28,7 +28,7 @@ def rights(scope: Construct, plan: Plan, endpoint: ModelEndpoint, reports: s3.IB
     return [
         # It reads its own earlier answer, too: CloudFormation may send a request twice.
         *measuring(scope, plan, endpoint.arn, reports, endpoint.asynchronous, "s3:GetObject", "s3:PutObject"),
-        iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
+        allowed(["cloudformation:DescribeStacks"], [stack_id()]),
         *_of_strategy(scope, plan, endpoint),
     ]
 
@@ -43,21 +43,18 @@ def measuring(
     found = [
         iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint", _invocation(plan)], resources=[endpoint]),
         *_of_component(scope, plan),
-        iam.PolicyStatement(
-            actions=["cloudwatch:PutMetricData"],  # it has no resource, but a condition
-            resources=["*"],
-            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
-        ),
+        # It has no resource, but a condition.
+        allowed(["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}),
         # SageMaker's own share of the latency; reading metrics has neither a resource nor a condition.
-        iam.PolicyStatement(actions=["cloudwatch:GetMetricData"], resources=["*"]),
-        iam.PolicyStatement(actions=list(kept), resources=[reports.arn_for_objects(f"reports/{plan.name}/*")]),
+        allowed(["cloudwatch:GetMetricData"], ["*"]),
+        iam.PolicyStatement(actions=list(kept), resources=[f"{constant(reports, 'bucket_arn')}/reports/{plan.name}/*"]),
     ]
     if asynchronous is not None:
         found += asynchronous.asking()
         for bucket, keys in asynchronous.objects():
             acknowledge_objects(scope, bucket, keys, "requests and replies of a benchmark, each with a key of its own")
-    if (key := reports.encryption_key) is not None:
-        found.append(iam.PolicyStatement(actions=["kms:Decrypt", "kms:GenerateDataKey"], resources=[key.key_arn]))
+    if (key := constant(reports, "encryption_key")) is not None:
+        found.append(allowed(["kms:Decrypt", "kms:GenerateDataKey"], [constant(key, "key_arn")]))
     return found
 
 

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from heavylift_cdk.function import function, handlers
 from heavylift_cdk.model_endpoint import ModelEndpoint
-from heavylift_cdk.values import seconds, stack_id
+from heavylift_cdk.values import allowed, seconds, stack_id
 
 
 class LiveConfig(Construct):
@@ -31,7 +31,7 @@ class LiveConfig(Construct):
             log_group=log_group,
             environment={},
             statements=[
-                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
+                allowed(["cloudformation:DescribeStacks"], [stack_id()]),
                 iam.PolicyStatement(actions=["sagemaker:DescribeEndpoint"], resources=[endpoint.arn]),
             ],
         )

@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 
 from heavylift_cdk.bounds import refuse
-from heavylift_cdk.values import is_token
+from heavylift_cdk.values import constant, is_token
 
 if TYPE_CHECKING:  # their import takes time, and no value of theirs is used here
     from aws_cdk import aws_s3 as s3
@@ -54,7 +54,7 @@ class ModelData:
     @property
     def uri(self) -> str:
         """s3://bucket/key."""
-        return self.bucket.s3_url_for_object(self.key)
+        return f"s3://{constant(self.bucket, 'bucket_name')}/{self.key}"
 
     def source(self) -> sagemaker.CfnModel.ModelDataSourceProperty:
         """The Model's property; `archives` are no source, but a ModelDataUrl."""

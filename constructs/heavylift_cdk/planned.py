@@ -35,7 +35,7 @@ def container_of(plan: Plan, weights: s3.IBucket, image: RuntimeImage, *, grante
     if plan.enable_network_isolation:
         data = ModelData.from_prefix(weights, plan.served_prefix, granted=granted)
         return Container(image, data, {**plan.environment, **option_environment(plan)})
-    where = {"OPTION_MODEL_ID": weights.s3_url_for_object(plan.served_prefix)}
+    where = {"OPTION_MODEL_ID": ModelData.from_prefix(weights, plan.served_prefix).uri}
     if plan.job is not None and plan.job.kind == "compile":
         where["OPTION_COMPILED_GRAPH_PATH"] = weights.s3_url_for_object(plan.job.prefix)
     data = ModelData.from_prefix(weights, plan.config_prefix, granted=granted)

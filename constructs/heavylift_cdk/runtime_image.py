@@ -20,7 +20,7 @@ from heavylift.errors import InputError
 from heavylift.plan import containers
 from heavylift.plan.images import NEURON_SDKS
 from heavylift_cdk.compatibility import cuda_of
-from heavylift_cdk.values import is_token
+from heavylift_cdk.values import is_token, partition
 
 if TYPE_CHECKING:  # their import takes time, and few images are built so
     from aws_cdk import aws_logs as logs
@@ -188,7 +188,7 @@ class RuntimeImage:
                 f"an endpoint's image must be in Amazon ECR, in at most 255 characters: got '{uri}'; "
                 f"use <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>"
             )
-        arn = f"arn:{Aws.PARTITION}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
+        arn = f"arn:{partition()}:ecr:{found['region']}:{found['account']}:repository/{found['repository']}"
         return cls(lambda _: BoundImage(uri, arn), cuda=cuda_of(uri))
 
 

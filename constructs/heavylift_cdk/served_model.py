@@ -12,6 +12,7 @@ from heavylift_cdk.access import Access
 from heavylift_cdk.container import Container
 from heavylift_cdk.network import Network
 from heavylift_cdk.runtime_image import PULL, BoundImage
+from heavylift_cdk.values import allowed, constant
 
 
 def served_model(
@@ -34,12 +35,12 @@ def served_model(
     for each, image in zip(containers, bound, strict=True):
         access.add(each.statements(), each.objects())
         if not (image.is_asset and pulls_assets):
-            access.add([iam.PolicyStatement(actions=list(PULL), resources=[image.repository_arn])])
+            access.add([allowed(PULL, [image.repository_arn])])
     direct = len(containers) > 1 and all(each.hostname is not None for each in containers)
     model = sagemaker.CfnModel(
         scope,
         id,
-        execution_role_arn=role.role_arn,
+        execution_role_arn=constant(role, "role_arn"),
         enable_network_isolation=isolated,
         primary_container=rendered[0] if len(rendered) == 1 else None,
         containers=rendered if len(rendered) > 1 else None,

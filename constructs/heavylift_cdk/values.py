@@ -5,10 +5,15 @@ Not constants: nothing speaks to Node when a module is imported.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from aws_cdk import Aws, Duration
+from aws_cdk import Aws, Duration, Stack
 from aws_cdk import aws_iam as iam
+from constructs import IConstruct
 
 
 @cache
@@ -27,6 +32,46 @@ def service(name: str) -> iam.ServicePrincipal:
 def stack_id() -> str:
     """The ARN of the stack that says it."""
     return Aws.STACK_ID
+
+
+def constant(of: Any, name: str) -> Any:
+    """A property of a construct that many others ask for and nothing changes, such as a bucket's name."""
+    known = _CONSTANTS.setdefault(of, {})
+    if name not in known:
+        known[name] = getattr(of, name)
+    return known[name]
+
+
+_CONSTANTS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def allowed(
+    actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, Any] | None = None
+) -> iam.PolicyStatement:
+    """A statement that is the same in many policies. Nobody may add to it."""
+    key = json.dumps([actions, resources, conditions])
+    if key not in _ALLOWED:
+        _ALLOWED[key] = iam.PolicyStatement(actions=[*actions], resources=[*resources], conditions=conditions)
+    return _ALLOWED[key]
+
+
+_ALLOWED: dict[str, iam.PolicyStatement] = {}
+
+
+@cache
+def partition() -> str:
+    """Of the ARNs where the stack that says it is: aws, aws-cn …"""
+    return Aws.PARTITION
+
+
+def stack_of(construct: IConstruct) -> Stack:
+    """Its stack, asked for once."""
+    if construct not in _STACKS:
+        _STACKS[construct] = Stack.of(construct)
+    return _STACKS[construct]
+
+
+_STACKS: WeakKeyDictionary[IConstruct, Stack] = WeakKeyDictionary()
 
 
 def is_token(text: str) -> bool:

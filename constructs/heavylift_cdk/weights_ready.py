@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aws_cdk import CustomResource
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from heavylift.plan.plan import Plan
 from heavylift_cdk.function import function, handlers
-from heavylift_cdk.values import seconds, stack_id
+from heavylift_cdk.values import allowed, constant, seconds, stack_id
 
 
 class WeightsReady(Construct):
@@ -43,10 +42,10 @@ class WeightsReady(Construct):
             log_group=log_group,
             environment={},
             statements=[
-                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack_id()]),
-                iam.PolicyStatement(
-                    actions=["s3:ListBucket"],
-                    resources=[weights.bucket_arn],
+                allowed(["cloudformation:DescribeStacks"], [stack_id()]),
+                allowed(
+                    ["s3:ListBucket"],
+                    [constant(weights, "bucket_arn")],
                     # Of any digest: IAM may take seconds to believe a changed policy, and the function runs at once.
                     conditions={"StringLike": {"s3:prefix": ["weights/*/manifest.json", "config/*/manifest.json"]}},
                 ),
@@ -60,7 +59,7 @@ class WeightsReady(Construct):
             service_token=check.function_arn,
             service_timeout=seconds(120),
             properties={
-                "Bucket": weights.bucket_name,
+                "Bucket": constant(weights, "bucket_name"),
                 "Keys": [f"{prefix}manifest.json" for prefix in prefixes],
                 "Model": plans[0].name,
                 "ModelFile": model_file,
