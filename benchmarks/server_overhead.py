@@ -1,9 +1,10 @@
 """What the server costs over the bare engine: `python benchmarks/server_overhead.py`. Not a benchmark of the engine.
 
 The same engine, the same prompts, the same number of clients that each send their next request when the last one is
-answered: once in one process without any server (`add`, `step`), once over HTTP. The engine's process is pinned to one
-core and the client to the other; the server is with the client (`--server client`) or with the engine (`--server
-engine`), as there are two. The sides take turns, round by round, each round begun by another.
+answered: once without any server (`add`, `step`), once over HTTP, in the same process, for no two are alike
+(sides/bare_engine.py). That is pinned to one core and the client to the other; the server is with the client (`--server
+client`) or with the engine (`--server engine`), as there are two. The sides take turns, round by round, each round
+begun by another.
 
 Answers have 32 tokens; where there are several clients, 16 to 48, drawn. Of one length they would march in step without
 a server, and only there: all end in one step, so that the engine reads all next prompts in one pass, which behind no
@@ -188,7 +189,7 @@ def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
     yield "tiny-t5", tiny, native
     if peer is not None:
         llama = shutil.copytree(ROOT / "models" / "tiny-llama", folder / "tiny-llama")
-        vllm = f"engine=Python\noption.entryPoint=djl_python.vllm\noption.pythonExecutable={peer}\n"
+        vllm = "engine=Python\noption.entryPoint=djl_python.vllm\n"
         more = f"option.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\noption.enforce_eager=true\n"
         yield "tiny-llama-vllm", llama, vllm + more
     import torch
@@ -221,11 +222,14 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
     theirs += ["--host", "127.0.0.1", "--served-model-name", "tiny-llama", "--dtype", "float32", "--enforce-eager"]
     theirs += ["--max-num-seqs", str(max(STREAMS)), "--disable-uvicorn-access-log"]
     with ExitStack() as stack:
+        engine = Bare(folder.with_suffix(".socket"))
+        with (folder / "serving.properties").open("a") as properties:
+            properties.write(f"option.pythonExecutable={engine.rank(python)}\n")
         servers = {"": stack.enter_context(served(ours, ports[0], folder.with_suffix(".log"), *cores))}
+        engine.meet()
+        stack.callback(engine.close)
         if openai:
             servers["peer_"] = stack.enter_context(served(theirs, ports[1], folder.with_suffix(".peer.log"), *cores))
-        engine = Bare(python, folder, engine_core)
-        stack.callback(engine.close)
         os.sched_setaffinity(0, {client_core})
         settle()  # this process's own pauses are no server's
         for streams in args.streams or STREAMS:

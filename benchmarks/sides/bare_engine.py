@@ -1,22 +1,26 @@
-"""The engine without a server: in a process of its own, asked over lines of JSON. Not a benchmark: server_overhead.py.
+"""The engine without a server, in the very process that serves it. Not a benchmark: server_overhead.py.
 
-As many clients as are asked for, each of which has its next request there as soon as its last one is answered; so does
-a server's client, at best. Runs on any interpreter that the engine runs on, and so imports nothing else.
+Two processes of the same engine are not alike: where the kernel and the machine's host have laid their memory stays as
+it is for their lives, and of a model that is read anew at each token that was a third of the time, once in one
+direction and once in the other. So a server's rank is this script, and while the server has nothing for it, it answers
+the benchmark: as many clients as are asked for, each of which has its next request there as soon as its last one is
+answered; so does a server's client, at best. Runs on any interpreter that the engine runs on.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
-import subprocess
+import select
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOST = 4096
@@ -57,31 +61,34 @@ class Sizes:
 
 
 class Bare:
-    """The engine in a process of its own, driven by lines of JSON: [streams, seconds, mean, spread] → a round."""
+    """The benchmark's end of the socket: lines of JSON, [streams, seconds, mean, spread] → a round."""
 
-    def __init__(self, python: str, folder: Path, core: int) -> None:
-        self._process = subprocess.Popen(
-            [python, __file__, str(folder), str(core)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        )
+    def __init__(self, path: Path) -> None:
+        self._path, self._listener = path, socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+
+    def rank(self, python: str) -> Path:
+        """A program for `option.pythonExecutable`: this script as the rank of a server."""
+        program = self._path.with_suffix(".sh")
+        program.write_text(f'#!/bin/sh\nexec "{python}" "{__file__}" "{self._path}" "$@"\n')
+        program.chmod(0o755)
+        return program
+
+    def meet(self) -> None:
+        """Once the server is ready, its rank is at the other end."""
+        self._asked = self._listener.accept()[0]
+        self._lines = self._asked.makefile("rw")
 
     def run(self, streams: int, seconds: float, sizes: Sizes) -> Round:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps([streams, seconds, sizes.mean, sizes.spread]), file=self._process.stdin, flush=True)
-        while not (line := self._process.stdout.readline()).startswith("{"):
-            assert line, "the bare engine has ended"  # vLLM writes its log there, too
+        print(json.dumps([streams, seconds, sizes.mean, sizes.spread]), file=self._lines, flush=True)
+        line = self._lines.readline()
+        assert line, "the engine has ended"
         return Round(**json.loads(line))
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(30)
-        self._process.kill()
-        self._process.stdout.close()
+        for each in (self._lines, self._asked, self._listener):
+            each.close()
 
 
 def environment() -> dict[str, str]:
@@ -113,37 +120,61 @@ def below(process: int) -> Iterator[int]:
                 yield from below(child)
 
 
-def serve(folder: Path, core: int) -> None:
-    """Be the process of Bare."""
-    os.sched_setaffinity(0, {core})
+def play(engine: Any, streams: int, seconds: float, sizes: Sizes) -> Round:
+    """One round."""
     from heavylift_runtime.engines.engine import Request, Sampling
-    from heavylift_runtime.engines.registry import ENGINES
-    from heavylift_runtime.garbage import settle
-    from heavylift_runtime.options import Options
 
-    options = Options.load(folder, {})
-    engine = importlib.import_module(ENGINES[options.engine].module).load(options, folder, 0, 1, "")
-    settle()  # as every rank does
-    for line in sys.stdin:
-        streams, seconds, mean, spread = json.loads(line)
-        sizes = Sizes(mean, spread).first(MOST)
-        made, began, key = Round(), dict[int, float](), 0
-        late, start = waited(os.getpid()), time.perf_counter()
-        now = start
-        while now - start < seconds or began:
-            while len(began) < streams and now - start < seconds:
-                began[key] = time.perf_counter()
-                engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(sizes[key % MOST], ignore_eos=True)))
-                key += 1
-            for piece in engine.step():
-                assert piece.error is None, piece.error
-                if piece.last:
-                    made.tokens += piece.generated_tokens
-                    made.latencies.append(time.perf_counter() - began.pop(piece.key))
-            now = time.perf_counter()
-        made.seconds, made.waited = now - start, waited(os.getpid()) - late
-        print(json.dumps(vars(made)), flush=True)
+    lengths, made, began, key = sizes.first(MOST), Round(), dict[int, float](), 0
+    late, start = waited(os.getpid()), time.perf_counter()
+    now = start
+    while now - start < seconds or began:
+        while len(began) < streams and now - start < seconds:
+            began[key] = time.perf_counter()
+            engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(lengths[key % MOST], ignore_eos=True)))
+            key += 1
+        for piece in engine.step():
+            assert piece.error is None, piece.error
+            if piece.last:
+                made.tokens += piece.generated_tokens
+                made.latencies.append(time.perf_counter() - began.pop(piece.key))
+        now = time.perf_counter()
+    made.seconds, made.waited = now - start, waited(os.getpid()) - late
+    return made
+
+
+class Turns:
+    """A rank's channel, beside which the benchmark asks while the server has nothing for it."""
+
+    def __init__(self, channel: Any, engine: Any, path: str) -> None:
+        self.poll, self.send = channel.poll, channel.send
+        self._channel, self._engine = channel, engine
+        self._asked = socket.socket(socket.AF_UNIX)
+        self._asked.connect(path)
+        self._lines = self._asked.makefile("rw")
+
+    def receive(self) -> Any:
+        """The server's next message."""
+        either = select.poll()
+        for each in (self._channel._connection, self._asked):
+            either.register(each, select.POLLIN)
+        while (message := self._channel.poll()) is None:
+            if any(descriptor == self._asked.fileno() for descriptor, _ in either.poll()):
+                if not (line := self._lines.readline()):
+                    return self._channel.receive()  # the benchmark is over
+                streams, seconds, mean, spread = json.loads(line)
+                made = play(self._engine, streams, seconds, Sizes(mean, spread))
+                print(json.dumps(vars(made)), file=self._lines, flush=True)
+        return message
+
+
+def main() -> int:
+    """Be a rank: `… PATH -P -m heavylift_runtime worker --channel DESCRIPTOR`."""
+    from heavylift_runtime import worker
+
+    loop, path = worker.roll, sys.argv[1]
+    worker.roll = lambda engine, channel: loop(engine, Turns(channel, engine, path))  # type: ignore[arg-type]
+    return worker.run(int(sys.argv[-1]))
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.exit(main())
