@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -159,8 +160,12 @@ def test_what_is_kept_of_a_cancelled_row_is_told_to_nobody(monkeypatch: pytest.M
         assert (piece.key, words(piece)) == (2, ["next"])
 
 
-def test_a_request_that_comes_long_after_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "LINGER", 0)
+@pytest.mark.parametrize(("linger", "processors"), [(0.0, {0, 1}), (3600.0, {0, 1}), (3600.0, {0})])
+def test_the_next_request_is_answered_whether_the_rank_looks_for_it_or_sleeps(
+    monkeypatch: pytest.MonkeyPatch, linger: float, processors: set[int]
+) -> None:
+    monkeypatch.setattr(steps, "LINGER", linger)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: processors)
 
     with rolling(Parrot()) as channel:
         for key in (1, 2):

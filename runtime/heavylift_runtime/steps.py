@@ -89,12 +89,13 @@ def roll(engine: Engine, channel: Channel) -> None:
 
 
 def _next(channel: Channel) -> Message:
-    """The next message. A thread that sleeps wakes up late and on a cold processor, so it looks for a while first."""
-    until = time.monotonic() + LINGER
+    """The next message. A thread that sleeps wakes up late and on a cold processor, so it looks for a while first, and
+    lets nobody in: a busy machine's other work would keep the processor for milliseconds. Where there is but one, it
+    sleeps at once, for the server needs it."""
+    until = time.monotonic() + (LINGER if len(os.sched_getaffinity(0)) > 1 else 0.0)
     while time.monotonic() < until:
         if (message := channel.poll()) is not None:
             return message
-        os.sched_yield()
     return channel.receive()
 
 
