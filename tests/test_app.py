@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from jsii import _type_checking
 
 from heavylift.deploy.planned_model import PlannedModel, model_files, pushed_and_unbuilt, read
 from heavylift.errors import InputError
 from heavylift.spec import ModelSpec
 from stacks.models import Models
 from stacks.node import SETTINGS, options
-from tests.cdk import FLAGS, ROOT, App
+from tests.cdk import FLAGS, ROOT, App, Stack
 
 TINY = ROOT / "models" / "tiny-t5.yaml"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavylift/runtime:v1"
@@ -138,6 +139,17 @@ def test_without_any_model_the_foundation_is_made_alone(files: list[Path]) -> No
 
     assert faults == []
     assert [each.node.id for each in cdk_app.node.children] == ["heavylift-foundation"]
+
+
+def test_the_look_at_arguments_that_the_app_leaves_out_is_the_one_that_jsii_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(_type_checking, "_resolved_check", lambda **each: looked.append(each["argname"]))
+
+    Stack(App(), "heavylift")
+
+    assert "argument id" in looked
 
 
 @pytest.mark.slow
