@@ -16,12 +16,16 @@ SPECIAL = {"pad_token": "t0", "eos_token": "t1", "unk_token": "t2"}
 
 def write_t5_base(folder: Path) -> None:
     """223 M parameters: T5 v1.1's layers with a gated GELU (google/t5-v1_1-base's config.json, 32128 tokens), and the
-    first T5's one matrix for embedding and head (Raffel et al. 2020)."""
+    first T5's one matrix for embedding and head (Raffel et al. 2020).
+
+    Small numbers in that matrix: what a layer gives does not depend on its input's size, and beside random embeddings
+    of the usual size it is so little that the next token is always the last one again.
+    """
     config = T5Config(
         vocab_size=32128, d_model=768, d_kv=64, d_ff=2048, num_layers=12, num_heads=12,
         feed_forward_proj="gated-gelu", tie_word_embeddings=True, decoder_start_token_id=0,
     )  # fmt: skip
-    _write(folder, T5ForConditionalGeneration, config, torch.float32)
+    _write(folder, T5ForConditionalGeneration, config, torch.float32, embedded=0.02)
 
 
 def write_llama_350m(folder: Path) -> None:
@@ -34,9 +38,14 @@ def write_llama_350m(folder: Path) -> None:
     _write(folder, LlamaForCausalLM, config, torch.bfloat16)
 
 
-def _write(folder: Path, kind: type, config: T5Config | LlamaConfig, dtype: torch.dtype) -> None:
+def _write(
+    folder: Path, kind: type, config: T5Config | LlamaConfig, dtype: torch.dtype, *, embedded: float = 1.0
+) -> None:
     torch.manual_seed(0)
-    kind(config).to(dtype).save_pretrained(folder)
+    model = kind(config).to(dtype)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(embedded)
+    model.save_pretrained(folder)
     vocabulary = {f"t{token}": token for token in range(config.vocab_size)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t2"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

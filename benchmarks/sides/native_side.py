@@ -19,6 +19,7 @@ def side(settings: dict[str, Any]) -> tuple[Generate, str]:
         quantize=settings.get("quantize", "none"),
         batch_invariant=settings.get("batch_invariant", False),
         batch_size=16,
+        properties={"speculative_length": str(settings.get("speculative_length", 0))},
     )
     engine = load(options, Path(settings["folder"]), 0, 1, "")
     return generate_with(engine), f"torch {torch.__version__}, {torch.get_num_threads()} threads"

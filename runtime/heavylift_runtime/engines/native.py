@@ -69,6 +69,7 @@ def load(
         check_float8(device)
     wish.check(device)
     dtype = _dtype(options.dtype, checkpoint)
+    wish.check_drafts(dtype, options.quantize, invariant=options.batch_invariant, stages=pipeline)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if (count := _threads(checkpoint, options, dtype)) is not None:
@@ -103,6 +104,7 @@ def load(
             mesh=mesh,
             rules=rules,
             record=recorder_of(device, eager=wish.eager, compiles=wish.compiles) if steady else None,
+            drafted=wish.drafted,
         )
     return NativeEngine(core, text, mesh, options.capacity)
 
@@ -256,7 +258,8 @@ class NativeEngine:
         if reason is not None or progress.error is not None:
             del self._streams[sequence.key]
         prompt = len(sequence.source) or sequence.given
-        generated = len(tokens) if sequence.width > 1 else sequence.generated
+        # of several tokens, those after a stop sequence are none of the answer's
+        generated = len(tokens) + (0 if sequence.width > 1 else sequence.generated - len(progress.chosen))
         return Piece(sequence.key, tuple(tokens), reason, prompt, generated, progress.error)
 
     def _named(self, chosen: Chosen) -> tuple[tuple[int, str, float], ...]:

@@ -95,7 +95,7 @@ _ROWS = (
         streams=True,
         module="heavylift_runtime.engines.native",
         gpu_quantizations=("fp8",),
-        keys=("revision", "generation_config", *GPU_KEYS),
+        keys=("revision", "generation_config", "speculative_length", *GPU_KEYS),  # the third for processors (drafts.py)
     ),
     Capabilities(
         "script",

@@ -44,6 +44,8 @@ class Batch:
     """The positions of the rows' tokens."""
     first: int = 0
     """The rows' slots begin here."""
+    turns: int = 1
+    """Each row reads so many tokens: the first ones of all rows come first, then the second ones."""
     chunks: tuple[Chunk, ...] = ()
     read: tuple[int, ...] = ()
     """With an encoder, how many source tokens each row looks at."""
@@ -65,10 +67,12 @@ class Batch:
         padding: int = 0,
         read: Sequence[int] = (),
         apart: bool = False,
+        turns: int = 1,
     ) -> Batch:
-        """`rows`: each one's token and position; `texts`: chunks with their tokens; `ends`: whether a text ends there.
+        """`rows`: each one's token and position, turn by turn; `texts`: chunks with their tokens.
 
-        `padding`: tokens at the end that belong to nobody, where the number of rows must not change.
+        `ends`: whether a text ends there; `padding`: tokens at the end that belong to nobody, where the number of rows
+        must not change.
         """
         tokens = [token for token, _ in rows]
         positions = [position for _, position in rows]
@@ -84,6 +88,7 @@ class Batch:
             torch.tensor(positions + [0] * padding),
             tuple(position for _, position in rows),
             first,
+            turns,
             tuple(chunk for chunk, _ in texts),
             tuple(read),
             torch.tensor(wanted, dtype=torch.int64) if texts else None,

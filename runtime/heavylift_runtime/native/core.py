@@ -17,6 +17,7 @@ from heavylift_runtime.errors import LoadError, ran_out
 from heavylift_runtime.manner import Rules
 from heavylift_runtime.native.alarm import NOBODY, Account, Interrupted
 from heavylift_runtime.native.architectures import Model
+from heavylift_runtime.native.drafts import Drafts
 from heavylift_runtime.native.found import Found, Given
 from heavylift_runtime.native.lane import Flight, Lane, Progress
 from heavylift_runtime.native.memory import Caches
@@ -74,16 +75,18 @@ class Core:
         mesh: Mesh = ALONE,
         rules: Rules | None = None,
         record: Recorder | None = None,
+        drafted: int = 0,
     ) -> None:
         """`slots`: rows that run at once; `budget`: bytes of cache on each rank; `rules`: the checkpoint's.
 
         `invariant`: a request's numbers depend on no other's, bit for bit. `record`: what passes without prompts are
-        recorded with; None: their sizes are as they come, which on a processor is quicker.
+        recorded with; None: their sizes are as they come, which on a processor is quicker. `drafted`: tokens that are
+        guessed at most before a pass, see drafts.py.
         """
         self._model, self._start, self._mesh = model, start, mesh
         self._ends = frozenset(end for end in ends if end < model.vocabulary.size)  # no other one can ever come
         self.limits, self._rules = limits, Rules() if rules is None else rules
-        self._record = record
+        self._record, self._drafted = record, drafted
         lanes = min(slots, mesh.stage.of)
         self._slots = -(-slots // lanes)
         self._lanes = [self._lane(tokens, budget // lanes, invariant=invariant) for _ in range(lanes)]
@@ -114,7 +117,8 @@ class Core:
         steps = None
         if self._record is not None and not invariant:
             steps = Steps(self._model, caches.stores, slots, self._record, self._mesh.stage)
-        return Lane(self._model, caches, scheduler, self._ends, invariant=invariant, steps=steps)
+        drafts = Drafts(self._model, caches.stores, self._drafted) if self._drafted else None
+        return Lane(self._model, caches, scheduler, self._ends, invariant=invariant, steps=steps, drafts=drafts)
 
     @property
     def busy(self) -> bool:

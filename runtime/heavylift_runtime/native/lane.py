@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.beams import Branch, Search, inherit
+from heavylift_runtime.native.drafts import Drafts
 from heavylift_runtime.native.found import Found
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.passes import Pass, Reading, apart, readings, together
@@ -66,12 +67,13 @@ class Lane:
         *,
         invariant: bool,
         steps: Steps | None = None,
+        drafts: Drafts | None = None,
     ) -> None:
         """`ends`: tokens that end an answer; `invariant`: a request's numbers depend on no other's, bit for bit.
 
-        `steps`: for passes without prompts; None: they go the way of all.
+        `steps`: for passes without prompts; None: they go the way of all. `drafts`: what tokens are guessed with.
         """
-        self.caches, self.scheduler, self.steps = caches, scheduler, steps
+        self.caches, self.scheduler, self.steps, self._drafts = caches, scheduler, steps, drafts
         self._model, self._ends, self._invariant = model, ends, invariant
         self.unread: Tensor | None = None
         """Hidden states of a source that is in the middle of the encoder."""
@@ -105,6 +107,8 @@ class Lane:
             self._settle()
             return None
         passes = (apart if self._invariant else together)(self._plan, encodes=self._model.encodes)
+        if self._drafts is not None:
+            passes = map(self._drafts, passes)
         return Flight(self, passes=tuple(passes))
 
     def end(self, wanting: list[Sequence], found: Found) -> list[Progress]:
@@ -156,11 +160,13 @@ class Lane:
         """Each row's next token, or each beam search's next beams."""
         progress: list[Progress] = []
         beams: dict[int, dict[int, Tensor]] = {}
+        rows: dict[int, tuple[Sequence, list[Chosen]]] = {}
         for place, sequence in enumerate(wanting):
             if sequence.width > 1:
                 beams.setdefault(sequence.key, {})[id(sequence)] = found.logits[place]
             else:
-                progress.append(self._append(sequence, found.chosen[place]))
+                rows.setdefault(id(sequence), (sequence, []))[1].append(found.chosen[place])
+        progress += [self._append(*row) for row in rows.values()]
         over = [each for each in progress if each.finish_reason is not None or each.error is not None]
         self.scheduler.finish([each.sequence for each in over])
         for leader in [each.leader for each in wanting if each.leader is each and each.width > 1]:
@@ -168,16 +174,21 @@ class Lane:
                 progress.append(spread)
         return progress
 
-    def _append(self, sequence: Sequence, chosen: Chosen) -> Progress:
-        if chosen.token == NOTHING:
-            return Progress(sequence, (), None, (424, NUMBERLESS))
-        sequence.text.append(chosen.token)
-        reason = None
-        if chosen.token in self._ends and not sequence.sampling.ignore_eos:
-            reason = "eos_token"
-        elif sequence.generated == sequence.sampling.max_new_tokens:
-            reason = "length"
-        return Progress(sequence, (chosen,), reason)
+    def _append(self, sequence: Sequence, choices: list[Chosen]) -> Progress:
+        """The next token, and those that follow guesses as long as these were right."""
+        guessed, sequence.guessed, reason = sequence.guessed, [], None
+        for place, chosen in enumerate(choices):
+            if chosen.token == NOTHING:
+                return Progress(sequence, (), None, (424, NUMBERLESS))
+            sequence.text.append(chosen.token)
+            sequence.cached += place > 0
+            if chosen.token in self._ends and not sequence.sampling.ignore_eos:
+                reason = "eos_token"
+            elif sequence.generated == sequence.sampling.max_new_tokens:
+                reason = "length"
+            if reason is not None or guessed[place : place + 1] != [chosen.token]:
+                break
+        return Progress(sequence, tuple(choices[: place + 1]), reason)
 
     def _spread(self, leader: Sequence, logits: Mapping[int, Tensor]) -> Progress | None:
         """The next beams of one search, from the logits (V,) of its rows by their identity; its end, if this is it."""

@@ -8,14 +8,16 @@ against torch.nn.functional.linear in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls
-from heavylift_runtime.native.quantize.forms import Float8, Form, Int4, Int8, Matrix
+from heavylift_runtime.native.quantize.forms import DynamicInt8, Float8, Form, Int4, Int8, Matrix
 from heavylift_runtime.native.quantize.products import product_of
 
 PACK_FROM = {torch.float32: 2**17, torch.bfloat16: 0}
@@ -86,6 +88,24 @@ def way_of(weight: Matrix, *, shared: bool = False) -> Callable[..., Product]:
     return Packed if not shared and can_pack(weight) and weight.numel() >= PACK_FROM[weight.dtype] else Plain
 
 
+_drafting: ContextVar[bool] = ContextVar("drafting", default=False)
+
+
+@contextmanager
+def drafting() -> Iterator[None]:
+    """Inside, weights and activations are rounded to 8 bits, where our kernels multiply with plain ones."""
+    token = _drafting.set(True)
+    try:
+        yield
+    finally:
+        _drafting.reset(token)
+
+
+def is_drafting() -> bool:
+    """Whether what is computed is a draft."""
+    return _drafting.get()
+
+
 class Linear:
     """`x @ weight.T + bias` for x of shape (N, in), a weight of shape (out, in), and a bias (out,) or none."""
 
@@ -99,11 +119,23 @@ class Linear:
     ) -> None:
         """`way`: None takes the fastest one."""
         self._product = (way_of(weight, shared=shared) if way is None else way)(weight, bias)
+        able = isinstance(self._product, calls.Product) and weight.shape[1] <= calls.LONGEST
+        self._exact = (weight, bias) if able and isinstance(weight, Tensor) else None
+        self._rough: Product | None = None
+
+    def _now(self) -> Product:
+        if self._exact is None or not is_drafting():
+            return self._product
+        if self._rough is None:  # from here on it takes a half or a quarter more memory
+            weight, bias = self._exact
+            rounded, _, _ = calls.narrow(weight)
+            self._rough = calls.Product(DynamicInt8(rounded.levels, rounded.scale), bias)
+        return self._rough
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, in) → (N, out)"""
-        return self._product(x)
+        return self._now()(x)
 
     def onto(self, base: Tensor, x: Tensor) -> Tensor:
         """base + x @ weight.T + bias, for base of shape (N, out)"""
-        return self._product(x, base)
+        return self._now()(x, base)

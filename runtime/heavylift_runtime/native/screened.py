@@ -36,9 +36,13 @@ class Screened:
         self._exact, self._rough = calls.Product(head), calls.Product(rounded)
         self._vain = 0
 
+    def about(self, hidden: Tensor) -> Tensor:
+        """(N, d) → what the copy gives, (N, n) fp32"""
+        return self._rough(hidden.float())
+
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor, bool]:
         """(N, d) → scores (N,) fp32, places (N,), and whether it is of use to go on so."""
-        rough = self._rough(hidden.float())
+        rough = self.about(hidden)
         scores, places, looked = calls.screen(self._exact, rough, self._lengths, self._errors, hidden)
         self._vain = self._vain + 1 if looked * 4 > rough.numel() else 0
         return scores, places, self._vain < PATIENCE

@@ -41,6 +41,8 @@ class Sequence:
     """The cache holds the source's keys and values, or there is none."""
     parts: int = 0
     """Until then: portions of the encoder's layers that the source has gone through."""
+    guessed: list[int] = field(default_factory=list)
+    """Tokens that the pass on its way reads after `text`, as if they had been generated."""
     beams: list[Sequence] = field(default_factory=list)
     """Of a beam search that has spread: its rows, this one first."""
     origin: Sequence | None = None

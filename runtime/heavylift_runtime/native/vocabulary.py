@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels import calls as kernels
-from heavylift_runtime.native.linear import Linear
+from heavylift_runtime.native.linear import Linear, drafting
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.screened import ROWS, Screened, worth
 
@@ -76,6 +76,11 @@ class Vocabulary:
         if not useful:
             self._screened = None
         return self._of_ranks(score, local)
+
+    def guess(self, hidden: Tensor) -> Tensor:
+        """(N, d) → most often `greedy`, (N,), by copies in 8 bits alone"""
+        with drafting():
+            return self.likeliest(self.scores(hidden) if self._screened is None else self._screened.about(hidden))
 
     def _of_ranks(self, score: Tensor, local: Tensor) -> Tensor:
         """The likeliest of each rank, (N,) and (N,) → the likeliest of all"""

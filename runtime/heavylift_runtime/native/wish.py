@@ -1,6 +1,6 @@
-"""What a model's options ask of a GPU: the engine's own keys, `option.…` in serving.properties.
+"""The engine's own keys, `option.…` in serving.properties: what a GPU is asked for, and guesses on a processor.
 
-Not the options that all engines have (options.py). The first two have LMI's names, and mean what they mean for vLLM.
+Not the options that all engines have (options.py). Those with LMI's names mean what they mean for vLLM.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.drafts import MOST
+from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.library import said
 from heavylift_runtime.native.memory import SHARE
 from heavylift_runtime.native.place import HOST
 
@@ -25,6 +28,8 @@ class Wish:
     """enforce_eager: no CUDA graphs."""
     compiles: bool = False
     """torch_compile: passes of one token for each row are compiled, which takes a while for each of their sizes."""
+    drafted: int = 0
+    """speculative_length: tokens that are guessed before a pass (drafts.py)."""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Wish:
@@ -38,9 +43,16 @@ class Wish:
         if share is None:
             said = given["gpu_memory_utilization"]
             faults.append(f"option.gpu_memory_utilization must be above 0 and at most 1: got {said!r}")
+        drafted = given.get("speculative_length", "0")
+        if not (drafted.isascii() and drafted.isdigit() and int(drafted) < MOST):
+            faults.append(
+                f"option.speculative_length must be a whole number from 0, which is none, to {MOST - 1}: "
+                f"got {drafted!r}"
+            )
         if faults or share is None:
             raise LoadError("\n".join(faults))
-        return cls(share, *(text.lower() == "true" for text in flags))
+        eager, compiles = (text.lower() == "true" for text in flags)
+        return cls(share, eager, compiles, int(drafted))
 
     def check(self, device: torch.device) -> None:
         """LoadError where the device has nothing of the kind."""
@@ -48,6 +60,30 @@ class Wish:
             raise LoadError(
                 "'torch_compile' is for GPUs: on a processor the engine's own kernels are quicker; leave it out"
             )
+        if self.drafted and device != HOST:
+            raise LoadError(
+                "'speculative_length' is for processors, which read copies in 8 bits in less time than the weights; "
+                "leave it out"
+            )
+
+    def check_drafts(self, dtype: torch.dtype, quantize: str, *, invariant: bool, stages: int) -> None:
+        """LoadError where guesses cannot be made or proved."""
+        if not self.drafted:
+            return
+        faults = []
+        if dtype not in kernels.TYPES or not kernels.usable(torch.empty(0, dtype=dtype)):
+            faults.append(
+                "'speculative_length' needs the engine's own kernels and 'dtype' fp32 or bf16: "
+                f"the kernels are {said()}, 'dtype' is {str(dtype).removeprefix('torch.')}"
+            )
+        if quantize != "none":
+            faults.append(f"'speculative_length' is for weights that are not rounded: 'quantize' is {quantize!r}")
+        if invariant:
+            faults.append("'speculative_length' does not go with 'batch_invariant', which fixes the rows of a pass")
+        if stages > 1:
+            faults.append(f"'speculative_length' does not go with 'pipeline_parallel_degree' above 1: got {stages}")
+        if faults:
+            raise LoadError("\n".join([*faults, "leave 'speculative_length' out, or mend these"]))
 
 
 def _share(text: str) -> float | None:

@@ -61,6 +61,8 @@ class Rows(NamedTuple):
 
     first: int
     last: int
+    slot: int
+    """The first one's."""
     seen: list[Seen]
     """For each layer (rows * P, 1 or H / P, span); layers of one kind share one."""
     keys: list[Tensor]
@@ -76,9 +78,15 @@ class Pass:
         furthest = max([0, *batch.at, *[chunk.first + chunk.count for chunk in batch.chunks]])
         self._turns = None if rotation is None else rotation.known(batch.positions, furthest)
         count = len(batch.at)
-        self._places = store.places(batch.first, batch.positions[:count]) if count else None
+        each = count // batch.turns
+        places = [store.places(batch.first, some) for some in torch.split(batch.positions[:count], max(1, each))]
+        self._places = (places[0] if len(places) == 1 else torch.cat(places)) if count else None
         lengths = [at + 1 for at in batch.at]
-        self._rows = [self._together(*borders) for borders in runs(lengths, apart=batch.apart)]
+        self._rows = [
+            self._together(turn + first, turn + last, batch.first + first, span)
+            for turn in range(0, count, max(1, each))
+            for first, last, span in runs(lengths[turn : turn + each], apart=batch.apart)
+        ]
         self._padding = len(batch.tokens) - count - sum(chunk.count for chunk in batch.chunks)
         self._masks: dict[tuple[int, int], Tensor | None] = {}
 
@@ -91,7 +99,7 @@ class Pass:
         """What two passes have in common that differ in positions alone; None: it is not of rows only."""
         if self._batch.chunks:
             return None
-        return self._store, self._batch.first, tuple((rows.first, rows.last) for rows in self._rows)
+        return self._store, tuple((rows.first, rows.last, rows.slot) for rows in self._rows)
 
     def follow(self, other: Pass) -> None:
         """Becomes another pass of the same form, in the same places of memory."""
@@ -103,16 +111,16 @@ class Pass:
             for seen, new_seen in dict(zip(rows.seen, following.seen, strict=True)).items():
                 seen.become(new_seen.bias)
 
-    def _together(self, first: int, last: int, span: int) -> Rows:
-        """Rows [first, last), of which the longest has `span` tokens."""
+    def _together(self, first: int, last: int, slot: int, span: int) -> Rows:
+        """Tokens [first, last) of the rows in the slots from `slot` on, of which the longest has `span` tokens."""
         span = min(-(-span // STEP) * STEP, self._store.room)
         positions, pairs = self._batch.positions[first:last], self._heads.pairs
         seen = {
             sight: Seen(_by_pair(sight.of(positions, span).transpose(0, 1), pairs))
             for sight in dict.fromkeys(self._heads.sights)
         }
-        keys, values = self._store.views(self._batch.first + first, last - first, span)
-        return Rows(first, last, [seen[sight] for sight in self._heads.sights], keys, values)
+        keys, values = self._store.views(slot, last - first, span)
+        return Rows(first, last, slot, [seen[sight] for sight in self._heads.sights], keys, values)
 
     def mix(self, layer: int, qkv: Tensor) -> Tensor:
         """(N, (H + 2 P) * D) → (N, H * D); the argument is overwritten."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.kernels.recording import Recording, Room, recorded
+from heavylift_runtime.native.linear import is_drafting
 
 MOST = 64
 """Forms that are kept: some kilobytes each; where PyTorch works between the kernels (on experts, and on padding), also
@@ -52,7 +53,7 @@ class Repeated:
         """`parts`: what `through` gets besides x."""
         if not kernels.usable(x) or None in (forms := tuple(part.form for part in parts)):
             return self._through(x, *parts)
-        form = x.shape, forms
+        form = x.shape, is_drafting(), forms
         if form not in self._kept:
             return self._first(x, parts, form)
         kept = self._kept[form]

@@ -262,9 +262,11 @@ class Sources:
         heads = self._heads
         query = query.view(len(query), heads.queries, heads.width)
         mixed = kernels.empty(query, *query.shape)
-        for (first, last, _, keys, values), seen in zip(self._rows, self._seen, strict=True):
-            attend(query[first:last], keys[layer], values[layer], seen, 1.0, mixed[first:last])
         at = len(self._batch.at)
+        for turn in range(0, at, max(1, at // self._batch.turns)):
+            for (first, last, _, keys, values), seen in zip(self._rows, self._seen, strict=True):
+                own = slice(turn + first, turn + last)
+                attend(query[own], keys[layer], values[layer], seen, 1.0, mixed[own])
         for chunk in self._batch.chunks:
             own = slice(at, at + chunk.count)
             mixed[own] = together(query[own], *self._store.read(layer, chunk.slot, chunk.source), None, 1.0)
@@ -278,7 +280,8 @@ class Sources:
         """As a Pass's."""
         if self._batch.chunks:
             return None
-        return self._store, self._batch.first, tuple((first, last) for first, last, *_ in self._rows)
+        rows = tuple((first, last) for first, last, *_ in self._rows)
+        return self._store, self._batch.first, self._batch.turns, rows
 
     def follow(self, other: Sources) -> None:
         """As a Pass does."""

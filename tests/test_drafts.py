@@ -1,0 +1,154 @@
+"""Guesses before a pass: the answers are, bit for bit, those without, and a pass brings several of their tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heavylift_runtime.engines.engine import Request, Sampling
+from heavylift_runtime.engines.native import load
+from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native.architectures import Model
+from heavylift_runtime.native.drafts import MOST
+from heavylift_runtime.native.kernels import library
+from heavylift_runtime.native.linear import is_drafting
+from heavylift_runtime.native.mesh import Mesh
+from heavylift_runtime.native.news import News
+from heavylift_runtime.native.vocabulary import Vocabulary
+from heavylift_runtime.options import Options
+from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, replies_of, run
+from tests.rank_threads import on_mesh
+from tests.small_models import LIMITS, PROMPTS, SmallModels
+
+pytestmark = pytest.mark.skipif(
+    library.why() is not None, reason=f"no kernels on this machine, and no guesses without: {library.why()}"
+)
+MODELS = ["t5", "llama", "bloom", "mistral-window", "mixtral", "opt-350m"]
+TINY = Path(__file__).parents[1] / "models"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    return SmallModels(tmp_path_factory.mktemp("models"))
+
+
+def passes(monkeypatch: pytest.MonkeyPatch, model: Model) -> list[int]:
+    """Grows by the tokens of each pass that is no guess."""
+    forward, seen = type(model).forward, list[int]()
+
+    def counted(self: Any, batch: Any, *given: Any) -> Tensor:
+        if not is_drafting():
+            seen.append(len(batch.tokens))
+        return forward(self, batch, *given)
+
+    monkeypatch.setattr(type(model), "forward", counted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    length=st.integers(1, MOST - 1),
+    slots=st.integers(1, 6),
+    tokens=st.sampled_from([3, 8, 256]),
+    arrives=st.lists(st.integers(0, 12), min_size=len(PROMPTS), max_size=len(PROMPTS)),
+)
+def test_answers_are_those_without_guesses_whoever_comes_when(
+    small: SmallModels, kind: str, length: int, slots: int, tokens: int, arrives: list[int]
+) -> None:
+    schedule = {
+        step: News(tuple(arrival(key, PROMPTS[key], LIMITS[key]) for key, when in enumerate(arrives) if when == step))
+        for step in set(arrives)
+    }
+
+    answers = run(core_of(small.model(kind), slots=slots, tokens=tokens, drafted=length), schedule)
+
+    assert [answers[key] for key in range(len(PROMPTS))] == small.alone(kind)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_wrong_guesses_change_nothing(small: SmallModels, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    guess, turn = Vocabulary.guess, [0]
+
+    def mostly_wrong(self: Vocabulary, hidden: Tensor) -> Tensor:
+        turn[0] += 1
+        return guess(self, hidden) if turn[0] % 3 else torch.full((len(hidden),), 7)
+
+    monkeypatch.setattr(Vocabulary, "guess", mostly_wrong)
+
+    answers = answers_of(core_of(small.model(kind), slots=2, drafted=3), PROMPTS, LIMITS)
+
+    assert answers == small.alone(kind)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_pass_brings_several_tokens(small: SmallModels, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_on(TINY / f"tiny-{kind}")
+    prompt = PROMPTS[0]
+    alone = answers_of(core_of(model), [prompt], [40], ignore_eos=True)
+    seen = passes(monkeypatch, model)
+
+    found = answers_of(core_of(model, drafted=4), [prompt], [40], ignore_eos=True)
+
+    assert found == alone
+    assert len(found[0].tokens) == 40
+    assert len(seen) < 20  # of a trained model, most guesses are right
+    assert max(seen) <= MOST or kind == "llama"  # whose prompt is read before
+
+
+def test_guesses_stay_behind_where_another_draws_its_tokens(small: SmallModels) -> None:
+    model = small.model("t5")
+    news = News((arrival(0, PROMPTS[0], 12), arrival(1, PROMPTS[1], 12, temperature=0.9, seed=3)))
+
+    plain, guessed = (run(core_of(model, drafted=count), {0: news}) for count in (0, 4))
+
+    assert guessed == plain
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_ranks_guess_the_same(small: SmallModels, kind: str) -> None:
+    def rank(mesh: Mesh) -> list[Answer]:
+        return answers_of(core_of(model_on(small.folder(kind), mesh.group), drafted=3, mesh=mesh), PROMPTS, LIMITS)
+
+    first, second = on_mesh(2, 1, rank)
+
+    assert first == second == small.alone(kind)
+
+
+def test_a_stop_sequence_among_guesses_ends_the_answer_there() -> None:
+    requests = [Request("reverse: a b c d", Sampling(20, ignore_eos=True))]
+    plain, guessing = (
+        load(Options(dtype="fp32", properties={"speculative_length": length}), TINY / "tiny-t5", 0, 1, "")
+        for length in ("0", "4")
+    )
+    text = replies_of(plain, requests)[0].text
+    stops = [Request(requests[0].prompt, Sampling(20, ignore_eos=True, stop=(text[at],))) for at in range(len(text))]
+
+    assert [replies_of(guessing, [each]) for each in stops] == [replies_of(plain, [each]) for each in stops]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"properties": {"speculative_length": "many"}}, r"a whole number from 0, which is none, to 7: got 'many'"),
+        ({"properties": {"speculative_length": "8"}}, "got '8'"),
+        ({"properties": {"speculative_length": "-1"}}, "got '-1'"),
+        ({"properties": {"speculative_length": "2"}, "dtype": "fp16"}, "'dtype' is float16"),
+        ({"properties": {"speculative_length": "2"}, "batch_invariant": True}, "does not go with 'batch_invariant'"),
+        ({"properties": {"speculative_length": "2"}, "quantize": "int8"}, "'quantize' is 'int8'"),
+    ],
+)
+def test_what_cannot_be_guessed_with_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(LoadError, match=said):
+        load(Options(**{"dtype": "fp32", **options}), TINY / "tiny-t5", 0, 1, "")
