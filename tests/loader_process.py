@@ -19,6 +19,12 @@ from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import Folder
 
 
+class Far(Folder):
+    """A folder that is read as S3 is, rows for all ranks, with as little memory as a disk's reader needs."""
+
+    readers, cast, pieces = 2, 2 * 1024 * 1024, False
+
+
 def memory(field: str) -> int:
     """Bytes of VmHWM (the peak) or VmRSS of this process."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -37,7 +43,7 @@ def main(folder: Path, rank: int, world: int, dtype: torch.dtype, quantize: str,
     torch.ones(1000).bfloat16().sum().item()  # what torch sets up once
     read_before, before = read(), memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): the peak begins anew
-    checkpoint = Checkpoint.open(Folder(folder), rank, world)
+    checkpoint = Checkpoint.open(Folder(folder) if rendezvous is None else Far(folder), rank, world)
     held: list[Matrix] = []
     with torch.inference_mode(), Loader(checkpoint, rank, world, dtype, quantize=quantize, group=group) as loader:
         for weight in checkpoint.family.weights(checkpoint.config):

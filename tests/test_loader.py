@@ -61,14 +61,12 @@ def push(client: Any, folder: Path, prefix: str) -> Prefix:
     return Prefix(BUCKET, prefix, client)
 
 
-def taken(
-    source: Source, rank: int, world: int, dtype: torch.dtype = torch.float32, quantize: str = "none"
-) -> dict[str, Tensor]:
-    """Every weight of one rank, in the table's order; those that would be rounded as they are read."""
+def taken(source: Source, rank: int, world: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Every weight of one rank, in the table's order."""
     checkpoint = Checkpoint.open(source)
     names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
-    with Loader(checkpoint, rank, world, dtype, quantize=quantize) as loader:
-        return {name: loader.take(name).clone() for name in names}
+    with Loader(checkpoint, rank, world, dtype) as loader:
+        return {name: loader.take(name) for name in names}
 
 
 def assembled(source: Source, world: int) -> dict[str, Tensor]:
@@ -241,11 +239,11 @@ def test_what_is_told_to_the_disk_changes_nothing_and_is_never_a_fault(folder: P
             told.append(size)
             super().ahead(name, start, size)
 
-    found = taken(Watched(folder), 1, 2, quantize="int8")
+    found = taken(Watched(folder), 1, 2)
     Folder(folder).ahead("nothing", 0, 10)
 
     checkpoint = Checkpoint.open(Folder(folder))
-    held = [checkpoint.readings(weight, 1, 2)[0] for weight in checkpoint.agree() if weight.matrix]
+    held = [checkpoint.readings(weight, 1, 2)[0] for weight in checkpoint.agree()]
     assert sum(told) == sum(block.span for reading in held for block in reading.blocks(Folder.block)) > 0
     assert all(torch.equal(found[name], tensor) for name, tensor in taken(Folder(folder), 1, 2).items())
 

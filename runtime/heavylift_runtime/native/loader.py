@@ -66,12 +66,12 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file, and read to where it stays. One along dimension 1 is a piece of
-    every row: the ranks of a group read the rows for each other (rows.py). Without a group, or where its ranks cannot
-    see each other's memory, only the pieces are read from a disk; whole rows from elsewhere, where a request for each
-    piece would take longer. Peak memory: what was handed out, the tensors on their way (64 MiB and one tensor; of what
-    is rounded from a disk, the one), a tenth of the rank's part for rows, or 8 MiB; and for each reader a block of its
-    source, twice where numbers are cast or cut.
+    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
+    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
+    many requests would take longer, the ranks of a group read the rows for each other (rows.py); without a group, or
+    where its ranks cannot see each other's memory, each reads whole rows. Peak memory: what was handed out, plus one
+    tensor from a local folder; from elsewhere the tensors on their way (64 MiB and one tensor), and a tenth of the
+    rank's part for rows, or 8 MiB; plus for each reader 8 MiB where numbers are cast or cut.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Loader:
             flat = None
             if self._rows is not None and self._in_rows(name):
                 self._rows.expect(name, reading, self._kind(name))
-            elif self._passes(name):
+            elif self._source.pieces:
                 for block in reading.blocks(self._limit(name)):
                     self._source.ahead(reading.stored.file, block.start, block.span)
             else:
@@ -214,22 +214,17 @@ class Loader:
                 futures.append(future)
 
     def _read(self, name: str) -> Tensor:
-        """Reads a weight now, to memory that the next one like it is read to."""
+        """Reads a weight now; one that will be rounded needs no memory of its own, for not all would be given back."""
         reading = self._readings[name][0]
-        flat = reading.room(self._kind(name), self._passing)
-        tasks = [Task(reading.stored, block, flat) for block in reading.blocks(self._limit(name))]
-        for future in [self._pool.submit(read_run, self._source, [task], self._buffer) for task in tasks]:
-            future.result()
+        flat = reading.room(self._kind(name), self._passing if self._rounds(name) else None)
+        for block in reading.blocks(self._limit(name)):
+            read_run(self._source, [Task(reading.stored, block, flat)], self._buffer)
         return flat
 
     def _limit(self, name: str) -> int:
         """Bytes of one read of a weight."""
         cast = DTYPES[self._readings[name][0].stored.dtype] != self._kind(name)
         return self._source.cast if cast else self._source.block
-
-    def _passes(self, name: str) -> bool:
-        """Whether a weight is read when it is taken only: of those that are rounded not all memory would come back."""
-        return self._source.pieces and self._rounds(name)
 
     def _in_rows(self, name: str) -> bool:
         """Whether the ranks read a weight's rows for each other."""
@@ -238,7 +233,12 @@ class Loader:
 
     def _join(self, group: Group | None) -> Shelves | None:
         """Shelves of one size on all ranks, where some part is pieces of rows."""
-        if group is None or group.world == 1 or not any(each[0].scattered for each in self._readings.values()):
+        if (
+            self._source.pieces
+            or group is None
+            or group.world == 1
+            or not any(each[0].scattered for each in self._readings.values())
+        ):
             return None
         kept = sum(prod(each[0].stored.shape) * self._kind(name).itemsize for name, each in self._readings.items())
         return Shelves.join(group, min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world))

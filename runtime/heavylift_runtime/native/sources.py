@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.native.page_cache import Past, cached
 
 MOST = 1024
 """Buffers of one call: IOV_MAX of Linux."""
-LONG = 256 * 1024
-"""Bytes of a range that is worth reading past the page cache."""
 WINDOW = 1024 * 1024
 """Bytes that the kernel is told to read ahead at once; of more it may take no notice."""
 
@@ -54,20 +51,14 @@ class Source(Protocol):
 
 
 class Folder:
-    """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS.
+    """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
 
-    Long ranges that no page cache holds are read past it, which takes a tenth of the processor's time and leaves the
-    machine's memory to the models.
-    """
-
-    readers, block, cast, pieces = 2, 8 * 1024 * 1024, 2 * 1024 * 1024, True
+    readers, block, cast, pieces = 1, 8 * 1024 * 1024, 8 * 1024 * 1024, True
     revision: str | None = None
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
         self._path = path
-        self._told = set[tuple[str, int]]()
-        self._past = Past(self.cast)
 
     def files(self) -> dict[str, int]:
         try:
@@ -83,12 +74,8 @@ class Folder:
             yield from (Path(folder, name) for name in names)
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
-        left, size = [buffer for buffer in buffers if len(buffer)], sum(map(len, buffers))
         with self._open(name) as file:
-            if size >= LONG and (name, start) not in self._told and not cached(file.fileno(), start, size):
-                done = self._past.read(file.name, start, left)
-                start, left = start + done, behind(left, done)
-            self._fill(file, start, left)
+            self._fill(file, start, [buffer for buffer in buffers if len(buffer)])
 
     def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
         """Each piece for itself: of a row-split weight, no rank reads the others' columns."""
@@ -101,8 +88,7 @@ class Folder:
                     self._fill(file, offset + count, [piece[count:]])
 
     def ahead(self, name: str, start: int, size: int) -> None:
-        """The kernel reads to the page cache while what came before is rounded."""
-        self._told.add((name, start))
+        """The kernel reads while what came before is copied; by itself it guesses only that a file goes on."""
         with suppress(OSError), open(self._path / name, "rb", buffering=0) as file:  # the read itself will say it
             for offset in range(start, start + size, WINDOW):
                 length = min(WINDOW, start + size - offset)
