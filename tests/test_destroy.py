@@ -41,6 +41,7 @@ def test_a_stack_is_compared_and_destroyed_and_its_weights_and_reports_stay_unti
     other = checkout.run("diff", FILE, "--local")
 
     assert same.returncode == 0 and "no differences" in same.stdout.lower(), same.stdout + same.stderr
+    assert "Hold on" not in same.stdout and "success: " not in same.stdout, "the stacks, and nothing else"
     assert other.returncode == 0 and "Custom::" in other.stdout and "2500" in other.stdout, other.stdout + other.stderr
 
     cloudformation.create_stack(StackName="heavylift-tiny-t5-benchmark", TemplateBody=json.dumps(NOTHING))
@@ -56,6 +57,7 @@ def test_a_stack_is_compared_and_destroyed_and_its_weights_and_reports_stay_unti
     purged = checkout.run("destroy", FILE, "--local", "--purge")
 
     assert purged.returncode == 0, purged.stdout + purged.stderr
+    assert "there is no stack heavylift-tiny-t5\n" in purged.stderr, "it was destroyed before"
     assert "heavylift-foundation" not in names(cloudformation)
     assert not {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]} & {
         name for name in kept if "weights" in name

@@ -103,7 +103,7 @@ def _deploy(deployment: Deployment, *, retries: int = 0) -> int:
     _show(outcome)
     workload = None if plan.benchmark is None else plan.benchmark.workload
     how = calls(plan.name, deployment.prepared.file, workload, local=deployment.local)
-    print(f"\nendpoint {plan.name} is {outcome.status}\n{how}")
+    print(f"\nendpoint {plan.name} is up, its stack {outcome.status}\n{how}")
     return 0
 
 
@@ -157,8 +157,7 @@ def diff(chosen: argparse.Namespace) -> int:
         with deployment.console.step("cdk synth"):
             deployment.synth()
         names = [f"{stacks.FOUNDATION}*", stacks.serving(deployment.prepared.plan.name)]
-        app = str(deployment.project.assembly)
-        return cdk.run(deployment.project, ["diff", *names], app=app, line=lambda text: print(text, end=""))
+        return cdk.diff(deployment.project, names, line=lambda text: print(text, end=""))
 
 
 def destroy(chosen: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ APP = f"{shlex.quote(sys.executable)} app.py"
 
 HINTS = ("Successfully synthesized to ", "Supply a stack id ")
 """Lines of `cdk synth` to somebody who typed it himself."""
+ON_THE_WAY = ("start: ", "success: ", "Hold on while we create ")
+"""Lines of `cdk diff` about what it does before it compares."""
 
 
 def run(
@@ -89,6 +91,16 @@ def deploy(project: Project, stack: str, *, line: Callable[[str], None]) -> int:
     """Deploy one stack of the assembly that `synth` wrote."""
     arguments = ["deploy", stack, "--exclusively", "--require-approval", "never", "--progress", "events"]
     return run(project, arguments, app=str(project.assembly), line=line)
+
+
+def diff(project: Project, stacks: Sequence[str], *, line: Callable[[str], None]) -> int:
+    """Compare stacks of the assembly with those that stand."""
+
+    def telling(text: str) -> None:
+        if not text.startswith(ON_THE_WAY):
+            line(text)
+
+    return run(project, ["diff", *stacks], app=str(project.assembly), line=telling)
 
 
 def destroy(project: Project, stack: str, *, line: Callable[[str], None]) -> int:

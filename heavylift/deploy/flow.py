@@ -154,6 +154,9 @@ class Deployment:
         """Remove the serving stack, and before it the one that measures its endpoint, where that stands."""
         name = stacks.serving(self.prepared.plan.name)
         self._destroy_benchmark(stacks.benchmark(self.prepared.plan.name))
+        if stacks.describe(boto3.client("cloudformation"), name) is None:
+            self.console.detail(f"there is no stack {name}")
+            return
         with self._transcript(name) as lines:
             code = cdk.destroy(self.project, name, line=lines)
         self._check(code, f"destroying {name}", name)
