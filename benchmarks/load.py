@@ -8,7 +8,7 @@ from_pretrained in each rank; from S3 (a server of this folder's own on loopback
 first two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The clock of every side
 starts when its ranks have imported what they need and made their client; s5cmd is a process, and its start counts. The
 read rate is one process reading the file from start to end in the same state of the cache (`past_page_cache_gb_s`: the
-same cold with O_DIRECT, as our loader reads); from S3 it is `plain sockets`: each rank its share of the bytes, and
+same cold with O_DIRECT); from S3 it is `plain sockets`: each rank its share of the bytes, and
 nothing else. `asked` is what all ranks read by system calls (transformers maps the file: 0; from S3 it is counted where
 the bytes come in, the sockets not being files); `processor_s` is all ranks' time of a processor, without s5cmd's and
 the server's. Sides take turns, medians are shown; a ratio is the median of the rounds' ratios.
