@@ -141,3 +141,14 @@ def test_an_engine_that_is_planned_by_sizes_is_refused_where_config_json_has_non
 def test_a_type_of_model_that_the_plan_does_not_know_is_refused_on_vllms_devices() -> None:
     with pytest.raises(InputError, match="'model_type' is 'mamba', which the plan does not know"):
         Plan.fit(spec_of(engine="vllm"), changed({"model_type": "mamba"}))
+
+
+def test_guesses_of_the_native_engine_are_planned_with_a_byte_more_for_each_number_of_a_matrix() -> None:
+    def weights(**options: object) -> int:
+        plan = planned(LLAMA, engine="native", tensor_parallel_degree=2, dtype="fp32", options=options)
+        return sum(row.bytes for row in plan.memory.rows if row.what == "weights")
+
+    without = weights()
+
+    assert weights(speculative_length=0) == without
+    assert 0.2 * without < weights(speculative_length=3) - without < 0.25 * without

@@ -213,14 +213,20 @@ def _needs(
     if family is None:
         return {degree: _script_need(lock, dtype, degree) for degree in degrees if not refused[degree]}
     element, rows = memory.BYTES_PER_ELEMENT[dtype], spec.serving.batch_size
-    model, scheme = ModelFacts.of(config), SCHEMES[spec.quantization]
+    model, scheme, drafts = ModelFacts.of(config), SCHEMES[spec.quantization], _drafts(spec, engine)
     return {
         degree: memory.native_need(
-            model, _rank_bytes(family, config, degree, element, scheme), degree, element, rows, prompt, tokens
+            model, _rank_bytes(family, config, degree, element, scheme, drafts), degree, element, rows, prompt, tokens
         )
         for degree in degrees
         if not refused[degree]
     }
+
+
+def _drafts(spec: ModelSpec, engine: str) -> bool:
+    """Whether the native engine guesses tokens, with copies of its matrices (heavylift_runtime/native/drafts.py)."""
+    length = str(spec.options.get("speculative_length", "0"))
+    return engine == "native" and length.isdecimal() and int(length) > 0
 
 
 def _usual_degrees(spec: ModelSpec, engine: str) -> tuple[int, ...]:
@@ -232,14 +238,20 @@ def _usual_degrees(spec: ModelSpec, engine: str) -> tuple[int, ...]:
     return neuron_degrees(facts.instances()[spec.instance_type])
 
 
-def _rank_bytes(family: Family, config: dict[str, object], degree: int, element: int, scheme: float | None) -> int:
-    """Weights of the fullest rank; `scheme`: bytes of a quantized matrix's number."""
+def _rank_bytes(
+    family: Family, config: dict[str, object], degree: int, element: int, scheme: float | None, drafts: bool
+) -> int:
+    """Weights of the fullest rank; `scheme`: bytes of a quantized matrix's number; `drafts`: with a copy in 8 bits.
+
+    That copy is of what a decoding step multiplies with: with every matrix, an encoder's too, it is counted as too large.
+    """
     whole = family.bytes_per_rank(config, degree, element)
-    if scheme is None:
+    if scheme is None and not drafts:
         return whole
     tied = bool(config.get("tie_word_embeddings", True))  # then the head is the table, which stays as it is
     matrices = [each for each in family.weights(config) if each.matrix and not (tied and each.head)]
-    return whole - int(sum(shard(each, degree - 1, degree).elements for each in matrices) * (element - scheme))
+    numbers = sum(shard(each, degree - 1, degree).elements for each in matrices)
+    return whole - (0 if scheme is None else int(numbers * (element - scheme))) + (numbers if drafts else 0)
 
 
 def _script_need(lock: Lock, dtype: str, ranks: int) -> Need:
