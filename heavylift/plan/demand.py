@@ -243,7 +243,7 @@ def _rank_bytes(
 ) -> int:
     """Weights of the fullest rank; `scheme`: bytes of a quantized matrix's number; `drafts`: with a copy in 8 bits.
 
-    That copy is of what a decoding step multiplies with: with every matrix, an encoder's too, it is counted as too large.
+    That copy is of what a decoding step multiplies with: all matrices are more than it, where there is an encoder.
     """
     whole = family.bytes_per_rank(config, degree, element)
     if scheme is None and not drafts:
