@@ -193,11 +193,13 @@ def test_how_many_rows_run_at_once(text: str, capacity: int) -> None:
 
 def test_what_the_engine_has_not_is_refused() -> None:
     text = "engine=native\noption.quantize=gguf\noption.rolling_batch=vllm\nthrottle_http_code=418"
+    text += "\noption.generation_config=vlm"
 
     assert [fault.split(" ")[0] for fault in faults(text)] == [
         "option.quantize=gguf",
         "option.rolling_batch=vllm",
         "throttle_http_code",
+        "option.generation_config",
     ]
 
 

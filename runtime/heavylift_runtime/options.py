@@ -18,6 +18,7 @@ from heavylift_runtime.engines.tasks import GENERATING, TASKS
 from heavylift_runtime.environment import MEANINGLESS, OF_JAVA, foreign, merged
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import ALIASES, KEYS, BadValue, Value, known_keys
+from heavylift_runtime.manner import followed
 from heavylift_runtime.properties import read_properties
 
 PROPERTIES = "serving.properties"
@@ -312,6 +313,10 @@ def _contradictions(options: Options) -> list[str]:
         )
     if options.throttle_http_code not in (429, 503):
         faults.append(f"throttle_http_code must be 429 or 503: got {options.throttle_http_code}")
+    try:
+        followed(options.properties, row.name)
+    except ValueError as error:
+        faults.append(str(error))
     scheme, separator, _ = (options.model_id or "").partition("://")
     if separator and scheme != "s3":
         faults.append(f"option.model_id must be s3://bucket/prefix/ or a folder: got {options.model_id!r}")
