@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,10 +16,10 @@ from djl_python.output_formatter import output_formatter
 from djl_python.service_loader import ModelService
 from djl_python.test_model import TestHandler, create_json_request
 from heavylift_runtime.engines import script
-from heavylift_runtime.engines.content import Call
 from heavylift_runtime.engines.handler import Handler
 from heavylift_runtime.engines.script import COMPAT
 from heavylift_runtime.options import Options
+from tests.test_handler import call, module
 
 BATCHED = """
 from djl_python import Input, Output
@@ -33,16 +32,6 @@ def handle(inputs):
         outputs.add({"twice": 2 * each.get_as_json()["n"]}, batch_index=index)
     return outputs
 """
-
-
-def call(body: bytes = b"{}", **properties: str) -> Call:
-    return Call({name.replace("_", "-"): value for name, value in properties.items()}, body)
-
-
-def module(**functions: Any) -> ModuleType:
-    made = ModuleType("made")
-    vars(made).update(functions)
-    return made
 
 
 def test_decorated_functions_are_called_in_their_order() -> None:

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,32 +16,23 @@ import torch
 
 from heavylift_runtime.native.distributed import Alone
 from heavylift_runtime.native.shared_memory import join
+from tests.rank_processes import started
 
 HERE = Path(__file__).resolve().parent
 PROGRAM, HELD_BACK = HERE / "group_process.py", HERE / "held_back.c"
 DEADLINE = 300
 
 
-@contextmanager
 def ranks(
     kind: str, world: int, tmp_path: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[list[subprocess.Popen[str]]]:
+) -> AbstractContextManager[list[subprocess.Popen[str]]]:
     """The ranks as processes; none outlives the block. `environment`: what the last one's has besides."""
     last = {**os.environ, **(environment or {})}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), kind, str(rank), str(world), f"file://{tmp_path}/{kind}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=last if rank == world - 1 else None,
-        )
+    commands = [
+        [sys.executable, str(PROGRAM), kind, str(rank), str(world), f"file://{tmp_path}/{kind}"]
         for rank in range(world)
-    ]  # fmt: skip
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    ]
+    return started(commands, [*[None] * (world - 1), last])
 
 
 def results(kind: str, world: int, tmp_path: Path) -> list[list[str]]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.text import Markers
 from heavylift_runtime.options import Options
 from tests.native_cores import replies_of
+from tests.rank_processes import started
 from tests.t5_checkpoints import edit_tensors, oracle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,23 +167,11 @@ def test_what_generation_config_says_of_choosing_tokens_and_nobody_follows_is_na
     ]
 
 
-@contextmanager
-def ranks(folder: Path, world: int, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def ranks(folder: Path, world: int, tmp_path: Path) -> AbstractContextManager[list[subprocess.Popen[str]]]:
     """The engine's ranks as processes; none outlives the block."""
     command = [sys.executable, "-m", "tests.rank_process", str(folder)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), f"file://{tmp_path}/rendezvous"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    commands = [[*command, str(rank), str(world), f"file://{tmp_path}/rendezvous"] for rank in range(world)]
+    return started(commands, cwd=ROOT)
 
 
 def ask(process: subprocess.Popen[str], value: Any) -> None:

@@ -7,9 +7,8 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.shelves import Shelves
 from heavylift_runtime.native.sources import Folder
+from tests.rank_processes import started
 from tests.rank_threads import on_ranks
 from tests.t5_checkpoints import write_t5
 
@@ -34,22 +34,13 @@ class Far(Folder):
     readers, pieces = 3, False
 
 
-@contextmanager
-def ranks(folder: Path, home: Path, ends: tuple[str, str]) -> Iterator[list[subprocess.Popen[str]]]:
+def ranks(folder: Path, home: Path, ends: tuple[str, str]) -> AbstractContextManager[list[subprocess.Popen[str]]]:
     """Both ranks as processes; none outlives the block."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(folder), str(rank), f"file://{home}/meeting", end],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+    commands = [
+        [sys.executable, str(PROGRAM), str(folder), str(rank), f"file://{home}/meeting", end]
         for rank, end in enumerate(ends)
-    ]  # fmt: skip
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    ]
+    return started(commands)
 
 
 def line(process: subprocess.Popen[str]) -> str:
