@@ -16,6 +16,7 @@ from heavylift.plan.memory.ledger import HOST_PROCESS, MARGIN
 from heavylift.plan.memory.native import FORMS, HELD
 from heavylift.plan.model import ModelFacts
 from heavylift_runtime.families import family_of
+from heavylift_runtime.native.architectures import repeated
 from heavylift_runtime.native.architectures.repeated import MOST
 from heavylift_runtime.native.news import News
 from tests.decoder_checkpoints import KINDS, write_decoder
@@ -80,7 +81,10 @@ def test_a_peak_measured_now_is_within_the_margin(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_kept_passes_hold_of_rows_around_experts_is_planned(tmp_path: Path) -> None:
+def test_what_kept_passes_hold_of_rows_around_experts_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeated, "OFTEN", 1)
     family, settings = KINDS["mixtral"]
     folder = write_decoder(tmp_path / "model", family, **settings)
     config, rows, dice = json.loads((folder / "config.json").read_text()), 8, Random(1)

@@ -31,6 +31,11 @@ SCHEDULE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated, "OFTEN", 1)
+
+
 def repeated_of(model: Model) -> Repeated:
     assert isinstance(model, T5Model | Decoder)
     return model._repeated
@@ -114,3 +119,23 @@ def test_the_forms_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest
     run(core_of(model), SCHEDULE)
 
     assert 1 <= len(repeated_of(model)._kept) <= 2
+
+
+def test_a_form_is_kept_when_it_has_come_often_and_goes_when_others_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated, "OFTEN", 3)
+    monkeypatch.setattr(repeated, "REMEMBERED", 2)
+    monkeypatch.setattr(repeated, "MOST", 2)
+    weight = torch.randn(8)
+    passes = Repeated(lambda x: calls.norm(x, weight, 1e-6))
+
+    def kept_after(*rows: int) -> list[int]:
+        for count in rows:
+            x = torch.randn(count, 8)
+            assert torch.equal(passes(x), calls.norm(x, weight, 1e-6))
+        return [form[0][0] for form in passes._kept]  # type: ignore[index]  # a tuple that begins with x's shape
+
+    assert kept_after(1, 1) == []
+    assert kept_after(1) == [1]
+    assert kept_after(2, 3, 2, 4, 2) == [1, 2]
+    assert kept_after(1, 3, 3) == [2, 1], "3 was forgotten as 4 came"
+    assert kept_after(3) == [1, 3], "2 had not come for longest"

@@ -1,4 +1,4 @@
-"""Passes of one token of each row, whose kernels are called by one call from Python after the first of their form.
+"""Passes of one token of each row, whose kernels are called by one call from Python once their form has come often.
 
 Not the layers: it is told how to go through them, and does so itself wherever a pass cannot be made again.
 """
@@ -18,6 +18,9 @@ from heavylift_runtime.native.linear import is_drafting
 MOST = 64
 """Forms that are kept: some kilobytes each; where PyTorch works between the kernels (on experts, and on padding), also
 the rows that it works on, of every layer."""
+OFTEN, REMEMBERED = 4, 1024
+"""A form is kept when it comes so many times among the last forms that are not: to keep it takes some passes' time, and
+of many rows of all lengths there are forms without end, of which few come again (benchmarks/forms.py)."""
 
 
 class Part(Protocol):
@@ -48,6 +51,7 @@ class Repeated:
         self._through = through
         self._room = Room()
         self._kept: dict[Hashable, Kept | None] = {}  # None: a pass of that form cannot be made again
+        self._met: dict[Hashable, int] = {}  # how often forms came that are not kept; the last one is the latest
 
     def __call__(self, x: Tensor, *parts: Any) -> Tensor:
         """`parts`: what `through` gets besides x."""
@@ -55,8 +59,9 @@ class Repeated:
             return self._through(x, *parts)
         form = x.shape, is_drafting(), forms
         if form not in self._kept:
-            return self._first(x, parts, form)
-        kept = self._kept[form]
+            often = self._comes_often(form)
+            return self._keep(x, parts, form) if often else self._through(x, *parts)
+        kept = self._kept[form] = self._kept.pop(form)
         if kept is None:
             return self._through(x, *parts)
         kept.x.copy_(x)
@@ -65,10 +70,20 @@ class Repeated:
         kernels.again(kept.recording)
         return kept.y.clone()
 
-    def _first(self, x: Tensor, parts: tuple[Part, ...], form: Hashable) -> Tensor:
+    def _comes_often(self, form: Hashable) -> bool:
+        times = self._met.pop(form, 0) + 1
+        if times >= OFTEN:
+            return True
+        if len(self._met) == REMEMBERED:
+            self._met.pop(next(iter(self._met)))
+        self._met[form] = times
+        return False
+
+    def _keep(self, x: Tensor, parts: tuple[Part, ...], form: Hashable) -> Tensor:
+        """In place of the one that has not come for longest, where there are too many."""
         with recorded(self._room) as recording:
             y = self._through(x, *parts)
         if len(self._kept) == MOST:
-            self._kept.clear()
+            self._kept.pop(next(iter(self._kept)))
         self._kept[form] = Kept(recording, x, parts, y) if recording.whole else None
         return y.clone()
