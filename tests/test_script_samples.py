@@ -8,22 +8,18 @@ FasterTransformer's is in test_fastertransformer.py; batches, ranks and archives
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import torch
-from tokenizers import Tokenizer
 
 from tests.served import Served, eventually, kill, serving, write_script
-from tests.t5_checkpoints import oracle, write_t5
+from tests.t5_checkpoints import write_t5
+from tests.test_fastertransformer import PROMPTS, expected
 
 pytestmark = pytest.mark.slow
-
-PROMPTS = ["2468", "why?", "A"]
 
 SERVICE = """
 import logging
@@ -151,19 +147,6 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
-
-
-@torch.inference_mode()
-def expected(folder: Path, count: int, prompts: Sequence[str] = PROMPTS) -> list[str]:
-    """transformers' own greedy answers."""
-    reference: Any = oracle(folder)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    rows = []
-    for prompt in prompts:
-        ids = torch.tensor([tokenizer.encode(prompt).ids])
-        row = reference.generate(input_ids=ids, max_new_tokens=count, do_sample=False)[0, 1:].tolist()
-        rows.append(tokenizer.decode([token for token in row if token > 1]))
-    return rows
 
 
 def ask(served: Served, body: object) -> Any:
