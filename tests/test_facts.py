@@ -10,7 +10,7 @@ import pytest
 from botocore.loaders import Loader
 
 from heavylift.plan import facts, times
-from heavylift.plan.demand import SMALL
+from heavylift.plan.engine import SMALL
 from heavylift.plan.facts.precision import precisions
 from heavylift.plan.facts.price import estimate
 from heavylift.plan.facts.table import TABLES, rows

@@ -13,7 +13,8 @@ from heavylift.benchmark.workload import Workload
 from heavylift.errors import InputError
 from heavylift.plan import facts, parts
 from heavylift.plan.ahead import job_of
-from heavylift.plan.demand import Demand, weights_bytes
+from heavylift.plan.checkpoint import weights_bytes
+from heavylift.plan.demand import Demand
 from heavylift.plan.digest import File, digest
 from heavylift.plan.expect import alternatives_of, performance_of
 from heavylift.plan.facts import InstanceFact

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heavylift.errors import InputError
 from heavylift.plan import times
-from heavylift.plan.demand import weights_bytes
+from heavylift.plan.checkpoint import weights_bytes
 from heavylift.plan.facts import InstanceFact
 from heavylift.plan.images import ami_for
 from heavylift.plan.lock import Lock
