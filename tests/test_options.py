@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.options import Options, devices, known_keys, model_folder
+from heavylift_runtime.keys import known_keys
+from heavylift_runtime.options import Options, devices, model_folder
 
 
 def faults(text: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -29,13 +30,11 @@ def test_the_file_wins_over_option_variables_and_serving_variables_win_over_the_
     environ = {
         "OPTION_DTYPE": "bf16",
         "OPTION_MODEL_ID": "s3://bucket/weights/abc/",
-        "OPTION_BATCH_SIZE_IS_NOT_READ": "",
         "TENSOR_PARALLEL_DEGREE": "2",
         "SERVING_BATCH_SIZE": "8",
         "SERVING_MAX_WORKERS": "3",
         "PATH": "/bin",
     }
-    del environ["OPTION_BATCH_SIZE_IS_NOT_READ"]
 
     options = Options.parse(text, environ)
 

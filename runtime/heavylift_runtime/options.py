@@ -13,16 +13,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from heavylift_runtime.engines.registry import ENGINES, capabilities, engine_of
-from heavylift_runtime.engines.tasks import GENERATING, TASKS
-from heavylift_runtime.environment import MEANINGLESS, OF_JAVA, foreign, merged
+from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.keys import ALIASES, KEYS, BadValue, Value, known_keys
+from heavylift_runtime.keys import KEYS, BadValue, Value, known_keys
 from heavylift_runtime.manner import followed
 from heavylift_runtime.properties import read_properties
+from heavylift_runtime.spellings import ENGINE_OF_ROLLING, engine_meant, is_users, leave_out, renamed_keys
 
 PROPERTIES = "serving.properties"
-__all__ = ["PROPERTIES", "Options", "known_keys"]
 _MANIFEST = Path("MAR-INF", "MANIFEST.json")  # of a TorchServe archive
 _SECRET = ("token", "secret", "password", "credential", "api_key", "access_key")
 _SCRIPTED = ("python", "mpi", "deepspeed", "fastertransformer")  # `engine=` of LMI under which a model.py may run
@@ -30,7 +29,6 @@ _MPI = ("mpi", "deepspeed")  # those under which it runs on every rank
 _UNSHOWN = ("properties", "warnings")
 _ALWAYS = ("engine", "model_id", "dtype", "tensor_parallel_degree", "workers", "batch_size", "job_queue_size")
 _ROLLING = 32  # rows at once where nothing says how many; LMI's default
-_ENGINE_OF_ROLLING = {"lmi-dist": "vllm", "vllm": "vllm", "tnx": "neuronx", "trtllm": "trtllm"}
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,12 @@ class Options:
         faults: list[str] = []
         values = merged(written, environ)
         try:
-            engine = _engine(values)
+            engine = engine_meant(values)
         except OptionsError as error:
             faults.extend(error.faults)
             engine = "script" if values.get("engine", "").lower() == "python" else "native"
-        values = _renamed(values, engine, faults, warnings)
-        _leave_out(values, written, environ, engine, warnings)
+        values = renamed_keys(values, engine, faults, warnings)
+        leave_out(values, written, environ, engine, warnings)
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
         if engine == "script":
@@ -194,62 +192,6 @@ def model_folder(given: Path) -> Path:
     return nested[0] if len(nested) == 1 and not (given / PROPERTIES).exists() else given
 
 
-def _leave_out(
-    values: dict[str, str],
-    written: Mapping[str, str],
-    environ: Mapping[str, str],
-    engine: str,
-    warnings: list[str],
-) -> None:
-    """Take out what is about another server: LMI's Java one, or one whose variables this engine has no use for."""
-    for name in sorted(OF_JAVA & values.keys()):
-        del values[name]
-        warnings.append(f"{name} means nothing here: it is not read")
-    known = known_keys(engine)
-    for key, variable in foreign(environ).items():
-        if key in values and key not in written and key not in known and not ENGINES[engine].passes_through:
-            del values[key]
-            warnings.append(f"{variable} means {key}, which engine {engine} does not have: it is not read")
-
-
-def _renamed(values: Mapping[str, str], engine: str, faults: list[str], warnings: list[str]) -> dict[str, str]:
-    """The values under the names of today; for a user's script, which may ask for them by the old ones, under both."""
-    renamed: dict[str, str] = {}
-    users = _is_users(engine, values.get("option.entryPoint"))
-    for name, text in values.items():
-        if name == "option.load_in_8bit" and not users:
-            warnings.append(f"{name} is an old name: write option.quantize=int8")
-            if text.lower() != "true":
-                continue
-            name, text = "option.quantize", "int8"
-        today = ALIASES.get(name, name)
-        if today is not name:
-            warnings.append(f"{name} is an old name: write {today}")
-            if users and name.startswith("option."):
-                renamed[name] = text
-        other = renamed.setdefault(today, text)
-        if other != text:
-            faults.append(f"{today} and its old name must be the same: got {other!r} and {text!r}")
-    return renamed
-
-
-def _is_users(engine: str, entry_point: str | None) -> bool:
-    """Whether the model is a script of the user's own, not one that comes with the runtime."""
-    return engine == "script" and not (entry_point or "").startswith("djl_python.")
-
-
-def _engine(values: Mapping[str, str]) -> str:
-    entry_point = values.get("option.entryPoint")
-    rolling = _ENGINE_OF_ROLLING.get(values.get("option.rolling_batch", "auto"))
-    spelling = values.get("engine", "native" if entry_point is None and rolling is None else "Python")
-    if spelling.lower() in ("python", "mpi") and entry_point is None and rolling is not None:
-        return capabilities(rolling).name  # in LMI the rolling batch names the engine
-    name = engine_of(spelling, entry_point).name
-    if name == "accelerate" and values.get("option.task", GENERATING[0]) in TASKS.keys() - set(GENERATING):
-        return "script"  # answers that are no tokens are a handler's own (djl_python/huggingface.py)
-    return name
-
-
 def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str, tuple[str, Value]]:
     """The fields of Options that the values fill, each with the key that filled it."""
     known = known_keys(engine)
@@ -266,7 +208,7 @@ def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str
         try:
             value = key.read(text)
         except BadValue as error:
-            if key.field == "dtype" and _is_users(engine, values.get("option.entryPoint")):
+            if key.field == "dtype" and is_users(engine, values.get("option.entryPoint")):
                 continue  # a word between a script and its libraries, such as int8
             faults.append(f"{name} must be {error}: got {text!r}")
             continue
@@ -292,7 +234,7 @@ def _contradictions(options: Options) -> list[str]:
     if options.dtype != "auto" and options.dtype not in row.dtypes:
         faults.append(f"option.dtype={options.dtype} is not a type of engine {row.name}: use {', '.join(row.dtypes)}")
     quantizations = (*row.quantizations, *row.gpu_quantizations)
-    if options.quantize not in quantizations and not _is_users(row.name, options.entry_point):
+    if options.quantize not in quantizations and not is_users(row.name, options.entry_point):
         has = ", ".join(quantizations)
         faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
     if options.tensor_parallel_degree > 1 and not row.tensor_parallel and row.name != "script":
@@ -305,7 +247,7 @@ def _contradictions(options: Options) -> list[str]:
             f"option.pipeline_parallel_degree must be 1: engine {row.name} has no pipeline, "
             f"got {options.pipeline_parallel_degree}"
         )
-    rolling = _ENGINE_OF_ROLLING.get(options.rolling_batch)
+    rolling = ENGINE_OF_ROLLING.get(options.rolling_batch)
     if rolling is not None and rolling != row.name and options.engine != "script":
         faults.append(
             f"option.rolling_batch={options.rolling_batch} is of engine {rolling}, not of {row.name}: "
