@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +125,32 @@ def test_a_function_of_sagemakers_with_other_arguments_is_refused() -> None:
         ModelService(module(predict_fn=lambda data: data), ".").handler("handle")
 
 
-@pytest.mark.parametrize(("gpus", "mpi", "given"), [(0, False, "-1"), (4, False, "0"), (4, True, "3")])
+@pytest.mark.parametrize(
+    ("environ", "mpi", "given"),
+    [
+        ({}, False, "-1"),
+        ({}, True, "-1"),
+        ({"HEAVYLIFT_DEVICE": "2"}, False, "2"),
+        ({"HEAVYLIFT_DEVICE": "0"}, True, "3"),
+    ],
+)
 def test_a_script_is_told_its_device(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int, mpi: bool, given: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environ: dict[str, str], mpi: bool, given: str
 ) -> None:
-    monkeypatch.setattr(script, "gpus", lambda: gpus)
-    monkeypatch.setenv("LOCAL_RANK", "3")
+    for name, value in {"LOCAL_RANK": "3", **environ}.items():
+        monkeypatch.setenv(name, value)
 
     assert script._properties(Options(engine="script", mpi_mode=mpi), tmp_path)["device_id"] == given
+
+
+def test_a_script_is_told_its_degree_as_lmi_does_a_number_under_mpi_else_the_text_that_was_written(
+    tmp_path: Path,
+) -> None:
+    written = Options(engine="script", tensor_parallel_degree=2, properties={"tensor_parallel_degree": "2"})
+
+    assert script._properties(written, tmp_path)["tensor_parallel_degree"] == "2"
+    assert script._properties(replace(written, mpi_mode=True), tmp_path)["tensor_parallel_degree"] == 2
+    assert "tensor_parallel_degree" not in script._properties(Options(engine="script"), tmp_path)
 
 
 def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path) -> None:

@@ -235,4 +235,4 @@ def test_ranks_of_a_script_make_every_call_together_and_the_first_one_answers(tm
 
         assert len(served.ranks()) == 2
 
-    assert replies == [{"sum": 3.0, "rank": 0, "device": "0"}, {"sum": 11.0, "rank": 0, "device": "0"}]
+    assert replies == [{"sum": 3.0, "rank": 0, "device": "-1"}, {"sum": 11.0, "rank": 0, "device": "-1"}]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from heavylift_runtime.engines.devices import told
 from heavylift_runtime.errors import LoadError, MemoryFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.rank import Rank, spawn
@@ -75,10 +75,8 @@ class Copy:
         self._out_of_memory = False
         self._at("starting processes")
         rendezvous = f"file://{self._scratch}/rendezvous-{self.number}-{self._births}"
-        meeting = _meeting(self._options.ranks) if self._options.mpi_mode else {}
+        environment = {**self._environment, **told(self._options, self.number, self._environment)}
         for number in range(self._options.ranks):
-            own = {"RANK": str(number), "LOCAL_RANK": str(number)} if meeting else {}
-            environment = {**self._environment, **meeting, **own}
             frames = Frames(partial(self._hear, number), partial(self._broken, number))
             place = self._folder, self._scratch, rendezvous, environment, frames
             self._ranks.append(await spawn(number, self._options, *place))
@@ -178,10 +176,3 @@ class Copy:
         self._out_of_memory = self._out_of_memory or code == -signal.SIGKILL
         hint = " (out of memory is the usual cause)" if code == -signal.SIGKILL else ""
         return f"rank {number} of copy {self.number} {how}{hint} while: {self.stage}"
-
-
-def _meeting(world: int) -> dict[str, str]:
-    """What torch.distributed's `env://` reads: the scripts of one copy meet on a free port of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from heavylift_runtime.engines.devices import narrowed, told
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.errors import PromptError, RuntimeFault
 from heavylift_runtime.options import Options
@@ -145,11 +146,14 @@ def beside(options: Options, folder: Path) -> Children:
 
 
 def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, target: Path | None) -> _Child:
+    seen = told(options, 0, os.environ) if options.engine == "script" else narrowed(options, os.environ)
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
     command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
     with theirs:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True, env=os.environ | seen
+        )
     channel = Channel(ours)
     channel.send(
         {

@@ -20,8 +20,9 @@ def join(rank: int, world: int, rendezvous: str, seconds: float) -> None:
     file = Path(f"{rendezvous.removeprefix('file://')}.port")
     port = _choose(file) if rank == 0 else _wait(file, seconds)
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
-    mpi = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank, "OMPI_COMM_WORLD_SIZE": world}
-    os.environ.update({name: str(value) for name, value in (names | mpi).items()})
+    mpi = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "SIZE": world, "LOCAL_SIZE": world}
+    names |= {f"OMPI_COMM_WORLD_{name}": value for name, value in mpi.items()}
+    os.environ.update({name: str(value) for name, value in names.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     os.environ["HEAVYLIFT_RENDEZVOUS"] = rendezvous  # where ranks of a model that the script starts meet
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heavylift_runtime.engines.content import Call
+from heavylift_runtime.engines.devices import DEVICE
 from heavylift_runtime.engines.download import fetch
 from heavylift_runtime.engines.mpi import join
 from heavylift_runtime.engines.requirements import satisfy
 from heavylift_runtime.engines.transformers_4 import restore_for
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.options import Options, gpus
+from heavylift_runtime.options import Options
 from heavylift_runtime.wire import Message
 
 if TYPE_CHECKING:
@@ -155,11 +156,13 @@ def _handler(entry: Path, name: str, properties: dict[str, Any]) -> Handler:
 
 def _properties(options: Options, folder: Path) -> dict[str, Any]:
     """What LMI tells a handler on each call, beside the request's headers."""
-    alone = "0" if gpus() else "-1"  # scripts give it to pipelines of transformers
-    return dict(options.properties) | {
+    device = os.environ.get(DEVICE, "-1")
+    told: dict[str, Any] = {
         "engine": options.spelling,
         "handler": options.handler,
         "model_dir": str(folder),
-        "device_id": os.environ.get("LOCAL_RANK", "-1") if options.mpi_mode else alone,
-        "tensor_parallel_degree": options.tensor_parallel_degree,
+        "device_id": os.environ["LOCAL_RANK"] if options.mpi_mode and device != "-1" else device,
     }
+    if options.mpi_mode:  # a number, on mpirun's command line; else the text of the option, where there is one
+        told["tensor_parallel_degree"] = options.tensor_parallel_degree
+    return {**options.properties, **told}
