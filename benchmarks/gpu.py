@@ -31,8 +31,9 @@ from heavylift_runtime.families import family_of
 from heavylift_runtime.families.stages import WHOLE
 from heavylift_runtime.families.table import shard
 from heavylift_runtime.native.architectures import model_of
-from heavylift_runtime.native.core import Core, Limits
+from heavylift_runtime.native.core import Core
 from heavylift_runtime.native.distributed import Alone
+from heavylift_runtime.native.limits import Limits
 from heavylift_runtime.native.loader import outputs_first
 from heavylift_runtime.native.memory import free
 from heavylift_runtime.native.news import Arrival, News

@@ -15,8 +15,9 @@ from heavylift_runtime.families.stages import WHOLE, Stage
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.batch import Batch, Chunk, Source
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import TOKENS, Core, Limits
+from heavylift_runtime.native.core import TOKENS, Core
 from heavylift_runtime.native.distributed import Alone, Group
+from heavylift_runtime.native.limits import Limits
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News

@@ -21,7 +21,7 @@ from heavylift_runtime.engines.engine import Engine, Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError, PromptError
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import LONGEST
+from heavylift_runtime.native.limits import LONGEST
 from heavylift_runtime.native.sources import Folder
 from heavylift_runtime.native.text import Markers
 from heavylift_runtime.options import Options

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from heavylift_runtime.engines.engine import Sampling
-from heavylift_runtime.native.core import Core, Limits
+from heavylift_runtime.native.core import Core
+from heavylift_runtime.native.limits import Limits
 from heavylift_runtime.native.news import Arrival, News
 from heavylift_runtime.native.sampling import NOTHING, Chosen, choose, likely, penalized, uniform
 from heavylift_runtime.native.sequence import Sequence

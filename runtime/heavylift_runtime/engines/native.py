@@ -14,16 +14,17 @@ from pathlib import Path
 import torch
 
 from heavylift_runtime.engines.cores import threads
-from heavylift_runtime.engines.engine import Engine, Piece, Request, Sampling, Token, text_fault
+from heavylift_runtime.engines.engine import Engine, Piece, Request, Token
 from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.families.mixtral import Mixtral
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.alarm import Interrupted
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
-from heavylift_runtime.native.core import Core, Limits
+from heavylift_runtime.native.core import Core
 from heavylift_runtime.native.kernels.library import said
 from heavylift_runtime.native.lane import Progress
+from heavylift_runtime.native.limits import Limits, request_fault, sampling_fault, tokens_fault
 from heavylift_runtime.native.loader import DTYPES, Loader
 from heavylift_runtime.native.memory import free
 from heavylift_runtime.native.mesh import Mesh
@@ -38,8 +39,6 @@ from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 
 NAMES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WIDEST = 32
-"""Characters of a token, at most as a mean: megabytes are refused before tokenizing them holds up everybody."""
 
 
 def load(
@@ -232,10 +231,10 @@ class NativeEngine:
         """The prompt's tokens; PromptError where it cannot be served."""
         assert self._text is not None, "requests are rank 0's; the others follow"
         limits = self._core.limits
-        if fault := _fault(request, limits) or _sampling_fault(request.sampling, self._core.slots):
+        if fault := request_fault(request, limits) or sampling_fault(request.sampling, self._core.slots):
             raise PromptError(fault)
         prompt = self._text.encode([request.prompt])[0] if isinstance(request.prompt, str) else list(request.prompt)
-        if fault := _tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, limits):
+        if fault := tokens_fault(prompt, request.sampling.max_new_tokens, self._core.words, limits):
             raise PromptError(fault)
         return prompt
 
@@ -266,49 +265,3 @@ class NativeEngine:
         """The likeliest tokens with their texts."""
         assert self._text is not None
         return tuple((token, self._text.word(token), logprob) for token, logprob in chosen.top)
-
-
-def _sampling_fault(sampling: Sampling, capacity: int) -> str | None:
-    """What of it this engine cannot do, or None."""
-    if sampling.num_beams == 1:
-        return None
-    if sampling.num_beams > capacity:
-        return f"the request asks for {sampling.num_beams} beams; at most {capacity} rows run at once, ask for fewer"
-    if sampling.temperature != 0:
-        return f"a beam search draws no tokens: got the temperature {sampling.temperature}, leave it out"
-    return None
-
-
-def _fault(request: Request, limits: Limits) -> str | None:
-    """Why a request cannot be served, or None."""
-    prompt, wanted = request.prompt, request.sampling.max_new_tokens
-    if not 1 <= wanted <= limits.answer:
-        return f"the request asks for {wanted} new tokens; ask for 1 to {limits.answer}"
-    if len(prompt) > limits.prompt * WIDEST:
-        return f"the prompt has {len(prompt)} characters; at most {limits.prompt * WIDEST} are read, shorten it"
-    if isinstance(prompt, str) and (fault := text_fault(prompt)) is not None:
-        return fault
-    if request.adapter is not None:
-        return f"the request names the adapter {request.adapter!r}; this engine has none, leave it out"
-    if request.sampling.form is not None:
-        return f"this engine binds no answer to a form: got {request.sampling.form.kind}, leave it out"
-    return None
-
-
-def _tokens_fault(prompt: list[int], wanted: int, words: int, limits: Limits) -> str | None:
-    """Why a tokenized prompt cannot be served by this model, or None."""
-    if not prompt:
-        return "the prompt has no tokens; send at least one character"
-    if len(prompt) > limits.prompt:
-        return f"the prompt has {len(prompt)} tokens; at most {limits.prompt} are read, shorten it"
-    if strange := [token for token in prompt if not 0 <= token < words]:
-        return (
-            f"the prompt has the token {strange[0]}, the model knows {words}; "
-            "its tokenizer has words that it never learned, leave them out"
-        )
-    if limits.together is not None and len(prompt) + wanted > limits.together:
-        return (
-            f"the prompt has {len(prompt)} tokens and asks for {wanted} new ones; "
-            f"the model has {limits.together} positions for both together, shorten it or ask for fewer"
-        )
-    return None

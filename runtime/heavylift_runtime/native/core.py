@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.drafts import Drafts
 from heavylift_runtime.native.found import Found, Given
 from heavylift_runtime.native.lane import Flight, Lane, Progress
+from heavylift_runtime.native.limits import Limits
 from heavylift_runtime.native.memory import Caches
 from heavylift_runtime.native.mesh import ALONE, Mesh
 from heavylift_runtime.native.news import Arrival, News
@@ -33,29 +34,7 @@ from heavylift_runtime.native.steps import Steps
 
 TOKENS = 256
 """In one pass, about: the longest that a running row waits for others' prompts."""
-LONGEST = 2048
-"""Tokens of a source, and of an answer, where nothing says more; an encoder takes memory with the first's square."""
-FURTHEST = 32768
-"""Tokens of a text where nothing says more; they take address space for every slot, and memory once they are there."""
 FULL = "memory ran out while this request was computed; send it again, or send less at once"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most tokens of a prompt, of an answer, and, where one continues the other, of both together."""
-
-    prompt: int
-    answer: int
-    together: int | None
-
-    @classmethod
-    def of(cls, model: Model, longest: int | None) -> Limits:
-        """What a model can read, or less where so many tokens, `longest`, are wanted at most."""
-        if model.encodes:
-            most = LONGEST if longest is None else longest
-            return cls(most, most, None)
-        most = min(FURTHEST if each is None else each for each in (model.positions, longest))
-        return cls(most, most, most)
 
 
 class Core:
