@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,13 @@ def write_script(folder: Path, script: str, properties: str = "engine=Python\n")
     folder.mkdir()
     (folder / "model.py").write_text(script)
     (folder / "serving.properties").write_text(properties)
+    return folder
+
+
+def write_native(checkpoint: Path, folder: Path, properties: str = "") -> Path:
+    """A copy of a checkpoint, for the native engine in fp32."""
+    shutil.copytree(checkpoint, folder)
+    (folder / "serving.properties").write_text(f"engine=native\noption.dtype=fp32\n{properties}")
     return folder
 
 

@@ -21,7 +21,7 @@ from heavylift.benchmark.spec import Benchmark
 from heavylift.benchmark.verdict import judge
 from heavylift.cli import main
 from tests.benchmark_documents import benchmark_document
-from tests.served import Served, serving
+from tests.served import Served, serving, write_native
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def served(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("benchmark") / "tiny"
-    shutil.copytree(tiny_t5, folder)
-    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\nbatch_size=4\n")
-    with serving(folder) as server:
+    with serving(write_native(tiny_t5, folder, "batch_size=4\n")) as server:
         yield server
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import ValidationError
 from openai import OpenAI
 
-from tests.served import Served, serving
+from tests.served import Served, serving, write_native
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +25,8 @@ TEMPLATE = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% en
 @pytest.fixture(scope="module")
 def served(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("clients") / "tiny"
-    shutil.copytree(tiny_t5, folder)
+    write_native(tiny_t5, folder, "option.chat_template=chat.jinja\n")
     (folder / "chat.jinja").write_text(TEMPLATE)
-    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\noption.chat_template=chat.jinja\n")
     with serving(folder) as server:
         yield server
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import Served, eventually, kill, serving
+from tests.served import Served, eventually, kill, serving, write_native
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +31,11 @@ PROMPTS = [f"write in words: {number}" for number in range(100, 900, 17)]
 def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
     tiny_t5: Path, tmp_path: Path, ranks: int
 ) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_t5, folder)
-    (folder / "serving.properties").write_text(
-        f"engine=native\noption.dtype=fp32\noption.tensor_parallel_degree={ranks}\nmaxWorkers=2\nminWorkers=2\n"
+    properties = (
+        f"option.tensor_parallel_degree={ranks}\nmaxWorkers=2\nminWorkers=2\n"
         "option.max_rolling_batch_size=8\nretry_threshold=100\noption.predict_timeout=600\n"  # no request is ever late
     )
-    with serving(folder) as served:
+    with serving(write_native(tiny_t5, tmp_path / "model", properties)) as served:
         answers = served.ask({"inputs": PROMPTS}).json()["outputs"]
         known = dict(zip(PROMPTS, answers, strict=True))
         assert len(set(answers)) > len(answers) * 0.9

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 import socket
 import struct
 from collections import Counter
@@ -20,7 +19,7 @@ import httpx
 import pytest
 
 from tests.malformed import Hostile, hostile
-from tests.served import Served, eventually, serving
+from tests.served import Served, eventually, serving, write_native
 
 pytestmark = pytest.mark.slow
 
@@ -111,9 +110,7 @@ async def attack(port: int, first: int, count: int) -> Counter[str]:
 
 @pytest.fixture(scope="module")
 def native(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = shutil.copytree(tiny_t5, tmp_path_factory.mktemp("fuzzed") / "model")
-    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\n")
-    with serving(folder) as served:
+    with serving(write_native(tiny_t5, tmp_path_factory.mktemp("fuzzed") / "model")) as served:
         yield served
 
 

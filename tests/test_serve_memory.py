@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import resource
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-from tests.served import alive, serving
+from tests.served import alive, serving, write_native
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +39,8 @@ def long_text(folder: Path, tokens: int) -> str:
 def test_a_rank_without_memory_costs_one_request_and_no_rank_is_started_anew(
     tiny_t5: Path, tmp_path: Path, degree: str, short: int
 ) -> None:
-    folder = shutil.copytree(tiny_t5, tmp_path / "model")
-    (folder / "serving.properties").write_text(
-        f"engine=native\noption.dtype=fp32\noption.{degree}_parallel_degree=2\nbatch_size=8\n"
-        "option.max_model_len=4096\n"
-    )
+    properties = f"option.{degree}_parallel_degree=2\nbatch_size=8\noption.max_model_len=4096\n"
+    folder = write_native(tiny_t5, tmp_path / "model", properties)
     text = long_text(folder, LONG)
     with serving(folder) as served, ThreadPoolExecutor(8) as clients:
         ranks = served.ranks()

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import Served, alive, eventually, kill, serving, write_script
+from tests.served import Served, alive, eventually, kill, serving, write_native, write_script
 
 pytestmark = pytest.mark.slow
 
@@ -137,9 +137,7 @@ def test_ping_is_200_without_models_and_a_model_that_dies_for_good_leaves_by_its
 
 
 def test_the_native_engine_serves_beside_a_script(many: Served, tiny_t5: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "hash" / "model"
-    shutil.copytree(tiny_t5, folder)
-    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\n")
+    folder = write_native(tiny_t5, tmp_path / "hash" / "model")
 
     assert load(many, "t5", folder).status_code == 200
     assert invoke(many, "t5", {"inputs": "write in words: 30"}).json()["outputs"] == ["thirty"]

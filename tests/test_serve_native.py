@@ -12,23 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.gate import Gate
-from tests.served import Served, alive, eventually, kill, serving
+from tests.served import Served, alive, eventually, kill, serving, write_native
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = {"write in words: 298": "two hundred and ninety-eight", "write in words: 30": "thirty"}
 
 
-def model_folder(tiny_t5: Path, folder: Path, properties: str) -> Path:
-    shutil.copytree(tiny_t5, folder)
-    (folder / "serving.properties").write_text(f"engine=native\noption.dtype=fp32\n{properties}")
-    return folder
-
-
 @pytest.fixture(scope="module", params=[1, 2], ids=["one rank", "two ranks"])
 def native(request: pytest.FixtureRequest, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     properties = f"option.tensor_parallel_degree={request.param}\nbatch_size=4\nmax_batch_delay=20\n"
-    with serving(model_folder(tiny_t5, tmp_path_factory.mktemp("native") / "model", properties)) as served:
+    with serving(write_native(tiny_t5, tmp_path_factory.mktemp("native") / "model", properties)) as served:
         assert len(served.ranks()) == request.param
         yield served
 
@@ -95,7 +89,7 @@ def test_a_prompt_that_is_too_long_is_refused_and_its_neighbours_are_served(nati
 
 
 def test_a_killed_or_a_stuck_rank_takes_its_copy_with_it_and_all_come_back(tiny_t5: Path, tmp_path: Path) -> None:
-    folder = model_folder(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\noption.predict_timeout=20\n")
+    folder = write_native(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\noption.predict_timeout=20\n")
     gate = Gate(tmp_path / "gate")
 
     with serving(folder, gate.environ({})) as served:
@@ -124,7 +118,7 @@ def test_a_killed_or_a_stuck_rank_takes_its_copy_with_it_and_all_come_back(tiny_
 
 
 def test_missing_weights_end_the_server_with_a_sentence(tiny_t5: Path, tmp_path: Path) -> None:
-    folder = model_folder(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\n")
+    folder = write_native(tiny_t5, tmp_path / "model", "option.tensor_parallel_degree=2\n")
     (folder / "model.safetensors").unlink()
 
     with serving(folder, wait=False) as served:
@@ -135,7 +129,7 @@ def test_missing_weights_end_the_server_with_a_sentence(tiny_t5: Path, tmp_path:
 
 
 def test_truncated_weights_end_the_server_with_a_sentence(tiny_t5: Path, tmp_path: Path) -> None:
-    folder = model_folder(tiny_t5, tmp_path / "model", "")
+    folder = write_native(tiny_t5, tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1_000_000])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import Served, eventually, serving, write_script
+from tests.served import Served, eventually, serving, write_native, write_script
 
 pytestmark = pytest.mark.slow
 
@@ -21,11 +21,7 @@ SECRET = "write in words: 298"
 @pytest.fixture(scope="module")
 def native(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("observed") / "tiny"
-    shutil.copytree(tiny_t5, folder)
-    (folder / "serving.properties").write_text(
-        "engine=native\noption.dtype=fp32\noption.enable_stateful_sessions=true\noption.s3url=.\n"
-    )
-    with serving(folder) as served:
+    with serving(write_native(tiny_t5, folder, "option.enable_stateful_sessions=true\noption.s3url=.\n")) as served:
         yield served
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.serve import serve_folder
-from tests.served import Served, alive, eventually, serving, write_script
+from tests.served import Served, alive, eventually, serving, write_native, write_script
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +29,7 @@ STREAMED = {**QUESTION, "stream": True, "parameters": {"max_new_tokens": 64}}
 
 @pytest.fixture(scope="module")
 def native(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = shutil.copytree(tiny_t5, tmp_path_factory.mktemp("odd") / "model")
-    (folder / "serving.properties").write_text("engine=native\noption.dtype=fp32\noption.tensor_parallel_degree=2\n")
+    folder = write_native(tiny_t5, tmp_path_factory.mktemp("odd") / "model", "option.tensor_parallel_degree=2\n")
     with serving(folder) as served:
         yield served
 
