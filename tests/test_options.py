@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import known_keys
-from heavylift_runtime.options import Options, devices, model_folder
+from heavylift_runtime.options import Options, model_folder
 
 
 def faults(text: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -299,9 +299,9 @@ def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tm
     (tmp_path / "model.py").write_text("")
     (tmp_path / "serving.properties").write_text("engine=DeepSpeed\noption.tensor_parallel_degree=max\n")
 
-    options = Options.load(tmp_path, {})
+    options = Options.load(tmp_path, {"CUDA_VISIBLE_DEVICES": "1,2,3"})
 
-    assert (options.engine, options.entry_point, options.tensor_parallel_degree) == ("script", "model.py", devices())
+    assert (options.engine, options.entry_point, options.tensor_parallel_degree) == ("script", "model.py", 3)
 
 
 def test_different_numbers_of_workers_are_refused() -> None:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from heavylift_runtime.engines.devices import devices
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
@@ -115,7 +116,7 @@ class Options:
         if (folder / _MANIFEST).is_file() and not named:
             written = {"engine": "Python", "option.entryPoint": _archived(folder / _MANIFEST)} | written
         if merged(written, environ).get("option.tensor_parallel_degree") == "max":
-            written["option.tensor_parallel_degree"] = str(devices())
+            written["option.tensor_parallel_degree"] = str(devices(environ))
         return cls.parse(written, environ)
 
     @property
@@ -173,16 +174,6 @@ def _archived(manifest: Path) -> str:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise OptionsError(f"{manifest} names no handler: it needs model.handler, a .py file of the folder") from error
     return str(name if name.endswith(".py") else f"{name}.py")
-
-
-def devices() -> int:
-    """The accelerators of this machine, for `max`; 1 where there are none. NVIDIA's and Neuron's device files."""
-    return gpus() or len(list(Path("/dev").glob("neuron[0-9]*"))) or 1
-
-
-def gpus() -> int:
-    """NVIDIA's device files of this machine."""
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def model_folder(given: Path) -> Path:
