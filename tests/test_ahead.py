@@ -16,7 +16,7 @@ from heavylift.plan.parts import Job
 from heavylift.plan.plan import Plan
 from heavylift.plan.validity.neuron import neuron_degrees
 from tests.conftest import ROOT
-from tests.test_plan import SMALL, XXL, lock_of, spec_of
+from tests.locked import SMALL, XXL, lock_of, spec_of
 
 AHEAD = {"partition": {"when": "ahead_of_time"}, "tensor_parallel_degree": 2, "engine": "native"}
 LLAMA = {

@@ -27,7 +27,7 @@ from heavylift.plan.performance.coefficients import Coefficients, calibration_fo
 from heavylift.plan.performance.work import Work
 from heavylift.plan.plan import Plan
 from heavylift.report.load import load_samples
-from tests.test_plan import SMALL, lock_of, spec_of
+from tests.locked import SMALL, lock_of, spec_of
 
 TRUE = Coefficients(0.7, 0.5, 6e-5, 3e-5, 3e-4, 2.0, 0.6, 0.5, 1.5e-3)
 WORK = Work.of(ModelFacts.of(SMALL), "fp32")

@@ -17,12 +17,8 @@ from hypothesis import strategies as st
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families import family_of
 from heavylift_runtime.families.table import Split, Weight, shard
+from tests.locked import XXL
 
-FLAN_T5_XXL = {
-    "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 32128, "d_model": 4096,
-    "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 64,
-    "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
-}  # fmt: skip
 T5_SMALL = {
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,
 }  # fmt: skip
@@ -76,17 +72,17 @@ def test_a_part_never_cuts_a_head_and_no_rank_holds_more_than_one_row_more(drawn
 def test_published_models_have_their_published_number_of_parameters() -> None:
     # 11,135,332,352 and 60,506,624: the counts that transformers prints for google/flan-t5-xxl and google-t5/t5-small
 
-    assert family_of(FLAN_T5_XXL).parameters(FLAN_T5_XXL) == 11_135_332_352
+    assert family_of(XXL).parameters(XXL) == 11_135_332_352
     assert family_of(T5_SMALL).parameters(T5_SMALL) == 60_506_624
 
 
 def test_four_ranks_of_flan_t5_xxl_hold_a_quarter_each_and_the_norms() -> None:
-    family = family_of(FLAN_T5_XXL)
+    family = family_of(XXL)
 
-    held = family.bytes_per_rank(FLAN_T5_XXL, 4, 4)
+    held = family.bytes_per_rank(XXL, 4, 4)
 
     norms = (24 * 2 + 24 * 3 + 2) * 4096
-    assert held == ((family.parameters(FLAN_T5_XXL) - norms) // 4 + norms) * 4
+    assert held == ((family.parameters(XXL) - norms) // 4 + norms) * 4
 
 
 def test_a_head_that_the_checkpoint_holds_counts_whatever_config_says(tiny_t5: Path) -> None:
@@ -101,7 +97,7 @@ def test_a_head_that_the_checkpoint_holds_counts_whatever_config_says(tiny_t5: P
 
 
 def test_the_table_names_each_weight_once_and_every_split_divides() -> None:
-    table = list(family_of(FLAN_T5_XXL).weights(FLAN_T5_XXL))
+    table = list(family_of(XXL).weights(XXL))
 
     assert len({weight.name for weight in table}) == len(table)
     for weight in table:

@@ -18,8 +18,8 @@ from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
 from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.decoder_checkpoints import oracle as decoder_oracle
+from tests.locked import lock_of, spec_of
 from tests.t5_checkpoints import oracle, write_t5
-from tests.test_plan import lock_of, spec_of
 
 PROMPT = [5, 7, 1]
 

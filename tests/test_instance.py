@@ -16,8 +16,9 @@ from heavylift.plan.lock import FORMAT, Lock, LockedModel, Weights
 from heavylift.plan.memory import GIB
 from heavylift.plan.plan import Plan
 from heavylift.plan.stale import stale_prices
-from tests.test_model_facts import EXTRA, JSON, PUBLISHED
-from tests.test_plan import SMALL, XXL, lock_of, spec_of
+from tests.locked import SMALL, XXL, lock_of, spec_of
+from tests.published_sizes import PUBLISHED
+from tests.test_model_facts import EXTRA, JSON
 
 
 def refusal(config: dict[str, Any] | None, *, size: int | None = None, **fields: Any) -> str:

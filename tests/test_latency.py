@@ -20,6 +20,7 @@ from heavylift.plan.performance.device import Device
 from heavylift.plan.performance.interval import DRAWS, Interval, errors, normals
 from heavylift.plan.performance.speed import Batches, Request, Speed
 from heavylift.plan.performance.work import Work
+from tests.locked import XXL
 
 LLAMA_70B: dict[str, Any] = {
     "model_type": "llama",
@@ -29,18 +30,6 @@ LLAMA_70B: dict[str, Any] = {
     "num_key_value_heads": 8,
     "intermediate_size": 28672,
     "vocab_size": 128256,
-}
-XXL = {
-    "model_type": "t5",
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_decoder_layers": 24,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-    "tie_word_embeddings": False,
 }
 MIXTRAL = {
     "model_type": "mixtral",

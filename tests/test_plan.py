@@ -1,70 +1,23 @@
-"""Plan.fit: every auto answered, with its arithmetic, or a refusal that says what is missing."""
+"""Plan.fit: every auto answered, with its arithmetic, or a refusal that says what is missing.
+
+Timeouts and volumes: test_plan_variant.py. What is written of a plan: test_plan_document.py.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from heavylift.benchmark.spec import Benchmark
 from heavylift.errors import InputError
-from heavylift.plan import facts, times
 from heavylift.plan.digest import File, digest
-from heavylift.plan.lock import FORMAT, Files, Lock, LockedModel, Partitioned, Weights
+from heavylift.plan.lock import FORMAT, Lock, LockedModel, Partitioned, Weights
 from heavylift.plan.memory import GIB
 from heavylift.plan.plan import Plan
-from heavylift.plan.show import show
-from heavylift.serving import render
 from heavylift.spec import ModelSpec
 from heavylift_runtime.families import family_of
-from heavylift_runtime.options import Options
-
-XXL = {  # google/flan-t5-xxl's config.json, the fields that shape it
-    "model_type": "t5",
-    "architectures": ["T5ForConditionalGeneration"],
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_decoder_layers": 24,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-    "tie_word_embeddings": False,
-}
-SMALL = {**XXL, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 4, "num_decoder_layers": 4, "num_heads": 4}
-SLO = {"metric": "e2e_latency", "percentile": 90.0, "max_ms": 2000.0}
-BENCHMARK = {"workload": "four-tasks", "slo": [SLO]}
-
-
-def spec_of(**fields: Any) -> ModelSpec:
-    return ModelSpec.model_validate({"name": "x", "model": {"path": "m"}, "benchmark": BENCHMARK, **fields})
-
-
-def lock_of(config: dict[str, Any] | None, *, size: int | None = None, code: bool = False, **fields: Any) -> Lock:
-    """A lock as inspect would write it, of fp32 weights that nobody has to hold."""
-    parameters = None if config is None else family_of(config).parameters(config)
-    weights = size if size is not None else 4 * (parameters or 0)
-    files = (File("config.json", 700, "c" * 64), File("model.safetensors", weights, "d" * 64))
-    entries = (File("model.py", 500, "e" * 64),)
-    known = {
-        "source": "path:m",
-        "revision": None,
-        "config": config,
-        "dtype": "fp32",
-        "parameters": parameters,
-        **fields,
-    }
-    model = LockedModel(weights=Weights(digest(files), weights + 700, files), **known)
-    return Lock(FORMAT, model, Files(digest(entries), entries) if code else None)
-
-
-def why(plan: Plan, field: str) -> str:
-    return next(row.why for row in plan.decisions if row.field == field)
+from tests.locked import SMALL, XXL, lock_of, spec_of, why
 
 
 def test_a_small_t5_gets_the_cheapest_cpu_type_with_two_vcpus_for_each_rank() -> None:
@@ -200,12 +153,6 @@ def test_a_large_script_gets_a_gpu_that_holds_it_and_no_volume_beside_its_nvme()
     assert plan.memory.missing("host") == plan.memory.missing("accelerator") == 0
 
 
-def test_a_given_volume_keeps_nvme_types_out() -> None:
-    plan = Plan.fit(spec_of(code="c", volume_size_in_gb=100), lock_of(None, size=6 * GIB, code=True))
-
-    assert plan.instance.nvme is False and plan.variant.volume_size_in_gb == 100
-
-
 def test_an_engine_on_hardware_it_does_not_run_on_is_refused() -> None:
     with pytest.raises(InputError, match="engine native runs on cpu; instance_type ml"):
         Plan.fit(spec_of(engine="native", instance_type="ml.g5.xlarge"), lock_of(SMALL))
@@ -236,64 +183,6 @@ def test_options_that_the_runtime_would_refuse_are_refused_now() -> None:
     Plan.fit(spec_of(code="c", options={"quantize": "tea"}), lock_of(None, size=9, code=True))  # the script's own word
 
 
-def test_the_runtime_reads_back_what_the_plan_means() -> None:
-    spec = spec_of(tensor_parallel_degree=2, options={"max_new_tokens": 9}, serving={"workers": 2, "batch_size": 4})
-    plan = Plan.fit(spec, lock_of(SMALL))
-
-    options = Options.parse(render(plan), {})
-
-    assert (options.engine, options.dtype, options.tensor_parallel_degree) == ("native", "fp32", 2)
-    assert (options.max_new_tokens, options.workers, options.batch_size) == (9, 2, 4)
-    assert (options.max_batch_delay, options.job_queue_size) == (10, 100)
-
-
-def test_timeouts_follow_from_bytes_and_bandwidth_and_stay_within_sagemakers_limits() -> None:
-    small, large = Plan.fit(spec_of(), lock_of(SMALL)), Plan.fit(spec_of(), lock_of(XXL))
-
-    assert 60 <= small.variant.container_startup_health_check_timeout_in_seconds < 300
-    assert large.variant.container_startup_health_check_timeout_in_seconds > 300
-    assert large.variant.model_data_download_timeout_in_seconds == 120  # the container streams; SageMaker copies little
-    assert "1 GB/s + 30 s start" in why(large, "container_startup_health_check_timeout_in_seconds")
-
-
-def test_with_isolation_the_download_counts_against_the_other_timeout() -> None:
-    streamed = Plan.fit(spec_of(), lock_of(XXL)).variant
-    copied = Plan.fit(spec_of(enable_network_isolation=True), lock_of(XXL)).variant
-
-    assert copied.model_data_download_timeout_in_seconds > streamed.model_data_download_timeout_in_seconds
-    assert (
-        copied.container_startup_health_check_timeout_in_seconds
-        < streamed.container_startup_health_check_timeout_in_seconds
-    )
-    assert copied.volume_size_in_gb == 30 + 52  # ⌈1.15 · 45.0 GB⌉
-
-
-@given(size=st.integers(0, 2 * 10**12), name=st.sampled_from(sorted(facts.instances())))
-def test_a_timeout_is_always_one_that_sagemaker_takes(size: int, name: str) -> None:
-    fact = facts.instances()[name]
-
-    for answer in (times.download_timeout(size, fact), times.health_timeout(size, size, fact)):
-        assert 60 <= answer.value <= 3600
-    assert 1 <= times.volume(size).value <= 512
-
-
-def test_what_no_volume_holds_and_no_timeout_allows_is_refused() -> None:
-    huge = spec_of(code="c", volume_size_in_gb="auto", instance_type="ml.m5.24xlarge", tensor_parallel_degree=1)
-
-    with pytest.raises(InputError, match=r"needs .* GiB of host memory"):
-        Plan.fit(huge, lock_of(None, size=600 * 10**9, code=True))
-    assert times.volume(600 * 10**9).over and times.health_timeout(10**13, 0, facts.instances()["ml.c5.large"]).over
-
-
-def test_given_values_are_kept_and_the_computed_ones_shown_beside_them() -> None:
-    spec = spec_of(container_startup_health_check_timeout_in_seconds=777, volume_size_in_gb=44)
-    plan = Plan.fit(spec, lock_of(SMALL))
-
-    assert plan.variant.container_startup_health_check_timeout_in_seconds == 777
-    assert plan.variant.volume_size_in_gb == 44
-    assert why(plan, "volume_size_in_gb").startswith("computed would be 30")
-
-
 def test_every_auto_has_its_decision() -> None:
     autos = [name for name, field in ModelSpec.model_fields.items() if field.default == "auto"]
 
@@ -301,105 +190,6 @@ def test_every_auto_has_its_decision() -> None:
 
     assert set(autos) <= {row.field for row in plan.decisions}
     assert all(row.why for row in plan.decisions)
-
-
-def test_planning_is_pure_and_survives_json() -> None:
-    plan = Plan.fit(spec_of(), lock_of(SMALL))
-
-    assert Plan.fit(spec_of(), lock_of(SMALL)).to_json() == plan.to_json()
-    assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_json_that_is_no_plan_is_refused() -> None:
-    document = json.loads(Plan.fit(spec_of(), lock_of(SMALL)).to_json())
-
-    with pytest.raises(InputError, match="format"):
-        Plan.from_json(json.dumps({**document, "format": "heavylift.plan/2"}))
-    with pytest.raises(InputError, match="extra"):
-        Plan.from_json(json.dumps({**document, "extra": 1}))
-    with pytest.raises(InputError, match="JSON"):
-        Plan.from_json("{")
-
-
-@pytest.mark.parametrize(
-    ("fields", "same"),
-    [
-        ({"description": "another"}, True),
-        ({"tags": {"team": "a"}}, True),
-        ({"initial_instance_count": 2}, False),
-        ({"instance_type": "ml.c7i.xlarge"}, False),
-        ({"serving": {"batch_size": 4}}, False),
-        ({"environment": {"OMP_NUM_THREADS": "1"}}, False),
-        ({"benchmark": {**BENCHMARK, "requests": 9}}, False),
-        ({"benchmark": {**BENCHMARK, "slo": [{**SLO, "max_ms": 1.0}]}}, False),
-    ],
-)
-def test_the_gate_runs_again_exactly_when_the_measurement_would_change(fields: dict[str, Any], same: bool) -> None:
-    before = Plan.fit(spec_of(), lock_of(SMALL))
-    after = Plan.fit(spec_of(**fields), lock_of(SMALL))
-
-    assert (before.gate_digest == after.gate_digest) is same
-
-
-def test_a_model_without_a_benchmark_has_no_gate() -> None:
-    plan = Plan.fit(spec_of(benchmark=None), lock_of(SMALL))
-
-    assert plan.benchmark is None and plan.gate_digest is None
-
-
-def test_the_benchmarks_json_is_the_one_of_the_formats() -> None:
-    plan = Plan.fit(spec_of(tensor_parallel_degree=2, serving={"batch_size": 4}), lock_of(SMALL))
-
-    document = json.loads(plan.benchmark_json())
-
-    assert document["format"] == "heavylift.benchmark/1" and "\n" not in plan.benchmark_json()
-    assert document["subject"] == {
-        "model": "x",
-        "engine": "native",
-        "quantization": "none",
-        "dtype": "fp32",
-        "batch": 4,
-        "tensor_parallel_degree": 2,
-        "workers": 1,
-        "instance_type": "ml.c6i.xlarge",
-        "instance_count": 1,
-    }
-    assert document["slo"] == [{"metric": "e2e_latency", "percentile": 90, "max_ms": 2000}]
-    assert document["on_fail"] == "rollback"
-
-
-def test_the_text_shows_every_decision_and_every_byte() -> None:
-    plan = Plan.fit(spec_of(), lock_of(SMALL))
-
-    text = show(plan)
-
-    assert all(row.field in text and row.why in text for row in plan.decisions)
-    assert all(row.formula in text for row in plan.memory.rows)
-    assert plan.weights_digest in text and "$0.102 per hour in us-east-1 (estimated" in text
-
-
-def test_an_open_load_goes_into_the_plan_and_the_gates_benchmark() -> None:
-    asked = {
-        **BENCHMARK,
-        "workload": {"synthetic": {"prompt_words": [5, 9], "new_tokens": [1, 4]}},
-        "load": {"mode": "open", "rate": 2},
-        "requests": "auto",
-        "max_usd": 3.0,
-    }
-
-    plan = Plan.fit(spec_of(benchmark=asked), lock_of(SMALL))
-    document = json.loads(plan.benchmark_json())
-    benchmark, price = Benchmark.from_dict(document), plan.instance.price
-
-    assert price is not None
-    assert document["load"] == {"mode": "open", "arrivals": "poisson", "rate": 2.0}
-    assert (document["requests"], document["max_usd"], document["subject"]["usd_per_hour"]) == (
-        "auto",
-        3.0,
-        price.usd_per_hour,
-    )
-    assert benchmark.requests is None and benchmark.plan.requests == 58
-    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_a_family_that_only_vllm_has_is_planned_by_vllms_own_identity() -> None:

@@ -13,6 +13,7 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from heavylift.cli import main
+from tests.locked import lock_of
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
@@ -207,8 +208,6 @@ def test_vllm_on_gpus_is_simulated_though_this_version_cannot_run_it(
 
 def _llama(model: Path, config: dict[str, Any]) -> Path:
     """A model file of which only the lock is there: 16 GB of weights that nobody has to hold."""
-    from tests.test_plan import lock_of
-
     lock = lock_of(config, size=16_060_000_000, dtype="bf16", parameters=8_030_000_000, source="path:llama")
     file = model.with_name("llama.yaml")
     file.write_text("name: llama\nmodel: {path: llama}\ninstance_type: ml.g5.12xlarge\n")

@@ -15,7 +15,7 @@ from heavylift.plan.plan import Plan
 from heavylift.plan.validity import Split, degree_faults
 from heavylift_runtime.engines.registry import encoder_task
 from heavylift_runtime.options import Options
-from tests.test_plan import SMALL, lock_of, spec_of
+from tests.locked import SMALL, lock_of, spec_of
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 320, "hidden_size": 64,

@@ -19,8 +19,8 @@ from heavylift.report.axis import LEFT, WIDTH
 from heavylift.report.plan_page import render
 from heavylift.report.plan_picture import to_png
 from tests import browser
+from tests.locked import SMALL, lock_of, spec_of
 from tests.plans import on_accelerators
-from tests.test_plan import SMALL, lock_of, spec_of
 
 HOSTILE = "</style><script>alert(1)</script>\"'&"
 

@@ -15,8 +15,8 @@ from heavylift.plan.parts import Decision
 from heavylift.plan.plan import Plan
 from heavylift.plan.section import Section, drawn, plain
 from heavylift.plan.show import sections, show
+from tests.locked import SMALL, lock_of, spec_of
 from tests.plans import on_accelerators
-from tests.test_plan import SMALL, lock_of, spec_of
 
 
 @pytest.fixture(scope="module")

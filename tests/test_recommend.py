@@ -13,7 +13,7 @@ from heavylift.deploy.recommend import best_types, job
 from heavylift.errors import InputError
 from heavylift.plan.parts import Alternative
 from heavylift.plan.plan import Plan
-from tests.test_plan import SMALL, lock_of, spec_of
+from tests.locked import SMALL, lock_of, spec_of
 
 ROLE = "arn:aws:iam::123456789012:role/recommend"
 

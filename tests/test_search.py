@@ -20,8 +20,8 @@ from heavylift.plan.plan import Plan
 from heavylift.plan.search import Candidate, Found, Option, Planned, Wanted, search
 from heavylift.plan.traffic import Traffic
 from heavylift.plan.validity import Split
+from tests.locked import SLO, SMALL, XXL, lock_of, spec_of, why
 from tests.test_latency import LLAMA_70B
-from tests.test_plan import SLO, SMALL, XXL, lock_of, spec_of, why
 
 MODEL = ModelFacts.of(LLAMA_70B)
 TARGETS = Targets(first_token=1.0, per_token=0.05, request=60.0)
