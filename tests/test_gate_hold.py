@@ -5,34 +5,18 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.checkout import Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    yield made
-    made.run("down")
-
-
-def client(checkout: Checkout, service: str) -> Any:
-    return boto3.client(service, endpoint_url=f"http://127.0.0.1:{checkout.port}", **KEYS)
 
 
 def wait_for_alarm(checkout: Checkout, state: str) -> None:
     deadline = time.monotonic() + 90
     while True:
-        (alarm,) = client(checkout, "cloudwatch").describe_alarms()["MetricAlarms"]
+        (alarm,) = checkout.client("cloudwatch").describe_alarms()["MetricAlarms"]
         if alarm["StateValue"] == state:
             return
         assert time.monotonic() < deadline, alarm

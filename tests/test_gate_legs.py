@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from heavylift.benchmark.samples import Recording
@@ -17,22 +13,12 @@ from tests.checkout import Checkout
 from tests.fake_endpoint import Reply, fake_endpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 SHORT_SECONDS = 96  # of which 90 are kept for the last reply and the report: a leg has six
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    made.light()
-    yield made
-    made.run("down")
-
-
 def test_the_deployed_function_goes_on_where_its_time_ends(checkout: Checkout) -> None:
-    def client(service: str) -> Any:
-        return boto3.client(service, endpoint_url=f"http://127.0.0.1:{checkout.port}", **KEYS)
-
+    checkout.light()
+    client = checkout.client
     up = checkout.run("up", "models/tiny-t5.yaml", "--local", "--port", str(checkout.port))
     assert up.returncode == 0, up.stdout + up.stderr
     stack = client("cloudformation").describe_stacks(StackName="heavylift-tiny-t5")["Stacks"][0]

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.checkout import Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    yield made
-    made.run("down")
 
 
 class Deployments:
@@ -40,13 +29,10 @@ class Deployments:
         done = self.checkout.run("up", "models/tiny-t5.yaml", "--local", "--port", str(self.checkout.port))
         return done.returncode, done.stdout + done.stderr
 
-    def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=f"http://127.0.0.1:{self.checkout.port}", **KEYS)
-
     @property
     def config(self) -> str:
         """The live one; there is one variant, with all the traffic."""
-        found = self.client("sagemaker").describe_endpoint(EndpointName="tiny-t5")
+        found = self.checkout.client("sagemaker").describe_endpoint(EndpointName="tiny-t5")
         assert found["EndpointStatus"] == "InService"
         assert [(each["VariantName"], each["CurrentWeight"]) for each in found["ProductionVariants"]] == [
             ("AllTraffic", 1.0)
@@ -56,7 +42,7 @@ class Deployments:
     @property
     def left(self) -> list[str]:
         """What a stage should not leave behind."""
-        sagemaker = self.client("sagemaker")
+        sagemaker = self.checkout.client("sagemaker")
         endpoints = [each["EndpointName"] for each in sagemaker.list_endpoints()["Endpoints"]]
         configs = [each["EndpointConfigName"] for each in sagemaker.list_endpoint_configs()["EndpointConfigs"]]
         return [name for name in endpoints if name != "tiny-t5"] + [name for name in configs if "-dark-" in name]
@@ -64,7 +50,7 @@ class Deployments:
     @property
     def reports(self) -> list[dict[str, Any]]:
         """Oldest first."""
-        s3 = self.client("s3")
+        s3 = self.checkout.client("s3")
         (bucket,) = [each["Name"] for each in s3.list_buckets()["Buckets"] if "reports" in each["Name"]]
         keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket, Prefix="reports/tiny-t5/")["Contents"]]
         return [
@@ -75,7 +61,7 @@ class Deployments:
 
     @property
     def stack(self) -> str:
-        stacks = self.client("cloudformation").describe_stacks(StackName="heavylift-tiny-t5")["Stacks"]
+        stacks = self.checkout.client("cloudformation").describe_stacks(StackName="heavylift-tiny-t5")["Stacks"]
         return str(stacks[0]["StackStatus"])
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ SLO = """  stream: true
     - {metric: itl, percentile: 90, max_ms: 60000}
     - {metric: tpot, percentile: 90, max_ms: 60000}
 """
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    yield made
-    made.run("down")
 
 
 def test_a_deployment_is_gated_by_the_times_of_its_tokens(checkout: Checkout) -> None:

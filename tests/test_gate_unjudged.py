@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.checkout import Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    yield made
-    made.run("down")
 
 
 def test_what_could_not_be_judged_does_not_stay_deployed_and_its_report_does(checkout: Checkout) -> None:

@@ -5,8 +5,6 @@ Not an image's change, nor a container that ends at its start: test_stacks_embed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
@@ -18,14 +16,6 @@ from tests.local_stack import stack
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KINDS = ("Model", "EndpointConfig", "Endpoint")
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = Checkout.make(tmp_path)
-    made.light()
-    yield made
-    made.run("down")
 
 
 def serving(checkout: Checkout) -> dict[str, str]:
@@ -49,6 +39,7 @@ def replaced(checkout: Checkout, before: dict[str, str]) -> set[str]:
 
 
 def test_each_change_replaces_what_it_must_and_keeps_the_rest(checkout: Checkout) -> None:
+    checkout.light()
     first = up(checkout)
     assert first.returncode == 0, first.stdout + first.stderr
 
