@@ -54,6 +54,7 @@ def test_no_request_is_lost_doubled_or_answered_with_another_s_tokens(
             assert fate["503"] <= KILLS  # no copy is left: only a death begins that, and the client waits for its end
         assert served.ask({"inputs": PROMPTS}).json()["outputs"] == answers
 
+        httpx.get(f"{served.address}/metrics")  # all that has been answered is told before this is
         seen = Counter(json.loads(line)["id"] for line in requests_logged(served))
         for number, each in enumerate(fates):
             for turn in range(len(each)):

@@ -15,8 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,13 +32,13 @@ from heavylift_runtime.hosted import Hosted, model_name
 from heavylift_runtime.options import Options, model_folder
 from heavylift_runtime.secret_values import secret_values
 from heavylift_runtime.server.adapter_routes import adapter_routes
+from heavylift_runtime.server.afterwards import Afterwards
 from heavylift_runtime.server.app import INVOCATIONS, PATHS, Ask, batches, build
 from heavylift_runtime.server.body import Bodies
 from heavylift_runtime.server.journal import Journal
 from heavylift_runtime.server.metrics import Metrics
 from heavylift_runtime.server.models import Alone, model_routes
 from heavylift_runtime.server.patience import ImpatientProtocol
-from heavylift_runtime.server.visit import Visit
 
 DRAIN_SECONDS = 22
 ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -97,14 +96,14 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
         journal.write("stage", copy=copy, stage=stage)
 
     hosted = Hosted.begin(model_name(folder, options), folder, options, scratch, report)
-    supervisor, metrics = hosted.supervisor, Metrics(lambda: [hosted])
+    supervisor, told = hosted.supervisor, Afterwards(journal, Metrics(lambda: [hosted]))
     alone = Alone(hosted)
 
     def asked(scope: Scope) -> Hosted:
         named = scope.get("path_params", {}).get("model")
         return hosted if named is None else alone.find(str(named))
 
-    ask = Ask(asked, Bodies(options.max_request_size), _teller(journal, metrics))
+    ask = Ask(asked, Bodies(options.max_request_size), told.over)
     paths = [INVOCATIONS] if options.engine == "script" else PATHS  # a script reads no schema by its path
     routes = [*(Route(path, ask, methods=["POST"]) for path in paths), *adapter_routes(lambda scope: hosted.adapters)]
     routes += [Route("/execution-parameters", batches(options)), *model_routes(alone, ask)]
@@ -113,9 +112,10 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
         return supervisor.health().ready, hosted.state
 
     try:
-        await _until(build(health, lambda: hosted.names, metrics.page, routes), listener, supervisor.failed)
+        await _until(build(health, lambda: hosted.names, told.page, routes), listener, supervisor.failed)
     finally:
         await hosted.end()
+        told.tell()
     if supervisor.failure is not None:
         raise RuntimeFault(str(supervisor.failure))
 
@@ -123,31 +123,23 @@ async def _serve_one(options: Options, folder: Path, scratch: Path, listener: so
 async def _serve_many(environ: Mapping[str, str], scratch: Path, listener: socket.socket) -> None:
     journal = Journal()
     hall = Hall(environ, scratch, journal)
-    metrics = Metrics(hall.listed)
+    told = Afterwards(journal, Metrics(hall.listed))
 
     def asked(scope: Scope) -> Hosted:
         return hall.find(str(scope["path_params"]["model"]))
 
-    ask = Ask(asked, Bodies(), _teller(journal, metrics))
+    ask = Ask(asked, Bodies(), told.over)
     routes = [*adapter_routes(lambda scope: asked(scope).adapters), *model_routes(hall, ask)]
 
     def health() -> tuple[bool, dict[str, object]]:
         return True, {"status": "ready", "models": {each.name: each.state for each in hall.listed()}}
 
     try:
-        app = build(health, lambda: [name for each in hall.listed() for name in each.names], metrics.page, routes)
+        app = build(health, lambda: [name for each in hall.listed() for name in each.names], told.page, routes)
         await _until(app, listener, asyncio.Event())
     finally:
         await hall.end()
-
-
-def _teller(journal: Journal, metrics: Metrics) -> Callable[[Visit], None]:
-    def over(visit: Visit) -> None:
-        now = time.monotonic()
-        journal.write("request", **visit.to_json(now))
-        metrics.over(visit, now)
-
-    return over
+        told.tell()
 
 
 async def _until(app: ASGIApp, listener: socket.socket, failed: asyncio.Event) -> None:

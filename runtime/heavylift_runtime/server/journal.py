@@ -18,9 +18,9 @@ class Journal:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
 
-    def write(self, event: str, **members: Any) -> None:
-        """One event; members that are None are left out."""
-        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+    def write(self, event: str, ago: float = 0.0, /, **members: Any) -> None:
+        """One event, so many seconds ago; members that are None are left out."""
+        at = datetime.fromtimestamp(self._clock() - ago, UTC).isoformat(timespec="milliseconds")
         said = {name: value for name, value in members.items() if value is not None}
         with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more: no reason to fail a request
             self._stream.write(json.dumps({"at": at, "event": event} | said) + "\n")
