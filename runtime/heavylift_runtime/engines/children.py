@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from heavylift_runtime.engines.devices import narrowed, told
 from heavylift_runtime.engines.engine import Piece, Request
+from heavylift_runtime.engines.interpreter import environment_of, interpreter_of
 from heavylift_runtime.errors import PromptError, RuntimeFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.pieces import unpack
@@ -149,10 +149,12 @@ def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvou
     seen = told(options, 0, os.environ) if options.engine == "script" else narrowed(options, os.environ)
     ours, theirs = socket.socketpair()
     descriptor = theirs.fileno()
-    command = [sys.executable, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
+    python = interpreter_of(options, os.environ)
+    command = [python, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
+    environ = environment_of(python, os.environ | seen)
     with theirs:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True, env=os.environ | seen
+            command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True, env=environ
         )
     channel = Channel(ours)
     channel.send(

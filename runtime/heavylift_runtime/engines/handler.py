@@ -106,7 +106,10 @@ class Handler:
         return inputs
 
     def _answers(self, output: Output, count: int) -> list[Answer]:
-        code, headers = _code(output), _headers(output)
+        code = _code(output)
+        if code >= 400 and output.stream_content is None and output.content.is_empty():
+            output.error(output.message, code, output.message)  # in LMI that is the status line's, which nobody sees
+        headers = _headers(output)
         if output.stream_content is not None:
             return [Answer(code, headers, chunks=self._chunks(output, output.stream_content))]
         if count == 1 or code >= 300:

@@ -6,6 +6,7 @@ rank 0 is sent (calls.py), as under mpirun in LMI.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -120,6 +121,7 @@ def _imported(
     if options.model_id is not None and options.model_id.startswith("s3://"):
         properties["model_id"] = str(fetch(options.model_id, scratch, report))
     report(f"importing {entry.name}")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s::%(message)s")  # LMI's; to stderr, as our own lines
     sys.path[:0] = [str(path) for path in (folder, packages, COMPAT) if path is not None]
     os.chdir(folder)  # as in LMI: scripts open files beside them
     restore_for(folder)
