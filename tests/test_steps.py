@@ -171,3 +171,15 @@ def test_the_next_request_is_answered_whether_the_rank_looks_for_it_or_sleeps(
         for key in (1, 2):
             submit(channel, key, "a", stream=False)
             assert words(told(channel)[0][0]) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("own", "servers", "looks"), [({0}, {1}, True), ({0, 1}, {0, 1}, True), ({0, 1}, {0}, True), ({0}, {0}, False)]
+)
+def test_a_rank_looks_for_its_next_request_unless_the_server_has_only_its_processor(
+    monkeypatch: pytest.MonkeyPatch, own: set[int], servers: set[int], looks: bool
+) -> None:
+    processors = {0: own, os.getppid(): servers}
+    monkeypatch.setattr(os, "sched_getaffinity", processors.__getitem__)
+
+    assert (steps.lingers() > 0) is looks

@@ -90,13 +90,19 @@ def roll(engine: Engine, channel: Channel) -> None:
 
 def _next(channel: Channel) -> Message:
     """The next message. A thread that sleeps wakes up late and on a cold processor, so it looks for a while first, and
-    lets nobody in: a busy machine's other work would keep the processor for milliseconds. Where there is but one, it
-    sleeps at once, for the server needs it."""
-    until = time.monotonic() + (LINGER if len(os.sched_getaffinity(0)) > 1 else 0.0)
+    lets nobody in: a busy machine's other work would keep the processor for milliseconds."""
+    until = time.monotonic() + lingers()
     while time.monotonic() < until:
         if (message := channel.poll()) is not None:
             return message
     return channel.receive()
+
+
+def lingers() -> float:
+    """Seconds for which this rank looks for its next request before it sleeps: none where the server, which starts it,
+    has no other processor than its own."""
+    processors = os.sched_getaffinity(0) | os.sched_getaffinity(os.getppid())
+    return LINGER if len(processors) > 1 else 0.0
 
 
 class _Row:
