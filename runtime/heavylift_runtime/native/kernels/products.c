@@ -1,9 +1,9 @@
 /* y = x W' + bias + base, with W as a checkpoint has it: each output's weights one after another.
  *
  * Not a BLAS: made for few rows of x, where reading W from memory is all that takes time. Both factors lie along the
- * sum, so that nothing is packed and nothing is held twice. A thread has a range of outputs, and walks through its
- * weights from their first byte to their last, some outputs at a time. Every number of y is summed in the same order
- * whatever the number of rows, so that a row's result never depends on the rows beside it.
+ * sum, so that nothing is packed and nothing is held twice. A thread takes ranges of outputs, ever smaller ones towards
+ * the end, and walks through their weights from the first byte to the last, some outputs at a time. Every number of y is
+ * summed in the same order whatever the number of rows, so that a row's result never depends on the rows beside it.
  */
 #include <immintrin.h>
 #include <math.h>
@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 #include "sums.h"
+
+#define LEAST 16 /* outputs of the smallest range; threads never take equally long, least of all beside other processes */
 
 /* What y gets of one sum, and of four outputs' at once. */
 INLINE void give(const struct matrix *m, const struct factor *x, int64_t row, int64_t output, float value) {
@@ -105,6 +107,8 @@ INLINE void block(const struct matrix *m, const struct factor *x, int64_t row, i
 INLINE void range(const struct matrix *m, const struct factor *x, int64_t rows, int64_t first, int64_t last,
                   int kind, int parts) {
     int64_t output = first;
+    /* a single row's sums keep up with memory, which gives most to whoever reads in one line */
+    for (; kind == FP32 && rows == 1 && output < last; output++) block(m, x, 0, output, kind, 1, 1, 1);
     /* there are registers for more outputs at once; of near ones, fewer let more of the next be near */
     const int few = rows * parts <= 2 && !(kind == FP32 && 16 * m->inputs <= NEAR && 32 * m->inputs > NEAR);
     for (; few && output + 8 <= last; output += 8)
@@ -182,24 +186,25 @@ int product(const void *with) {
         if (rows < 16)
             for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
     }
-    int64_t eights = (m->outputs + 7) / 8;
+    int64_t ranges = (m->outputs + LEAST - 1) / LEAST;
 #pragma omp parallel if (m->outputs * m->inputs * (rows + 1) > 1 << 16)
     {
         if (m->kind == INT8 && rows >= 16) {
 #pragma omp for
             for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
         }
-        int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        int64_t first = eights * thread / threads * 8, last = eights * (thread + 1) / threads * 8;
-        if (last > m->outputs) last = m->outputs;
-        if (m->kind == FP32)
-            range(m, &factor, rows, first, last, FP32, 1);
-        else if (m->kind == BF16)
-            range(m, &factor, rows, first, last, BF16, 1);
-        else if (m->parts == 1)
-            range(m, &factor, rows, first, last, INT8, 1);
-        else
-            range(m, &factor, rows, first, last, INT8, 2);
+#pragma omp for schedule(guided) nowait
+        for (int64_t some = 0; some < ranges; some++) {
+            int64_t first = some * LEAST, last = first + LEAST < m->outputs ? first + LEAST : m->outputs;
+            if (m->kind == FP32)
+                range(m, &factor, rows, first, last, FP32, 1);
+            else if (m->kind == BF16)
+                range(m, &factor, rows, first, last, BF16, 1);
+            else if (m->parts == 1)
+                range(m, &factor, rows, first, last, INT8, 1);
+            else
+                range(m, &factor, rows, first, last, INT8, 2);
+        }
     }
     return 0;
 }

@@ -229,7 +229,7 @@ static inline __attribute__((always_inline)) void look(const struct attend *l, i
 int attend(const void *with) {
     const struct attend *c = with;
     const int64_t heads = c->pairs * c->groups, count = c->rows * heads, room = (c->seen->span + 31) / 16 * 16;
-    const int many = count * c->seen->span * c->width > 1 << 17;
+    const int many = count * c->seen->span * c->width > 1 << 14;
     float *scores = malloc((many ? omp_get_max_threads() : 1) * room * sizeof *scores);
     if (!scores) return -1;
 #pragma omp parallel for if (many)
