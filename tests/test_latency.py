@@ -21,6 +21,7 @@ from heavylift.plan.performance.interval import DRAWS, Interval, errors, normals
 from heavylift.plan.performance.speed import Batches, Request, Speed
 from heavylift.plan.performance.work import Work
 from tests.locked import XXL
+from tests.published_sizes import CONFIGS, DEEPSEEK_V3
 
 LLAMA_70B: dict[str, Any] = {
     "model_type": "llama",
@@ -119,8 +120,37 @@ def test_an_encoder_decoder_reads_its_encoder_only_for_the_prompt() -> None:
     facts = ModelFacts.of(XXL)
 
     assert t5.read_bytes(1.0) < 0.65 * facts.weight_bytes("fp32")
-    assert t5.prompt_flops(512) == pytest.approx(facts.prefill_flops(512), rel=0.01)
+    encoder = facts.counted.encoder + facts.counted.cross_kv
+    assert t5.prompt_flops(512) == 2 * encoder * 512 + 4 * 24 * 64 * 64 * 512**2
     assert t5.cache_bytes(512, 64) == pytest.approx(facts.cache_bytes(64, source=512, kv_dtype="fp32"), rel=0.01)
+
+
+def test_of_the_experts_only_the_chosen_ones_are_read() -> None:
+    deepseek, facts = work(DEEPSEEK_V3, "fp8"), ModelFacts.of(DEEPSEEK_V3)
+    table = facts.counted.embedding  # of which a token reads a row
+
+    assert deepseek.read_bytes(1.0) + table == pytest.approx(37.6e9, rel=0.01)  # 37 B by its report (arXiv 2412.19437)
+    assert deepseek.read_bytes(100_000.0) + table == facts.parameters
+
+
+def test_a_prompts_operations_are_two_for_each_parameter_and_the_causal_half_of_attention() -> None:
+    llama = work(CONFIGS["Llama-3.1-8B"])
+    body, head = 8_030_261_248 - 2 * 128256 * 4096 - 65 * 4096, 128256 * 4096
+
+    assert llama.prompt_flops(1000) == 2 * body * 1000 + 2 * 32 * 4096 * 1000**2
+    assert llama.step_parameters == body + head
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "gemma-2-2b"])
+def test_a_prompt_and_the_same_tokens_one_by_one_attend_to_the_same_pairs(name: str) -> None:
+    model, facts = work(CONFIGS[name]), ModelFacts.of(CONFIGS[name])
+    near, far = facts.window_layers, facts.layers - facts.window_layers
+    window = 9000 if facts.window is None else facts.window
+
+    pairs = sum(far * (seen + 0.5) + near * min(seen + 0.5, window) for seen in range(9000))
+
+    one_by_one = 2 * facts.layer_parameters * 9000 + 4 * facts.heads * facts.head_dim * pairs
+    assert model.prompt_flops(9000) == pytest.approx(one_by_one, rel=1e-4)
 
 
 def test_the_first_token_waits_for_its_own_prompt_and_for_those_before_it() -> None:

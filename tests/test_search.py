@@ -142,16 +142,6 @@ def test_what_the_model_file_does_not_say_is_asked_for() -> None:
     )
 
 
-def test_the_three_recommended_are_of_three_types_and_the_first_is_the_best() -> None:
-    every = found()
-
-    three = every.recommended()
-
-    best = every.best()
-    assert len({each.option.fact.type for each in three}) == 3
-    assert best is not None and three[0].option.fact.type == best[0].option.fact.type
-
-
 def test_the_search_gives_the_same_at_every_run() -> None:
     again = found.__wrapped__(2.0)
 
@@ -167,7 +157,7 @@ def test_a_model_of_unknown_operations_has_no_times_but_a_price() -> None:
     every = search(None, Wanted("fp32", "none", 1, 1, 10**9, "x"), traffic, planned)
 
     assert every.candidates[0].estimate is None and every.candidates[0].usd_per_hour == 1.408
-    assert every.front == [] and every.recommended() == []
+    assert every.front == []
     best = every.best()
     assert best is not None and best[1] == "the cheapest that fits; how fast it is, is not known"
 

@@ -52,7 +52,6 @@ class Schedule:
         self.plan: Plan = benchmark.plan
         self.stopped: str | None = None
         self.stationary: Stationary | None = None
-        self.measured_from_s: float | None = None
         self.cut: int | None = None  # the index of the first measured request that the decision did not see
         self._benchmark, self._decide = benchmark, decide
         self.seconds, self._limit = benchmark.max_seconds if seconds is None else seconds, "time"
@@ -115,7 +114,7 @@ class Schedule:
             self._stop(self._limit)
             return None
         if self._phase == "warmup" and self._warmed_up():
-            self._phase, self._times, self.measured_from_s = "measure", None, now
+            self._phase, self._times = "measure", None
         if self.stopped == "unsteady":
             return None
         phase = "drain" if self.stopped == "planned" else self._phase

@@ -1,7 +1,7 @@
-"""What the plan knows of a model: its sizes, its parameters, and what a token costs in bytes and operations.
+"""What the plan knows of a model: its sizes, its parameters, and what weights and cache take in bytes.
 
-Not a measurement, and no weights: config.json says it, and the checkpoint's headers where they were read. Formulas:
-Kaplan et al. 2020 (arXiv 2001.08361) for operations, Kwon et al. 2023 (arXiv 2309.06180) for the cache.
+Not a measurement, and no weights: config.json says it, and the checkpoint's headers where they were read; operations
+are performance/work.py's. The cache's formula: Kwon et al. 2023 (arXiv 2309.06180).
 """
 
 from __future__ import annotations
@@ -45,19 +45,10 @@ class ModelFacts(Dimensions):
 
     counted: Parameters
     parameters: int
-    checkpoint_bytes: int | None
-    checkpoint_dtype: str | None
 
     @classmethod
-    def of(
-        cls,
-        config: Mapping[str, Any],
-        *,
-        parameters: int | None = None,
-        checkpoint_bytes: int | None = None,
-        checkpoint_dtype: str | None = None,
-    ) -> ModelFacts:
-        """`checkpoint_bytes`: the index's `total_size`, or the headers' sum. InputError: every fault of config.json.
+    def of(cls, config: Mapping[str, Any], *, parameters: int | None = None) -> ModelFacts:
+        """`parameters`: the checkpoint's own number. InputError: every fault of config.json.
 
         A quantized checkpoint packs several weights into one stored number, so its count is not that of its weights.
         """
@@ -67,23 +58,11 @@ class ModelFacts(Dimensions):
             **{field.name: getattr(sizes, field.name) for field in fields(sizes)},
             counted=counted,
             parameters=counted.total if parameters is None or sizes.quantized is not None else parameters,
-            checkpoint_bytes=checkpoint_bytes,
-            checkpoint_dtype=checkpoint_dtype,
         )
-
-    @property
-    def active_parameters(self) -> int:
-        """Those that one token uses: of the experts only the chosen ones."""
-        if not self.moe:
-            return self.parameters
-        idle = self.counted.experts * (self.experts - self.experts_per_token) // self.experts
-        return self.parameters - idle
 
     def weight_bytes(self, dtype: str, quantization: str = "none") -> int:
         """Bytes of all weights. Quantization shrinks the layers' matrices; embeddings, head and norms keep `dtype`."""
         each, shrunk = SCHEMES[quantization], self.shrunk(quantization)
-        if self.checkpoint_bytes is not None and self.quantized == quantization:
-            return self.checkpoint_bytes  # as it lies there, scales and zeros included
         if each is None:
             return ceil(self.parameters * BYTES[dtype])
         return ceil(shrunk * each + (self.parameters - shrunk) * BYTES[dtype])
@@ -107,15 +86,6 @@ class ModelFacts(Dimensions):
         ends = max(self.counted.embedding, self.counted.head or self.counted.embedding) * BYTES[dtype] / tp
         middle = layers - (self.counted.embedding + self.counted.head) * BYTES[dtype] / tp
         return ceil(middle * ceil(self.layers / pp) / self.layers + ends)
-
-    def touched_bytes(self, dtype: str, quantization: str, batch: int) -> float:
-        """Bytes of weights that one step of `batch` tokens reads: each expert is idle with (1 - k/E)^batch."""
-        whole = self.weight_bytes(dtype, quantization)
-        if not self.moe:
-            return float(whole)
-        each = SCHEMES[quantization]
-        idle = (1 - self.experts_per_token / self.experts) ** batch
-        return whole - self.counted.experts * (BYTES[dtype] if each is None else each) * idle
 
     def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "fp16", pp: int = 1) -> float:
         """Bytes of cache on one rank for one token of context, all layers looking back on all of it."""
@@ -142,35 +112,9 @@ class ModelFacts(Dimensions):
             return self.latent.kv_rank + self.latent.rope  # every rank keeps all of it
         return max(self.kv_heads / tp, 1) * (self.head_dim + self.value_dim)
 
-    def prefill_flops(self, tokens: int) -> float:
-        """Operations to read a prompt of so many tokens and to make the first token's logits."""
-        if self.encoder_decoder:
-            encoder = 2.0 * self.counted.encoder * tokens + 4.0 * self.encoder_layers * self._attended * tokens**2
-            return encoder + 2.0 * self.counted.cross_kv * tokens
-        near = min(tokens, self.window) if self.window is not None else tokens
-        pairs = (self.layers - self.window_layers) * tokens / 2 + self.window_layers * (near - near**2 / (2 * tokens))
-        return 2.0 * self.layer_parameters * tokens + 4.0 * self._attended * pairs * tokens + 2.0 * self._head
-
-    def decode_flops(self, context: float, source: int = 0) -> float:
-        """Operations to generate one token of one sequence that has `context` tokens before it."""
-        near = min(context, self.window) if self.window is not None else context
-        seen = (self.layers - self.window_layers) * context + self.window_layers * near
-        if self.encoder_decoder:
-            seen += self.layers * source
-        return 2.0 * (self.layer_parameters + self._head) + 4.0 * self._attended * seen
-
     @property
     def layer_parameters(self) -> int:
         """Weights of the decoder's layers that one token is multiplied with."""
         counted = self.counted
         chosen = counted.experts * self.experts_per_token // self.experts if self.moe else 0
         return counted.attention + counted.kv + counted.dense + chosen
-
-    @property
-    def _attended(self) -> float:
-        """Numbers of a query and a value together, halved: a pair costs 4 operations for each."""
-        return self.heads * (self.head_dim + self.value_dim) / 2
-
-    @property
-    def _head(self) -> int:
-        return self.hidden * self.vocabulary

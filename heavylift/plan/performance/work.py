@@ -1,6 +1,7 @@
 """What one model computes and moves, counted per token; nothing of any machine is in it.
 
-Not the counting of its parameters (heavylift.plan.model): these are the sums that a time is made of.
+Not the counting of its parameters (heavylift.plan.model): these are the sums that a time is made of. Formulas of the
+operations: Kaplan et al. 2020 (arXiv 2001.08361).
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ from heavylift.plan.performance.throughput import SURE
 from heavylift.plan.search.candidate import Candidate, Rejected
 from heavylift.plan.traffic import Traffic
 
-MOST_RECOMMENDED = 3  # instance types that CreateAIRecommendationJob takes
-
 
 @dataclass(frozen=True)
 class Found:
@@ -53,19 +51,6 @@ class Found:
         if all(each.estimate is None for each in order):
             return order[0], "the cheapest that fits; how fast it is, is not known"
         return order[0], "the cheapest that fits: none is predicted to keep the targets"
-
-    def recommended(self) -> list[Candidate]:
-        """The best of each instance type, most likely to keep the targets first, then the cheapest."""
-        estimated = [each for each in self.candidates if each.estimate is not None and each.usd_per_hour is not None]
-        ranked = sorted(estimated, key=lambda each: (-min(_probability(each), SURE), *_price(each)))
-        types: dict[str, Candidate] = {}
-        for each in ranked:
-            types.setdefault(each.option.fact.type, each)
-        return list(types.values())[:MOST_RECOMMENDED]
-
-
-def _probability(candidate: Candidate) -> float:
-    return 0.0 if candidate.estimate is None else round(candidate.estimate.probability, 3)
 
 
 def _price(candidate: Candidate) -> tuple[float, int, int]:

@@ -16,7 +16,7 @@ from heavylift_runtime.engines.registry import ENGINES
 
 DEGREES = (1, 2, 4, 8, 16)
 VOCABULARY_PADDING = 64  # vLLM's words are padded to a multiple of it
-MARLIN_OUTPUTS, MARLIN_INPUTS = 64, 128  # the tiles of its kernel for 4 bits
+MARLIN_INPUTS = 128  # of a tile of its kernel for 4 bits
 BLOCK = 128  # of FP8 weights with a scale for each block
 FOUR_BITS = ("awq", "gptq")
 OLDEST_VLLM = 7.5  # compute capability that current wheels are built for
