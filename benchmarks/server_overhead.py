@@ -10,15 +10,20 @@ Answers have 32 tokens; where there are several clients, 16 to 48, drawn. Of one
 a server, and only there: all end in one step, so that the engine reads all next prompts in one pass, which behind no
 server's clients happens. (`--equal` measures that: what tiny-t5 then loses is the passes of prompts that come alone.)
 
-Two subjects: tiny-t5, whose step takes about a millisecond, so that every microsecond of the server shows; and a T5 of
-random weights in t5-small's shape, whose step is nearer to what a server is for. Latency added is the difference of the
-percentiles of all rounds, in milliseconds, with the interval that 95 % of drawings of rounds agree on (sides/added.py):
-where the goal is in there, the run decides nothing. One client has three times as many rounds: the 99th percentile of
-fewer than a hundred answers is the slowest one. Throughput kept is the median over the rounds of served over bare, in
-tokens per second; the processor time of the server's own process, for each request and token, holds on a busy machine,
-too. `engine_waited` is the share of its turns in which a side's engine could have run and the kernel let another
-process, `stolen` what the machine's host took. The last line is one JSON object; the one kept is
-results/server_overhead.json.
+One client of a server leaves the engine without work between its requests, and an engine that paused is slower at
+first. So `bare`, with which latency is compared, pauses as long between two requests, as measured in the rounds before;
+`unpaced` has the next one in the same moment, and is what throughput is compared with. Latency added is the difference
+of the percentiles of all rounds, in milliseconds, with the interval that 95 % of drawings of rounds agree on
+(sides/added.py): where the goal is in there, the run decides nothing. `engine_added` is the part of it that the engine
+took longer, `outside` a request's own time before and after the engine had it, for which the engine's ups and downs are
+nothing. One client's rounds are short and many: what disturbs a machine for a second then disturbs all sides.
+
+Two subjects: tiny-t5, whose step takes about a third of a millisecond, so that every microsecond of the server shows;
+and a T5 of random weights in t5-small's shape, whose step is nearer to what a server is for. Throughput kept is the
+median over the rounds of served over bare, in tokens per second; the processor time of the server's own process, for
+each request and token, holds on a busy machine, too. `engine_waited` is the share of its turns in which a side's engine
+could have run and the kernel let another process, `stolen` what the machine's host took. The last line is one JSON
+object; the one kept is results/server_overhead.json.
 
 With `--peer-python .venv-vllm/bin/python` (`make vllm`) a third subject: tiny-llama on vLLM, bare, under this server
 and under vLLM's own API server, asked the same completions; the peer's processor time is without its engine core's. A
@@ -28,157 +33,32 @@ busy machine may split its time by sessions, of which a rank is one: then only p
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvloop
 from sides.added import added, percentile
-from sides.bare_engine import MOST, PROMPTS, ROOT, Bare, Round, Sizes, below, environment, waited
+from sides.bare_engine import ROOT, Bare, Round, Sizes
+from sides.over_http import load_server, served
 
 from heavylift.local.plugin.port import free_port
 from heavylift_runtime.garbage import settle
 
 STREAMS = (1, 8, 32, 128)
+SHARES = (50, 99)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
-MORE = 3  # rounds of one client for each of several
-PATIENCE = 60.0
-"""Seconds that a server may take to answer what was asked last, and to end."""
-COUNTS = re.compile(rb'"completion_tokens": ?(\d+)')
-LENGTH = re.compile(rb"content-length: (\d+)")
-
-
-@contextmanager
-def served(
-    command: Sequence[str], port: int, log: Path, engine_core: int, server_core: int
-) -> Iterator[tuple[int, int]]:
-    """The port and the id of a server, its own process on one core and what it starts on the other."""
-    with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said, env=environment()) as process:
-        try:
-            os.sched_setaffinity(process.pid, {engine_core})  # and so what it starts: the rank counts its cores
-            while asyncio.run(fetch(port)) != b"200":
-                assert process.poll() is None, log.read_text()[-2000:]
-                time.sleep(0.05)
-            for task in Path(f"/proc/{process.pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), {server_core})
-            yield port, process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
-
-
-async def fetch(port: int) -> bytes:
-    """The status of /ping; nothing where nobody listens."""
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionError:
-        return b""
-    writer.write(b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    data = await reader.read()
-    writer.close()
-    return data[9:12]
-
-
-def asked(openai: bool, turn: int, most: int, stream: bool) -> bytes:
-    """A request: LMI's, or OpenAI's where vLLM's own server is to answer it, too."""
-    prompt = PROMPTS[turn % len(PROMPTS)]
-    if openai:
-        body: dict[str, Any] = {"model": "tiny-llama", "prompt": prompt, "max_tokens": most, "temperature": 0}
-        body |= {"ignore_eos": True, "stream": stream} | ({"stream_options": {"include_usage": True}} if stream else {})
-        return posted(b"/v1/completions", body)
-    parameters = {"max_new_tokens": most, "ignore_eos_token": True, "details": True}
-    return posted(b"/invocations", {"inputs": prompt, "parameters": parameters, "stream": stream})
-
-
-def posted(path: bytes, document: Mapping[str, Any]) -> bytes:
-    body = json.dumps(document).encode()
-    head = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % (path, len(body)) + body
-
-
-class Client(asyncio.Protocol):
-    """One client on one connection: the next request when the last is answered, in as little code as HTTP allows."""
-
-    def __init__(self, requests: Sequence[bytes], number: int, stream: bool, until: float, made: Round) -> None:
-        self.over = asyncio.get_running_loop().create_future()
-        self._requests, self._turn, self._stream, self._until, self._made = requests, number, stream, until, made
-        self._data, self._began = b"", 0.0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP
-        self._transport = transport
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        if not self._data.endswith(b"\r\n0\r\n\r\n") if self._stream else not self._whole():
-            return
-        self._made.latencies.append(time.perf_counter() - self._began)
-        assert self._data.startswith(b"HTTP/1.1 200 "), self._data
-        counts = COUNTS.findall(self._data)
-        self._made.tokens += int(counts[-1]) if counts else self._data.count(b'"token"')
-        self._ask()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.over.done():
-            self.over.set_exception(error or ConnectionError("the server hung up"))
-
-    def _whole(self) -> bool:
-        head, _, body = self._data.partition(b"\r\n\r\n")
-        found = LENGTH.search(head)
-        return found is not None and len(body) == int(found[1])
-
-    def _ask(self) -> None:
-        self._began, self._data = time.perf_counter(), b""
-        if self._began < self._until:
-            self._transport.write(self._requests[self._turn % len(self._requests)])
-            self._turn += 1
-        else:
-            self.over.set_result(None)
-            self._transport.close()
-
-
-def cpu_of(process: int) -> float:
-    """Seconds of a processor that the process has used, all its threads."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], seconds: float, sizes: Sizes) -> Round:
-    """`ask`: whether in OpenAI's words, and whether as a stream."""
-    (port, process), (openai, stream) = at, ask
-    requests = [asked(openai, turn, most, stream) for turn, most in enumerate(sizes.first(MOST))]
-
-    async def load() -> Round:
-        loop, made, start = asyncio.get_running_loop(), Round(), time.perf_counter()
-        used, until = cpu_of(process), start + seconds
-        late = sum(map(waited, below(process)))
-        clients = [Client(requests, number * 7, stream, until, made) for number in range(streams)]
-        for each in clients:
-            await loop.create_connection(lambda each=each: each, "127.0.0.1", port)  # type: ignore[misc]
-        async with asyncio.timeout(seconds + PATIENCE):
-            await asyncio.gather(*(each.over for each in clients))
-        made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
-        made.waited = sum(map(waited, below(process))) - late
-        return made
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load())
+MORE, SHORTER = 12, 4  # rounds of one client for each of several, and how much shorter one is
 
 
 def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
@@ -234,45 +114,84 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
         settle()  # this process's own pauses are no server's
         for streams in args.streams or STREAMS:
             sizes = Sizes(args.tokens, 0 if streams == 1 or args.equal else args.tokens // 2)
-            sides: dict[str, Callable[[float], Round]] = {"bare": partial(engine.run, streams, sizes=sizes)}
-            for whose, at in servers.items():
-                for side, stream in (("whole", False), ("stream", True)):
-                    sides[whose + side] = partial(load_server, at, streams, (openai, stream), sizes=sizes)
-            for run in sides.values():
-                run(min(1.0, args.seconds))  # warms up
-            rounds: dict[str, list[Round]] = {side: [] for side in sides}
+            sides, seconds, rounds = sides_of(engine, servers, streams, sizes, openai=openai), args.seconds, args.rounds
+            if streams == 1:
+                seconds, rounds = seconds / SHORTER, rounds * MORE
+            for run in reversed(sides.values()):
+                run(min(1.0, seconds))  # warms up; the bare engine's last, which needs to know the pauses
+            made: dict[str, list[Round]] = {side: [] for side in sides}
             before = stolen(), time.perf_counter()
-            for number in range(args.rounds * (MORE if streams == 1 else 1)):
+            for number in range(rounds):
                 begun = number % len(sides)
                 for side in (*list(sides)[begun:], *list(sides)[:begun]):
-                    rounds[side].append(sides[side](args.seconds))
+                    made[side].append(sides[side](seconds))
             taken = (stolen() - before[0]) / (time.perf_counter() - before[1])
-            rows.append(row_of(streams, rounds) | {"stolen": round(taken, 4)})
+            rows.append(row_of(streams, made) | {"stolen": round(taken, 4)})
             print(json.dumps(rows[-1]), flush=True)
     return rows
+
+
+def sides_of(
+    engine: Bare, servers: Mapping[str, tuple[int, int]], streams: int, sizes: Sizes, *, openai: bool
+) -> dict[str, Callable[[float], Round]]:
+    """What takes turns, by name; each gets its seconds."""
+    pauses: dict[str, Sequence[float]] = {}  # of the last round of each of our server's sides
+
+    def ask(side: str, at: tuple[int, int], stream: bool, seconds: float) -> Round:
+        made = load_server(at, streams, (openai, stream), seconds, sizes)
+        seen = engine.seen()
+        if streams == 1 and seen.had:
+            made.seen, pauses[side] = seen, seen.pauses
+        return made
+
+    def bare(seconds: float) -> Round:
+        return engine.run(streams, seconds, sizes, [each for of in pauses.values() for each in of])
+
+    sides: dict[str, Callable[[float], Round]] = {"bare": bare}
+    if streams == 1:
+        sides["unpaced"] = partial(engine.run, streams, sizes=sizes)
+    for whose, at in servers.items():
+        for side, stream in (("whole", False), ("stream", True)):
+            sides[whose + side] = partial(ask, whose + side, at, stream)
+    return sides
 
 
 def row_of(streams: int, rounds: Mapping[str, list[Round]]) -> dict[str, Any]:
     latencies = {side: [each for made in many for each in made.latencies] for side, many in rounds.items()}
     row: dict[str, Any] = {"streams": streams, "requests": {side: len(many) for side, many in latencies.items()}}
-    row["bare_ms"] = {f"p{share}": round(percentile(latencies["bare"], share / 100), 2) for share in (50, 99)}
-    row["bare_tokens_per_second"] = round(statistics.median(each.rate for each in rounds["bare"]))
-    row["engine_waited"] = {side: _share(many) for side, many in rounds.items()}
+    engines = [side for side in ("bare", "unpaced") if side in rounds]
+    for side in engines:
+        row[f"{side}_ms"] = {f"p{share}": round(percentile(latencies[side], share / 100), 2) for share in SHARES}
+    fastest = rounds[engines[-1]]
+    row["bare_tokens_per_second"] = round(statistics.median(each.rate for each in fastest))
+    row["engine_waited"] = {side: _waited(many) for side, many in rounds.items()}
     turns = {side: [made.latencies for made in many] for side, many in rounds.items()}
-    for side in [each for each in rounds if each != "bare"]:
-        pairs = zip(rounds["bare"], rounds[side], strict=True)
-        row[side] = {}
-        for share in (50, 99):
-            more = added(turns["bare"], turns[side], share / 100)
-            row[side] |= {f"added_ms_p{share}": more.found, f"added_ms_p{share}_95": [more.low, more.high]}
-        row[side]["throughput_kept"] = round(statistics.median(each.rate / own.rate for own, each in pairs), 3)
+    for side in [each for each in rounds if each not in engines]:
+        row[side] = _added("added", turns["bare"], turns[side])
+        if seen := [made.seen for made in rounds[side] if made.seen is not None]:
+            had = [each.had for each in seen]
+            outside = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(turns[side], had, strict=True)]
+            row[side] |= _added("engine_added", turns["bare"], had)
+            row[side] |= _added("outside", [[0.0]] * len(outside), outside)
+            row[side]["pause_ms"] = round(statistics.median(each for made in seen for each in made.pauses) * 1000, 2)
+        kept = [each.rate / own.rate for own, each in zip(fastest, rounds[side], strict=True)]
+        row[side]["throughput_kept"] = round(statistics.median(kept), 3)
         used = sum(each.server_cpu for each in rounds[side]) * 1e6
         row[side]["server_cpu_us_per_request"] = round(used / len(latencies[side]))
         row[side]["server_cpu_us_per_token"] = round(used / sum(each.tokens for each in rounds[side]), 1)
     return row
 
 
-def _share(rounds: Sequence[Round]) -> float:
+def _added(name: str, bare: Sequence[Sequence[float]], side: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Differences of percentiles, each with its interval."""
+    found: dict[str, Any] = {}
+    for share in SHARES:
+        more = added(bare, side, share / 100)
+        found |= {f"{name}_ms_p{share}": more.found, f"{name}_ms_p{share}_95": [more.low, more.high]}
+    return found
+
+
+def _waited(rounds: Sequence[Round]) -> float:
     """Of the rounds' time, what the engine waited for a processor."""
     seconds = sum(each.seconds for each in rounds)
     return round(sum(each.waited for each in rounds) / seconds, 4)
@@ -285,7 +204,8 @@ def goals(table: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
             for side in ("whole", "stream"):
                 if row["streams"] == 1:
                     found, (low, high) = row[side]["added_ms_p99"], row[side]["added_ms_p99_95"]
-                    what = f"p99 added at 1 stream, {side}: {found} ms ({low} to {high})"
+                    beside = row[side].get("outside_ms_p99")
+                    what = f"p99 added at 1 stream, {side}: {found} ms ({low} to {high}); outside the engine {beside}"
                     yield _verdict(name, what, None if low < GOAL_MS <= high else found < GOAL_MS)
                 if row["streams"] == 32:
                     found = row[side]["throughput_kept"]
@@ -321,7 +241,10 @@ def main() -> None:
         "benchmark": "server_overhead",
         "how": "measured",
         "units": {
-            "added_ms": "ms; _95: the interval of 95 % of drawings of rounds",
+            "added_ms": "ms of a request; _95: the interval of 95 % of drawings of rounds",
+            "engine_added_ms": "of these, what the engine took longer for the same requests",
+            "outside_ms": "a request's ms before and after the engine had it",
+            "pause_ms": "in which the engine had none",
             "throughput_kept": "share of the bare engine's tokens/s",
             "engine_waited": "share of the time",
             "stolen": "processors",

@@ -4,7 +4,9 @@ Two processes of the same engine are not alike: where the kernel and the machine
 it is for their lives, and of a model that is read anew at each token that was a third of the time, once in one
 direction and once in the other. So a server's rank is this script, and while the server has nothing for it, it answers
 the benchmark: as many clients as are asked for, each of which has its next request there as soon as its last one is
-answered; so does a server's client, at best. Runs on any interpreter that the engine runs on.
+answered, or, of one client, after pauses that it is told: those that the server's client leaves, which this script
+sees, as it sees how long the engine has each request. In a pause an engine gets colder, for what it needs leaves caches
+that others use, too. Runs on any interpreter that the engine runs on.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,20 @@ PROMPTS = [f"write in words: {number}" for number in range(100, 900, 7)]
 
 
 @dataclass
+class Seen:
+    """A server's requests in the order of their ends: how long the engine had each, and its pauses between two of them
+    in which it had none; in seconds."""
+
+    had: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+
+@dataclass
 class Round:
     """One side's seconds for each request, and its tokens per second."""
 
     latencies: list[float] = field(default_factory=list)
+    seen: Seen | None = None  # of a server's: the same requests as its engine had them
     tokens: int = 0
     seconds: float = 0.0
     server_cpu: float = 0.0  # seconds of the server's own process
@@ -61,7 +73,8 @@ class Sizes:
 
 
 class Bare:
-    """The benchmark's end of the socket: lines of JSON, [streams, seconds, mean, spread] → a round."""
+    """The benchmark's end of the socket: lines of JSON, [streams, seconds, mean, spread, pauses] → a round; null → what
+    was seen of the server's requests since the last time."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._listener = path, socket.socket(socket.AF_UNIX)
@@ -80,11 +93,19 @@ class Bare:
         self._asked = self._listener.accept()[0]
         self._lines = self._asked.makefile("rw")
 
-    def run(self, streams: int, seconds: float, sizes: Sizes) -> Round:
-        print(json.dumps([streams, seconds, sizes.mean, sizes.spread]), file=self._lines, flush=True)
+    def run(self, streams: int, seconds: float, sizes: Sizes, pauses: Sequence[float] = ()) -> Round:
+        """`pauses`: of one client, taken in turn."""
+        return Round(**self._ask([streams, seconds, sizes.mean, sizes.spread, list(pauses)]))
+
+    def seen(self) -> Seen:
+        """Of the server's requests, once all are answered."""
+        return Seen(**self._ask(None))
+
+    def _ask(self, asked: list[Any] | None) -> Any:
+        print(json.dumps(asked), file=self._lines, flush=True)
         line = self._lines.readline()
         assert line, "the engine has ended"
-        return Round(**json.loads(line))
+        return json.loads(line)
 
     def close(self) -> None:
         for each in (self._lines, self._asked, self._listener):
@@ -120,8 +141,10 @@ def below(process: int) -> Iterator[int]:
                 yield from below(child)
 
 
-def play(engine: Any, streams: int, seconds: float, sizes: Sizes) -> Round:
-    """One round."""
+def play(
+    engine: Any, streams: int, seconds: float, sizes: Sizes, rest: Callable[[int], None] = lambda turn: None
+) -> Round:
+    """One round. `rest`: what one client does before each of its requests but the first."""
     from heavylift_runtime.engines.engine import Request, Sampling
 
     lengths, made, began, key = sizes.first(MOST), Round(), dict[int, float](), 0
@@ -129,6 +152,8 @@ def play(engine: Any, streams: int, seconds: float, sizes: Sizes) -> Round:
     now = start
     while now - start < seconds or began:
         while len(began) < streams and now - start < seconds:
+            if streams == 1 and key:
+                rest(key)
             began[key] = time.perf_counter()
             engine.add(key, Request(PROMPTS[key % len(PROMPTS)], Sampling(lengths[key % MOST], ignore_eos=True)))
             key += 1
@@ -142,12 +167,53 @@ def play(engine: Any, streams: int, seconds: float, sizes: Sizes) -> Round:
     return made
 
 
+class Watched:
+    """An engine, as a rank's loop uses it (steps.py), and when it had which request."""
+
+    def __init__(self, engine: Any) -> None:
+        self.seen = Seen()
+        self._add, self._step = engine.add, engine.step
+        self._began: dict[int, float] = {}
+        self._ended = 0.0
+        engine.add, engine.step = self.add, self.step
+
+    def add(self, key: int, request: Any) -> None:
+        now = time.perf_counter()
+        if not self._began and self._ended:
+            self.seen.pauses.append(now - self._ended)
+        self._began[key] = now
+        self._add(key, request)
+
+    def step(self) -> Any:
+        pieces = self._step()
+        for piece in pieces:
+            if piece.last and piece.key in self._began:
+                self._ended = time.perf_counter()
+                self.seen.had.append(self._ended - self._began.pop(piece.key))
+        return pieces
+
+    def take(self) -> Seen:
+        """What was seen since the last time; the pause until the next request is nobody's."""
+        seen, self.seen, self._ended = self.seen, Seen(), 0.0
+        return seen
+
+    @contextmanager
+    def unwatched(self) -> Iterator[Any]:
+        """The engine itself."""
+        engine = self._add.__self__
+        engine.add, engine.step = self._add, self._step
+        try:
+            yield engine
+        finally:
+            engine.add, engine.step = self.add, self.step
+
+
 class Turns:
     """A rank's channel, beside which the benchmark asks while the server has nothing for it."""
 
     def __init__(self, channel: Any, engine: Any, path: str) -> None:
         self.poll, self.send = channel.poll, channel.send
-        self._channel, self._engine = channel, engine
+        self._channel, self._watched = channel, Watched(engine)
         self._asked = socket.socket(socket.AF_UNIX)
         self._asked.connect(path)
         self._lines = self._asked.makefile("rw")
@@ -161,10 +227,32 @@ class Turns:
             if any(descriptor == self._asked.fileno() for descriptor, _ in either.poll()):
                 if not (line := self._lines.readline()):
                     return self._channel.receive()  # the benchmark is over
-                streams, seconds, mean, spread = json.loads(line)
-                made = play(self._engine, streams, seconds, Sizes(mean, spread))
-                print(json.dumps(vars(made)), file=self._lines, flush=True)
+                print(json.dumps(asdict(self._answer(json.loads(line)))), file=self._lines, flush=True)
         return message
+
+    def _answer(self, asked: list[Any] | None) -> Seen | Round:
+        if asked is None:
+            return self._watched.take()
+        streams, seconds, mean, spread, pauses = asked
+        with self._watched.unwatched() as engine:
+            return play(
+                engine,
+                streams,
+                seconds,
+                Sizes(mean, spread),
+                lambda turn: self._rest(pauses[turn % len(pauses)] if pauses else 0.0),
+            )
+
+    def _rest(self, seconds: float) -> None:
+        """As a rank that has nothing to do (steps.py)."""
+        from heavylift_runtime.steps import lingers
+
+        now = time.monotonic()
+        until, looks = now + seconds, now + min(seconds, lingers())
+        while time.monotonic() < looks:
+            assert self._channel.poll() is None, "the server has something to say"
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(left)
 
 
 def main() -> int:
