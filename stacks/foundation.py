@@ -12,13 +12,12 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from heavylift.deploy.stacks import FOUNDATION
 from heavylift_cdk import Weights
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
-from heavylift_cdk.weights import OLD_VERSIONS_DAYS
+from heavylift_cdk.weights import kept_bucket
 
 READ = ("weights/*", "artifacts/*", "config/*")
 """Keys of the weight bucket that an endpoint may need, whichever model's they are."""
@@ -42,7 +41,7 @@ class FoundationStack(Stack):
         self.store = Weights(self, "Weights", key=self.key)
         self.weights = self.store.bucket
         self.images = self._repository()
-        self.reports = self._bucket("Reports")
+        self.reports = kept_bucket(self, "Reports", self.key)  # only `heavylift destroy --purge` deletes it
         self.log_group = logs.LogGroup(
             self,
             "Log",
@@ -63,29 +62,6 @@ class FoundationStack(Stack):
             CfnOutput(self, name, value=value)
         self._export()
         self._acknowledge()
-
-    def _bucket(self, id: str) -> s3.Bucket:
-        """Private, encrypted, TLS only, and kept when the stack goes: only `heavylift destroy --purge` deletes it.
-
-        No key is ever written twice, so an old version is only what somebody deleted.
-        """
-        return s3.Bucket(
-            self,
-            id,
-            encryption=s3.BucketEncryption.KMS,
-            encryption_key=self.key,
-            bucket_key_enabled=True,  # one KMS call for many objects
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            versioned=True,
-            lifecycle_rules=[
-                s3.LifecycleRule(
-                    abort_incomplete_multipart_upload_after=Duration.days(7),
-                    noncurrent_version_expiration=Duration.days(OLD_VERSIONS_DAYS),
-                )
-            ],
-            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
-        )
 
     def _repository(self) -> ecr.Repository:
         """Of the runtime's images that CodeBuild makes: their tags are hashes of their content and never move.
