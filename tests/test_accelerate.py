@@ -239,5 +239,8 @@ def test_a_scripts_stream_joined_is_the_whole_answer(tmp_path: Path, kind: str) 
     assert draws[0] == draws[1] != draws[2]
     with pytest.raises(NotImplementedError, match="no beam search"):
         next(stream(model, tokenizer, PROMPTS, beam_size=2))
-    (own,) = [StreamingUtils.use_hf_default_streamer(model, tokenizer, PROMPTS[:1], max_new_tokens=10, do_sample=False)]
-    assert "".join(own).split() == joined[0].split()
+    own = list(StreamingUtils.use_hf_default_streamer(model, tokenizer, PROMPTS, max_new_tokens=10, do_sample=False))
+    assert len(own) > 1
+    assert ["".join(column).split() for column in zip(*own, strict=True)] == [text.split() for text in joined]
+    with pytest.raises(ValueError, match="model_kwargs"):
+        list(StreamingUtils.use_hf_default_streamer(model, tokenizer, PROMPTS, no_such_thing=1))

@@ -7,14 +7,82 @@ the answer. The generator is the one of engine accelerate.
 from __future__ import annotations
 
 import copy
+import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 _ENGINES = ("DeepSpeed", "Accelerate", "transformers-neuronx")
-_CHANCE = ("temperature", "top_p", "top_k", "do_sample")
-_KNOWN = ("max_new_tokens", "repetition_penalty", "manual_seed", "beam_size", *_CHANCE)
+_CHANCE = ("temperature", "top_p", "top_k", "typical_p", "do_sample")
+_KNOWN = ("max_new_tokens", "repetition_penalty", "manual_seed", "beam_size", "engine", *_CHANCE)
+
+_log = logging.getLogger("djl_python")
+
+
+class HFStreamer:
+    """What `generate(streamer=…)` of transformers writes to: yields what is new of each answer, one text a prompt.
+
+    The prompts are left out. What fails in `generate` is raised where the texts are read (`fail`).
+    """
+
+    def __init__(self, tokenizer: Any, **decode_kwargs: Any) -> None:
+        self._decode = partial(tokenizer.decode, **({"skip_special_tokens": True} | decode_kwargs))
+        self._end = tokenizer.eos_token_id
+        self._rows: list[Any] = []
+        self._ended: set[int] = set()
+        self._queue: queue.SimpleQueue[list[str] | Exception | None] = queue.SimpleQueue()
+
+    def put(self, value: Any) -> None:
+        """The prompts' tokens, then one token of each answer at a time, or several of the only one."""
+        from heavylift_runtime.native.stream import Stream
+
+        tokens = value.tolist()
+        if not self._rows:
+            prompts = tokens if value.dim() > 1 else [tokens]
+            self._rows = [Stream(self._decode, prompt) for prompt in prompts]
+            return
+        columns = tokens if value.dim() > 1 else [[each] for each in tokens]
+        if len(self._rows) == 1:
+            columns = [[token for column in columns for token in column]]
+        self._tell([[self._add(row, token) for token in column] for row, column in enumerate(columns)])
+
+    def put_text(self, value: str) -> None:
+        """A text of one's own."""
+        self._queue.put([value])
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._tell([[row.end()] for row in self._rows])
+        self._queue.put(None)
+
+    def fail(self, error: Exception) -> None:
+        """It is raised for whoever reads."""
+        self._queue.put(error)
+
+    def __iter__(self) -> HFStreamer:
+        return self
+
+    def __next__(self) -> list[str]:
+        found = self._queue.get()
+        if found is None:
+            raise StopIteration
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _add(self, row: int, token: int) -> str:
+        if row in self._ended:  # what comes now only fills the row
+            return ""
+        if token == self._end:
+            self._ended.add(row)
+        text: str = self._rows[row].add(token)
+        return text
+
+    def _tell(self, pieces: list[list[str]]) -> None:
+        if any(texts := ["".join(each) for each in pieces]):
+            self._queue.put(texts)
 
 
 class StreamingUtils:
@@ -29,17 +97,23 @@ class StreamingUtils:
 
     @staticmethod
     def use_hf_default_streamer(
-        model: Any, tokenizer: Any, inputs: Sequence[str], device: str = "cpu", **parameters: Any
-    ) -> Any:
-        """transformers' own TextIteratorStreamer, over one prompt."""
-        from transformers import TextIteratorStreamer
+        model: Any, tokenizer: Any, inputs: Sequence[str], device: str | None = "cpu", **parameters: Any
+    ) -> HFStreamer:
+        """The same from transformers' own `generate`, which takes any parameter of its own, in a thread."""
+        side = {} if model.config.is_encoder_decoder else {"padding_side": "left"}
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokens = tokenizer(list(inputs), return_tensors="pt", padding=len(inputs) > 1, **side)
+        kept = {name: tokens[name].to(device) for name in ("input_ids", "attention_mask")}
+        streamer = HFStreamer(tokenizer)
 
-        if len(inputs) != 1:
-            raise ValueError(f"transformers' streamer takes one prompt: got {len(inputs)}")
-        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        tokens = tokenizer(list(inputs), return_tensors="pt").to(device)
-        generate = partial(model.generate, **tokens, streamer=streamer, **({"max_new_tokens": 50} | parameters))
-        threading.Thread(target=generate, daemon=True).start()
+        def run() -> None:
+            try:
+                model.generate(**kept, streamer=streamer, **({"max_new_tokens": 50} | parameters))
+            except Exception as error:
+                streamer.fail(error)
+
+        threading.Thread(target=run, name="generate", daemon=True).start()
         return streamer
 
 
@@ -86,8 +160,10 @@ def _stream(
 def _sampling(parameters: dict[str, Any]) -> Any:
     from heavylift_runtime.engines.engine import Sampling
 
-    if unknown := [name for name in parameters if name not in _KNOWN]:
-        raise ValueError(f"unknown parameter {unknown[0]!r}: use {', '.join(_KNOWN)}")
+    if unknown := [name for name in parameters if name not in _KNOWN]:  # which upstream does not even tell
+        _log.warning("a stream has no %s, but %s: left out", ", ".join(unknown), ", ".join(_KNOWN))
+    if (typical := parameters.get("typical_p", 1.0)) < 1:
+        raise NotImplementedError(f"a stream has no typical sampling: got typical_p={typical}")
     if parameters.get("beam_size", 1) > 1:
         raise NotImplementedError(f"a stream has no beam search: got beam_size={parameters['beam_size']}")
     draws = parameters.get("do_sample", any(name in parameters for name in _CHANCE))

@@ -21,6 +21,7 @@ def join(rank: int, world: int, rendezvous: str, seconds: float) -> None:
     port = _choose(file) if rank == 0 else _wait(file, seconds)
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     mpi = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "SIZE": world, "LOCAL_SIZE": world}
+    names["LOCAL_SIZE"] = world  # its launcher's; without it DeepSpeed's operator for processors ends in a SIGSEGV
     names |= {f"OMPI_COMM_WORLD_{name}": value for name, value in mpi.items()}
     os.environ.update({name: str(value) for name, value in names.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
