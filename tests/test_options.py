@@ -304,6 +304,29 @@ def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tm
     assert (options.engine, options.entry_point, options.tensor_parallel_degree) == ("script", "model.py", 3)
 
 
+@pytest.mark.parametrize(
+    ("entry_point", "named"),
+    [
+        ("djl_python.lmi_vllm.vllm_async_service", {"rolling_batch": "vllm"}),
+        ("djl_python.transformers_neuronx", {"rolling_batch": "tnx"}),
+        ("djl_python.huggingface", {}),
+    ],
+)
+def test_formatters_beside_a_no_code_engine_are_a_script_that_knows_its_engine(
+    tmp_path: Path, entry_point: str, named: dict[str, str]
+) -> None:
+    (tmp_path / "serving.properties").write_text(f"engine=Python\noption.entryPoint={entry_point}\n")
+    (tmp_path / "model.py").write_text("# of no use to it\n")
+    plain = Options.load(tmp_path, {})
+    (tmp_path / "model.py").write_text("import x\n\n@x.output_formatter\ndef write(answer: dict) -> dict: ...\n")
+
+    options = Options.load(tmp_path, {})
+
+    assert (plain.engine, plain.entry_point) != ("script", "model.py")
+    assert (options.engine, options.entry_point, options.spelling) == ("script", "model.py", "Python")
+    assert dict(options.properties) == {"entryPoint": "model.py", **named}
+
+
 def test_different_numbers_of_workers_are_refused() -> None:
     assert faults("minWorkers=1\nmaxWorkers=2") == ("minWorkers and maxWorkers must be the same: got 1 and 2",)
 

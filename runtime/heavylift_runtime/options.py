@@ -7,6 +7,7 @@ Precedence is LMI's: the file wins over OPTION_* and its relatives, SERVING_* ov
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.engines.devices import devices
-from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.engines.registry import ENGINES, engine_of
 from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import KEYS, BadValue, Value, known_keys
@@ -29,6 +30,7 @@ _SCRIPTED = ("python", "mpi", "deepspeed", "fastertransformer")  # `engine=` of 
 _MPI = ("mpi", "deepspeed")  # those under which it runs on every rank
 _UNSHOWN = ("properties", "warnings")
 _ALWAYS = ("engine", "model_id", "dtype", "tensor_parallel_degree", "workers", "batch_size", "job_queue_size")
+_FORMATTER = re.compile(rb"^@(?:\w+\.)*(?:in|out)put_formatter\b", re.MULTILINE)
 _ROLLING = 32  # rows at once where nothing says how many; LMI's default
 
 
@@ -115,6 +117,9 @@ class Options:
             written = {"engine": "Python", "option.entryPoint": "model.py"} | written
         if (folder / _MANIFEST).is_file() and not named:
             written = {"engine": "Python", "option.entryPoint": _archived(folder / _MANIFEST)} | written
+        entry_point = merged(written, environ).get("option.entryPoint", "")
+        if entry_point.startswith("djl_python.") and _formats(folder / "model.py"):
+            written = _formatted(written, entry_point)
         if merged(written, environ).get("option.tensor_parallel_degree") == "max":
             written["option.tensor_parallel_degree"] = str(devices(environ))
         return cls.parse(written, environ)
@@ -174,6 +179,19 @@ def _archived(manifest: Path) -> str:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise OptionsError(f"{manifest} names no handler: it needs model.handler, a .py file of the folder") from error
     return str(name if name.endswith(".py") else f"{name}.py")
+
+
+def _formats(script: Path) -> bool:
+    """It has formatters for the requests and answers of a no-code engine, as LMI looks for them beside one."""
+    return script.is_file() and _FORMATTER.search(script.read_bytes()) is not None
+
+
+def _formatted(written: Mapping[str, str], entry_point: str) -> dict[str, str]:
+    """The script in the entry point's place, and its engine named as a script's formatters are answered by it."""
+    row = engine_of("Python", entry_point)
+    rolling = [word for word, name in ENGINE_OF_ROLLING.items() if name == row.name][-1:]
+    named = {"option.rolling_batch": rolling[0]} if rolling else {"engine": row.engine_property}
+    return {**written, **named, "option.entryPoint": "model.py"}
 
 
 def model_folder(given: Path) -> Path:

@@ -1,8 +1,8 @@
 """A script's file as a service: its module, and the one function that answers a request. Not the process it runs in.
 
-A script answers in one of three ways: `handle(inputs)`; functions marked by the decorators of input_parser.py and
-output_formatter.py; or SageMaker's `model_fn`, and `input_fn`, `predict_fn`, `output_fn` or one `transform_fn`
-(sagemaker-inference-toolkit).
+A script answers in one of four ways: `handle(inputs)`; functions marked by the decorators of input_parser.py and
+output_formatter.py; formatters alone, between which an engine answers (formatted.py); or SageMaker's `model_fn`, and
+`input_fn`, `predict_fn`, `output_fn` or one `transform_fn` (sagemaker-inference-toolkit).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from djl_python.calling import offered
 from djl_python.encode_decode import decode, encode
 from djl_python.input_parser import MARK
 from djl_python.inputs import Input
@@ -42,6 +43,10 @@ class ModelService:
         parts = {getattr(each, MARK): each for each in vars(self.module).values() if hasattr(each, MARK)}
         if "prediction" in parts:
             return _decorated(parts, self.model_dir)
+        if parts.keys() & {"input", "output"}:
+            from djl_python.formatted import formatted_handler  # needs the runtime
+
+            return formatted_handler(parts)
         functions = {name: getattr(self.module, name) for name in _PARAMETERS if hasattr(self.module, name)}
         if "predict_fn" in functions or "transform_fn" in functions:
             return _sagemaker(functions, self.model_dir)
@@ -79,24 +84,14 @@ def _decorated(parts: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
     def handle(inputs: Input) -> Any:
         if inputs.is_empty():
             if "init" in parts:
-                model[:] = [_offered(parts["init"], model_dir, properties=inputs.get_properties())]
+                model[:] = [offered(parts["init"], model_dir, properties=inputs.get_properties())]
             return None
         own = "input" in parts
         given = parts["input"](inputs) if own else decode(inputs, inputs.get_property("content-type"))
-        made = _offered(parts["prediction"], given, *model)
+        made = offered(parts["prediction"], given, *model)
         return parts["output"](made) if "output" in parts else made
 
     return handle
-
-
-def _offered(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Call it with as much of what it is given as it takes, and what it names."""
-    takes = inspect.signature(function).parameters.values()
-    every = any(each.kind is each.VAR_KEYWORD for each in takes)
-    kept = {name: value for name, value in named.items() if every or any(each.name == name for each in takes)}
-    places = [each for each in takes if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    most = len(given) if any(each.kind is each.VAR_POSITIONAL for each in takes) else len(places)
-    return function(*given[: most - sum(each.name in kept for each in places)], **kept)
 
 
 def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Handler:

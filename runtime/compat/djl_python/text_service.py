@@ -95,7 +95,7 @@ class TextService:
                                                          for _ in range(size)]  # fmt: skip
         try:
             wishes = [self._wish(parameters) for parameters in each]
-            requests = [Request(_text(prompt), wish.sampling) for prompt, wish in zip(prompts, wishes, strict=True)]
+            requests = [Request(text_of(prompt), wish.sampling) for prompt, wish in zip(prompts, wishes, strict=True)]
             if any(parameters.get("stream") for parameters in each) or self._streams:
                 if len(batch) > 1:
                     raise PromptError("several requests cannot be answered by one stream: set batch_size=1")
@@ -163,7 +163,7 @@ class TextService:
             raise
 
 
-def _text(prompt: Any) -> str:
+def text_of(prompt: Any) -> str:
     if not isinstance(prompt, str) or not prompt:
         raise PromptError(f"'inputs' must be a text or a list of texts: got {prompt!r}"[:300])
     return prompt
