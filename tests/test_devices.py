@@ -96,11 +96,22 @@ def test_a_copy_has_a_gpu_or_a_group_of_them_and_more_copies_share_them_in_turn(
     assert [told(given, number, FOUR) for number in range(len(copies))] == copies
 
 
-def test_on_processors_and_to_engines_nothing_is_told() -> None:
+def test_on_processors_nothing_is_told() -> None:
     none = {"CUDA_VISIBLE_DEVICES": ""}
 
     assert told(options("option.tensor_parallel_degree=8", "MPI"), 0, none) == {}
-    assert told(Options.parse("engine=native\noption.tensor_parallel_degree=2", {}), 0, FOUR) == {}
+    assert told(Options(engine="accelerate", workers=2), 1, none) == {}
+
+
+def test_of_several_copies_of_an_engine_each_has_a_group_and_the_only_one_sees_all() -> None:
+    two = Options(engine="deepspeed", tensor_parallel_degree=2, workers=2)
+    placed = Options(engine="accelerate", workers=2, properties={"device_map": "auto"})
+    many = Options(engine="deepspeed", tensor_parallel_degree=8, workers=2)
+
+    assert [told(two, copy, FOUR)["CUDA_VISIBLE_DEVICES"] for copy in range(3)] == ["4,5", "6,7", "4,5"]
+    assert told(Options(engine="accelerate", workers=4), 3, FOUR)["CUDA_VISIBLE_DEVICES"] == "7"
+    assert told(Options(engine="deepspeed", tensor_parallel_degree=2), 0, FOUR) == {}
+    assert told(placed, 1, FOUR) == told(many, 1, FOUR) == {}
 
 
 def test_a_group_of_more_gpus_than_there_are_is_refused_with_both_numbers() -> None:

@@ -1,7 +1,8 @@
-"""Which GPUs a copy of a script is told, as LMI tells each of its workers. Not an engine's: its ranks have one each.
+"""Which GPUs a copy of the model sees, as LMI tells each of its workers. Not which of them a rank takes (place.py).
 
 A script of several ranks, or one with option.tensor_parallel_degree written, has a group of GPUs of its own, which are
 all that it sees; any other sees all of them and is told the number of one. More copies than groups share them in turn.
+Of an engine each of several copies has a group; the only one sees all, and says itself what it lacks.
 Source: deepjavalibrary/djl-serving, how its Connection starts a worker (v0.23 to v0.29).
 """
 
@@ -41,12 +42,12 @@ def devices(environ: Mapping[str, str], files: Path = _FILES) -> int:
 def told(options: Options, copy: int, environ: Mapping[str, str]) -> dict[str, str]:
     """What the processes of a copy find in their environment; LoadError where its group needs more GPUs than there
     are."""
-    there = gpus(environ) if options.engine == "script" else []
-    if not there:
-        return {}
-    if not options.mpi_mode and "tensor_parallel_degree" not in options.properties:
-        return {DEVICE: str(copy % len(there))}
+    there, script = gpus(environ), options.engine == "script"
     width = options.tensor_parallel_degree * options.pipeline_parallel_degree
+    if not there or (not script and (options.workers == 1 or "device_map" in options.properties or width > len(there))):
+        return {}
+    if script and not options.mpi_mode and "tensor_parallel_degree" not in options.properties:
+        return {DEVICE: str(copy % len(there))}
     if width > len(there):
         raise LoadError(
             f"option.tensor_parallel_degree={options.tensor_parallel_degree} times option.pipeline_parallel_degree="
