@@ -10,6 +10,7 @@ import pytest
 from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.server.schemas import Defaults, Exchange, Misread, failure, read
 from heavylift_runtime.server.schemas.choices import MAX_ROWS
+from heavylift_runtime.server.schemas.parameters import MOST_KNOWN
 from tests.schema_pieces import TEXTS, finished, pieces, streamed
 
 TEXT = "".join(TEXTS)
@@ -311,3 +312,38 @@ def test_fastertransformers_rule_of_chance(parameters: dict[str, Any], drawn: di
     found = sampling(max_seq_len=10, **parameters)
 
     assert found == Sampling(10, **({"seed": 0} | drawn))
+
+
+def test_parameters_that_were_read_before_mean_the_same_and_are_not_taken_for_others() -> None:
+    defaults = Defaults()
+
+    def asked(parameters: dict[str, Any], **more: Any) -> Sampling:
+        body = json.dumps({"inputs": "a", "parameters": parameters} | more).encode()
+        return read("/invocations", {}, body, defaults).requests[0].sampling
+
+    sound: list[dict[str, Any]] = [
+        {"max_new_tokens": 3, "details": True},
+        {"max_new_tokens": 3, "details": None},
+        {"seed": 1, "temperature": 1.0},
+        {"seed": 1, "temperature": 0.5},
+        {"stop": ["a"]},
+        {"stop": "b"},
+        {},
+    ]
+    for _ in range(2):
+        assert [asked(each) for each in sound] == [sampling(**each) for each in sound]
+        assert asked({"max_new_tokens": 3, "details": True}, stream=True) == asked(sound[0])
+        wrongs: list[dict[str, Any]] = [{"max_new_tokens": 3, "details": 1}, {"seed": True}, {"max_new_tokens": 3.0}]
+        for wrong in wrongs:
+            with pytest.raises(Misread):
+                asked(wrong)
+
+
+def test_only_so_many_parameters_are_kept() -> None:
+    defaults = Defaults()
+
+    for seed in range(3 * MOST_KNOWN):
+        body = json.dumps({"inputs": "a", "parameters": {"seed": seed, "stop": "x" * 255}}).encode()
+        assert read("/invocations", {}, body, defaults).requests[0].sampling.seed == seed
+
+    assert len(defaults.known) <= MOST_KNOWN

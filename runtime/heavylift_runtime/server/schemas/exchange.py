@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from heavylift_runtime.engines.engine import Piece, Request, Token
 from heavylift_runtime.manner import Manner
@@ -44,6 +44,8 @@ class Defaults:
     prompts: Templates = field(default_factory=Prompts)
     manner: Callable[[], Manner] = Manner
     """How the checkpoint wants tokens to be chosen, where a request does not say."""
+    known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What some parameters asked for (parameters.py): clients send the same ones again and again."""
     clock: Callable[[], float] = time.time
     identity: Callable[[], str] = lambda: uuid.uuid4().hex
 

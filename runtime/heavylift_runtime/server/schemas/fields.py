@@ -15,6 +15,7 @@ from typing import Any, TypeVar, overload
 from heavylift_runtime.server.schemas.document import is_unicode, shown
 
 D = TypeVar("D")
+LONGEST_KEY = 256  # characters of a value in a key
 MOST_FAULTS = 20  # the nearest names of a million keys would hold everybody up
 
 
@@ -39,6 +40,15 @@ class Fields:
             if value != given[0][1]:
                 self.faults.append(f"{given[0][0]!r} and {name!r} are the same thing and must be equal")
         return given[0]
+
+    def key(self) -> tuple[tuple[str, type, Any], ...] | None:
+        """All that was given, to be found again, with 1, 1.0 and true apart; None where a value is a list, an object or
+        long."""
+        found = tuple([(name, type(value), value) for name, value in self._values.items()])
+        for _, kind, value in found:
+            if kind is list or kind is dict or (kind is str and len(value) > LONGEST_KEY):
+                return None
+        return found
 
     def value(self, *names: str) -> Any:
         """What was given, of any kind; else None."""
