@@ -12,7 +12,7 @@ from heavylift.deploy.planned_model import PlannedModel
 from heavylift.spec import ModelSpec, environments
 from stacks.models import Models
 from tests.cdk import FLAGS, ROOT, App, Synthesized
-from tests.test_stacks_checks import add_nag
+from tests.judges import add_nag
 
 FILES = sorted((ROOT / "models").glob("*.yaml"))
 

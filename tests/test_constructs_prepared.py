@@ -11,7 +11,6 @@ from typing import Any
 
 import botocore.session
 import pytest
-from cfnlint.api import lint_file
 
 from heavylift.errors import InputError
 from heavylift.local.plugin.shapes import Shapes
@@ -20,7 +19,7 @@ from heavylift.plan.images import NEURON_SDK, NEURON_SDKS
 from heavylift.plan.parts import Instance, Job, Variant
 from heavylift_cdk.docker import build_arguments
 from tests.cdk import FLAGS, ROOT, App, Synthesized, plan, resolve
-from tests.test_stacks_checks import add_nag
+from tests.judges import add_nag, lint, nag
 
 ROLE = "arn:aws:iam::123456789012:role/heavylift"
 KEY, OTHER = "e2" * 32, "f3" * 32
@@ -73,12 +72,8 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
 
 
 def test_nag_and_lint_find_nothing(synthesized: Synthesized) -> None:
-    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
-
-    assert {report["pluginName"]: report["violations"] for report in reports}["AwsSolutions"] == []
-    for stack in ("heavylift-foundation", *STACKS):
-        found = lint_file(synthesized.folder / f"{stack}.template.json")
-        assert [str(match) for match in found if match.rule.id != "W3005"] == []
+    assert nag(synthesized) == []
+    assert [fault for stack in ("heavylift-foundation", *STACKS) for fault in lint(synthesized, stack)] == []
 
 
 @pytest.mark.parametrize(("stack", "job"), [*zip(STACKS, (PARTITION, COMPILE), strict=False)])

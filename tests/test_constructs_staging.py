@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from cfnlint.api import lint_file
 from moto import mock_aws
 
 from heavylift.errors import InputError
 from tests.cdk import FLAGS, App, Stack, Synthesized
-from tests.test_stacks_checks import add_nag
+from tests.judges import add_nag, lint, nag
 
 DIGEST, REVISION, BUCKET = "d1" * 32, "0a" * 20, "weights-bucket"
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hub-AbCdEf"
@@ -45,11 +43,8 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
 
 
 def test_nag_and_lint_find_nothing(synthesized: Synthesized) -> None:
-    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
-    found = lint_file(synthesized.folder / "staging.template.json")
-
-    assert {report["pluginName"]: report["violations"] for report in reports}["AwsSolutions"] == []
-    assert [str(match) for match in found if match.rule.id != "W3005"] == []
+    assert nag(synthesized) == []
+    assert lint(synthesized, "staging") == []
 
 
 def test_the_token_is_a_secret_and_never_text(synthesized: Synthesized) -> None:

@@ -12,13 +12,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from cfnlint.api import lint_file
 
-from heavylift.local.plugin.errors import ApiError
 from heavylift.local.plugin.shapes import Shapes
 from tests.cdk import ROOT, Synthesized, resolve
 from tests.examples import examples, synthesize_examples
-from tests.test_constructs_hosting import OPERATIONS, _plausible
+from tests.judges import api_faults, lint, nag, of_apis
 
 pytestmark = pytest.mark.slow
 
@@ -65,37 +63,21 @@ def checkov(synthesized: Synthesized) -> dict[str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_cfn_lint_finds_nothing(synthesized: Synthesized, stack: str) -> None:
-    found = lint_file(synthesized.folder / f"{stack}.template.json")
-
-    assert [str(match) for match in found if match.rule.id != "W3005"] == []  # DependsOn beside a reference
+    assert lint(synthesized, stack) == []
 
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized, stack: str) -> None:
-    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
-    (nag,) = [each for each in reports if each["pluginName"] == "AwsSolutions"]
-
-    assert [each for each in nag["violations"] if stack in json.dumps(each)] == []
+    assert [each for each in nag(synthesized) if stack in json.dumps(each)] == []
 
 
 @pytest.mark.parametrize("stack", examples())
 def test_the_apis_take_every_request_that_a_template_makes(synthesized: Synthesized, stack: str) -> None:
-    faults, kinds = [], set()
+    asked = of_apis(synthesized, stack)
 
-    for each in synthesized.json(stack)["Resources"].values():
-        if each["Type"] not in OPERATIONS:
-            continue
-        kinds.add(each["Type"])
-        service, operation, named = OPERATIONS[each["Type"]]
-        shapes, apart = Shapes(service), ("ScalingTargetId", "ScheduledActions", "Tags")
-        given = {key: value for key, value in each["Properties"].items() if key not in apart}
-        try:
-            shapes.check(operation, shapes.coerce(operation, _plausible(resolve(given)) | named))
-        except ApiError as error:
-            faults.append(f"{each['Type']}: {error}")
-
-    assert faults == []
-    assert kinds >= {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"}
+    assert api_faults(asked) == []
+    kinds = {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Endpoint"}
+    assert {kind for kind, _ in asked} >= kinds
 
 
 def test_sagemaker_takes_every_job_that_a_template_asks_for(synthesized: Synthesized) -> None:

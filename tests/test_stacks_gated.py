@@ -14,7 +14,7 @@ from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
 from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan
 from tests.hosting_files import COMPONENTS, QUEUED, planned, spec_of
-from tests.test_stacks_checks import add_nag
+from tests.judges import add_nag
 
 
 def test_the_gate_measures_the_component_that_it_names_once_all_are_there(tmp_path: Path) -> None:

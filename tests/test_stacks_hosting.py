@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_file
 
 from heavylift.errors import InputError
-from heavylift.local.plugin.errors import ApiError
-from heavylift.local.plugin.shapes import Shapes
 from stacks.foundation import FoundationStack
 from stacks.serving import ServingStack
-from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan, resolve
+from tests.cdk import FLAGS, IMAGE, App, Synthesized, plan
 from tests.hosting_files import FILES, KEY, SECRET, TOPIC, others, planned, spec_of
-from tests.test_constructs_hosting import OPERATIONS, _plausible
-from tests.test_stacks_checks import add_nag
+from tests.judges import add_nag, api_faults, lint, nag, of_apis
 
 
 @pytest.fixture(scope="module")
@@ -43,35 +39,17 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
 
 
 def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
-    reports = json.loads((synthesized.folder / "validation-report.json").read_text())["pluginReports"]
-
-    assert {report["pluginName"]: report["violations"] for report in reports}["AwsSolutions"] == []
+    assert nag(synthesized) == []
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_cfn_lint_finds_nothing(synthesized: Synthesized, name: str) -> None:
-    found = lint_file(synthesized.folder / f"{name}.template.json")
-
-    assert [str(match) for match in found if match.rule.id != "W3005"] == []  # DependsOn beside a reference
+    assert lint(synthesized, name) == []
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_apis_take_every_request(synthesized: Synthesized, name: str) -> None:
-    faults = []
-
-    for each in synthesized.json(name)["Resources"].values():
-        if each["Type"] not in OPERATIONS:
-            continue
-        service, operation, named = OPERATIONS[each["Type"]]
-        shapes = Shapes(service)
-        apart = ("ScalingTargetId", "ScheduledActions", "Tags")
-        given = {key: value for key, value in each["Properties"].items() if key not in apart}
-        try:
-            shapes.check(operation, shapes.coerce(operation, _plausible(resolve(given)) | named))
-        except ApiError as error:
-            faults.append(f"{each['Type']}: {error}")
-
-    assert faults == []
+    assert api_faults(of_apis(synthesized, name)) == []
 
 
 def test_the_variant_is_as_the_file_says(synthesized: Synthesized) -> None:
