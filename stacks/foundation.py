@@ -17,6 +17,7 @@ from constructs import Construct
 from heavylift.deploy.stacks import FOUNDATION
 from heavylift_cdk import Weights
 from heavylift_cdk.checks import acknowledge, acknowledge_objects
+from heavylift_cdk.execution_role import ExecutionRole
 from heavylift_cdk.weights import kept_bucket
 
 READ = ("weights/*", "artifacts/*", "config/*")
@@ -92,16 +93,10 @@ class FoundationStack(Stack):
             )
         )
 
-    def _role(self) -> iam.Role:
-        """SageMaker's execution role: reads models, decrypts them, pulls our images, writes logs and metrics.
-
-        After the permissions that CreateModel needs (SageMaker developer guide, "How to use SageMaker AI execution
-        roles"), each narrowed to our resources.
-        """
-        # The account's own endpoints only (SageMaker developer guide, "Cross-service confused deputy prevention").
-        own = {"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
-        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=own))
-        statements = (
+    def _role(self) -> ExecutionRole:
+        """Reads models, decrypts them, pulls our images."""
+        role = ExecutionRole(self, "Role")
+        for statement in (
             iam.PolicyStatement(
                 actions=["s3:GetObject"],
                 resources=[self.weights.arn_for_objects(keys) for keys in READ],
@@ -112,23 +107,10 @@ class FoundationStack(Stack):
                 conditions={"StringLike": {"s3:prefix": list(READ)}},
             ),
             iam.PolicyStatement(actions=["kms:Decrypt"], resources=[self.key.key_arn]),
-            iam.PolicyStatement(actions=["ecr:GetAuthorizationToken"], resources=["*"]),  # it has no resource
-            iam.PolicyStatement(
-                actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                resources=[self._assets_repository_arn(), self.images.repository_arn],
-            ),
-            iam.PolicyStatement(
-                actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                resources=[self.format_arn(service="logs", resource="log-group:/aws/sagemaker/*")],
-            ),
-            iam.PolicyStatement(
-                actions=["cloudwatch:PutMetricData"],  # it has no resource either, but a condition
-                resources=["*"],
-                conditions={"StringLike": {"cloudwatch:namespace": ["AWS/SageMaker", "/aws/sagemaker/*", "Heavylift"]}},
-            ),
-        )
-        for statement in statements:
+        ):
             role.add_to_policy(statement)
+        for repository_arn in (self._assets_repository_arn(), self.images.repository_arn):
+            role.allow_pull(repository_arn)
         return role
 
     def _assets_repository_arn(self) -> str:
@@ -164,16 +146,6 @@ class FoundationStack(Stack):
         acknowledge(self.reports, "S1", "CloudTrail's data events log access where that is wanted")
         for keys in READ:
             acknowledge_objects(self.role, self.weights, keys, "an old model is read while a new one rolls out or back")
-        acknowledge(
-            self.role,
-            "IAM5[Resource::*]",
-            "GetAuthorizationToken and PutMetricData know no resource; a condition narrows the latter",
-        )
-        acknowledge(
-            self.role,
-            "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
-            "SageMaker names the log groups, one for each endpoint",
-        )
 
 
 def _given(env: Environment | None) -> tuple[str | None, str | None]:

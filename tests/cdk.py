@@ -120,6 +120,11 @@ class Synthesized:
         properties: dict[str, Any] = found[0]["Properties"]
         return properties
 
+    def statements(self, stack: str) -> list[dict[str, Any]]:
+        """What all IAM policies of a stack allow."""
+        policies = [each for each in self.json(stack)["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
+        return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
+
 
 def synthesize(
     folder: Path, *plans: Plan, image: RuntimeImage = IMAGE, prepare: Callable[[App], None] = lambda _: None

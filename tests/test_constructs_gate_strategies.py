@@ -43,15 +43,10 @@ def gates(synthesized: Synthesized, name: str) -> tuple[str, dict[str, Any], str
     return before, found[before], after, found[after]
 
 
-def statements(synthesized: Synthesized, name: str) -> list[dict[str, Any]]:
-    policies = [each for each in resources(synthesized, name).values() if each["Type"] == "AWS::IAM::Policy"]
-    return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
-
-
 def allowed(synthesized: Synthesized, name: str, action: str) -> list[str]:
     """The last parts of the ARNs that an action is allowed on."""
     found = []
-    for each in statements(synthesized, name):
+    for each in synthesized.statements(f"heavylift-{name}"):
         if action in (each["Action"] if isinstance(each["Action"], list) else [each["Action"]]):
             rows = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
             found += [str(resolve(row)).partition("123456789012:")[2] for row in rows]
@@ -102,7 +97,11 @@ def test_a_dark_variant_may_update_one_endpoint_and_delete_only_its_own_configs(
 
 @pytest.mark.parametrize("name", ["staged", "dark"])
 def test_configs_that_cloudformation_names_are_told_by_the_models_tag(synthesized: Synthesized, name: str) -> None:
-    wide = [each for each in statements(synthesized, name) if str(resolve(each["Resource"])).endswith("-config/*")]
+    wide = [
+        each
+        for each in synthesized.statements(f"heavylift-{name}")
+        if str(resolve(each["Resource"])).endswith("-config/*")
+    ]
 
     assert [each["Condition"] for each in wide] == [{"StringEquals": {"aws:ResourceTag/heavylift:model": name}}]
     config = synthesized.only(f"heavylift-{name}", "AWS::SageMaker::EndpointConfig")
@@ -141,7 +140,7 @@ def test_the_gate_waits_until_its_generators_may_run(synthesized: Synthesized) -
 
     assert gate["Properties"]["StateMachineArn"] == {"Fn::GetAtt": [machine, "Arn"]}
     assert len(starts) == 2 and starts <= set(gate["DependsOn"])
-    invokes = statements(synthesized, "many")
+    invokes = synthesized.statements("heavylift-many")
     assert [each["Resource"] for each in invokes if each["Action"] == "lambda:InvokeFunction"] == [
         gate["Properties"]["ServiceToken"]
     ]

@@ -144,13 +144,7 @@ def with_dlc(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
 
 
 def test_an_image_of_another_account_may_be_pulled_from_its_repository_alone(with_dlc: Synthesized) -> None:
-    template = with_dlc.json("heavylift-tiny-t5")
-    statements = [
-        statement
-        for resource in template["Resources"].values()
-        if resource["Type"] == "AWS::IAM::Policy"
-        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
-    ]
+    statements = with_dlc.statements("heavylift-tiny-t5")
 
     (pull,) = [statement for statement in statements if "ecr:BatchGetImage" in statement["Action"]]
     assert pull["Resource"]["Fn::Join"][1][-1] == ":ecr:eu-west-1:763104351884:repository/djl-inference"

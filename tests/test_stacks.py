@@ -230,13 +230,7 @@ def test_the_gate_gets_its_four_properties_and_the_time_that_lambda_has(synthesi
 
 
 def test_the_gates_function_may_call_this_endpoint_and_write_this_models_reports(synthesized: Synthesized) -> None:
-    template = synthesized.json("heavylift-tiny-t5")
-    statements = [
-        statement
-        for resource in template["Resources"].values()
-        if resource["Type"] == "AWS::IAM::Policy"
-        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
-    ]
+    statements = synthesized.statements("heavylift-tiny-t5")
     allowed = {action: each["Resource"] for each in statements for action in _list(each["Action"])}
 
     assert _end(allowed["sagemaker:InvokeEndpoint"]) == ":endpoint/tiny-t5"

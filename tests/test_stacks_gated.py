@@ -58,10 +58,8 @@ def test_the_gate_of_an_asynchronous_endpoint_may_ask_through_s3_and_no_other_wa
 
     template = Synthesized(tmp_path / "assembly")
     for stack in ("queued", "queued-benchmark"):
-        policies = [each for each in template.json(stack)["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
-        rows = [row for each in policies for row in each["Properties"]["PolicyDocument"]["Statement"]]
         by_action: dict[str, list[Any]] = {}
-        for row in rows:
+        for row in template.statements(stack):
             for action in row["Action"] if isinstance(row["Action"], list) else [row["Action"]]:
                 by_action.setdefault(action, []).append(row["Resource"])
         assert "sagemaker:InvokeEndpointAsync" in by_action

@@ -147,16 +147,10 @@ def test_a_variant_with_options_of_its_own_reads_a_configuration_of_its_own(synt
 
 def test_a_secret_travels_by_its_arn_and_the_role_may_read_it_alone(synthesized: Synthesized) -> None:
     model = synthesized.only("confided", "AWS::SageMaker::Model")["PrimaryContainer"]
-    policies = [
-        statement
-        for each in synthesized.json("confided")["Resources"].values()
-        if each["Type"] == "AWS::IAM::Policy"
-        for statement in each["Properties"]["PolicyDocument"]["Statement"]
-    ]
 
     assert model["Environment"]["HF_TOKEN_SECRET_ARN"] == SECRET
     assert "HF_TOKEN" not in model["Environment"]
-    reading = [each for each in policies if "secretsmanager" in json.dumps(each)]
+    reading = [each for each in synthesized.statements("confided") if "secretsmanager" in json.dumps(each)]
     assert reading == [{"Action": "secretsmanager:GetSecretValue", "Effect": "Allow", "Resource": SECRET}]
 
 
