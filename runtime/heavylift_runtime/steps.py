@@ -37,8 +37,9 @@ def roll(engine: Engine, channel: Channel) -> None:
     rows: dict[int, _Row] = {}
     fresh: dict[int, _Row] = {}  # streams with something to tell
     told = spoken = 0.0  # when of the load, and when no stream had anything more to tell
+    busy = engine.busy
     while True:
-        while (message := channel.poll() if engine.busy else _next(channel)) is not None:
+        while (message := channel.poll() if busy else _next(channel)) is not None:
             if message.type == "stop":
                 return
             if message.type == "submit":
@@ -52,6 +53,7 @@ def roll(engine: Engine, channel: Channel) -> None:
                 channel.send({"type": "pieces", "pieces": [], "load": _load(engine)})
             elif message.type == "adapter":
                 channel.send(_adapt(engine, message.header))
+            busy = engine.busy
         try:
             came, now = engine.step(), time.monotonic()
         except Exception:
@@ -70,8 +72,8 @@ def roll(engine: Engine, channel: Channel) -> None:
                 leaving[key] = found
             elif found.stream:
                 (leaving if first else fresh)[key] = found
-        idle, due = not engine.busy, now - told >= _LOAD_SECONDS
-        if fresh and (idle or now - spoken >= max(BREATH, SHARE * len(fresh))):
+        busy, due = engine.busy, now - told >= _LOAD_SECONDS
+        if fresh and (not busy or now - spoken >= max(BREATH, SHARE * len(fresh))):
             leaving, fresh = fresh | leaving, {}
         else:
             for key in leaving:
@@ -83,7 +85,7 @@ def roll(engine: Engine, channel: Channel) -> None:
         news: dict[str, Any] = {"type": "pieces", "pieces": [pack(each.take()) for each in leaving.values()]}
         if opened := [[key, each.opened] for key, each in leaving.items() if not each.stream]:
             news["opened"] = opened
-        if due or idle:
+        if due or not busy:
             news["load"], told = _load(engine), now
         channel.send(news)
 

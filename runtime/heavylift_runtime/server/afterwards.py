@@ -1,7 +1,7 @@
 """What is told of a visit once its reply has left: a line of the log, the metrics. Not the reply.
 
-An event loop writes what it was given at the end of its turn (uvloop's streams), so that whatever else a turn does
-holds up its replies. And the client that got one asks again at once: these take as long as reading its request.
+They take as long as reading a request, and a client that has its reply asks again at once: it would wait for them, and
+so would one on the server's own processor, which it gets when the server has nothing to do.
 """
 
 from __future__ import annotations

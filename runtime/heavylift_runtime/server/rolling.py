@@ -174,6 +174,8 @@ class Rolling:
 
     def leave(self, job: Job) -> None:
         """Nobody waits for the job any more: what runs of it is cancelled. A job that has ended is no fault."""
+        if job.done:
+            return
         if job.waiting:
             job.waiting.clear()
             self._jobs.remove(job)
