@@ -14,6 +14,7 @@ from pathlib import Path
 from heavylift_runtime.engines.interpreter import environment_of, interpreter_of
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.options import Options
+from heavylift_runtime.start import Start
 from heavylift_runtime.wire import Frames, Message
 
 
@@ -72,14 +73,5 @@ async def spawn(
             ours.close()
             raise LoadError(f"option.pythonExecutable must be a Python: {error}") from error
     channel, _ = await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=ours)
-    start = {
-        "type": "start",
-        "options": options.to_json(),
-        "folder": str(folder),
-        "scratch": str(scratch),
-        "rank": number,
-        "world": options.ranks,
-        "rendezvous": rendezvous,
-    }
-    channel.write(Message(start).encode())
+    channel.write(Message(Start(options, folder, scratch, number, rendezvous).header()).encode())
     return Rank(number, process, frames, channel)

@@ -4,7 +4,7 @@ A thread of every rank waits for the end of its channel, so that it notices at a
 then ends its whole process group: no rank outlives the server, even after `kill -9`. It reads nothing: messages are
 read between two steps, by the thread that makes them. Rank 0 gets the work; the others follow it.
 
-    to the rank     start {options, folder, scratch, rank, world, rendezvous, target?} · stop · work: steps.py, calls.py
+    to the rank     start: start.py · stop · work: steps.py, calls.py
     from the rank   stage {stage} · ready {capacity, files} · failed {error, memory} · results: steps.py, calls.py
 """
 
@@ -21,14 +21,13 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from heavylift_runtime.engines.engine import Engine
 from heavylift_runtime.engines.prompt_files import prompt_files
 from heavylift_runtime.engines.registry import ENGINES
 from heavylift_runtime.errors import LoadError, RuntimeFault, ran_out
 from heavylift_runtime.garbage import settle
-from heavylift_runtime.options import Options
+from heavylift_runtime.start import Start
 from heavylift_runtime.steps import roll
 from heavylift_runtime.wire import Channel, HungUp
 
@@ -38,14 +37,14 @@ def run(descriptor: int) -> int:
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
     try:
-        start = channel.receive().header
+        start = Start.of(channel.receive().header)
     except EOFError:
         return 0  # the server was stopped before it said anything
-    threading.Thread(target=_outlive_nobody, args=(channel, start["scratch"]), name="channel", daemon=True).start()
+    threading.Thread(target=_outlive_nobody, args=(channel, start.scratch), name="channel", daemon=True).start()
     try:
         _serve(start, channel)
     except HungUp:
-        _outlive_nobody(channel, start["scratch"])
+        _outlive_nobody(channel, start.scratch)
     except Exception as error:  # the last line of defence of this process: the server gets a sentence
         if not isinstance(error, RuntimeFault):
             traceback.print_exc()
@@ -55,8 +54,8 @@ def run(descriptor: int) -> int:
     return 0
 
 
-def _serve(start: dict[str, Any], channel: Channel) -> None:
-    options, folder, rank = Options.from_json(start["options"]), Path(start["folder"]), int(start["rank"])
+def _serve(start: Start, channel: Channel) -> None:
+    options, folder, rank, world = start.options, start.folder, start.rank, start.options.ranks
 
     def report(stage: str) -> None:
         channel.send({"type": "stage", "stage": stage})
@@ -65,22 +64,22 @@ def _serve(start: dict[str, Any], channel: Channel) -> None:
         from heavylift_runtime.calls import serve_calls
         from heavylift_runtime.engines import script  # imports the user's code's world
 
-        scratch, place = Path(start["scratch"]), (rank, int(start["world"]), start["rendezvous"])
-        if (target := start.get("target")) is not None:
-            script.partition(options, folder, Path(target), scratch, report, *place)
+        place = (rank, world, start.rendezvous)
+        if start.target is not None:
+            script.partition(options, folder, start.target, start.scratch, report, *place)
             channel.send({"type": "ready"})
             channel.receive()  # stop, once every rank has written
             return
-        loaded = script.load(options, folder, scratch, report, *place)
+        loaded = script.load(options, folder, start.scratch, report, *place)
         settle()
         channel.send({"type": "ready", "capacity": 1})
-        serve_calls(loaded, channel, rank, int(start["world"]))
+        serve_calls(loaded, channel, rank, world)
         return
     row = ENGINES[options.engine]
     if (missing := row.missing()) is not None:
         raise LoadError(missing)
     load: Callable[..., Engine] = importlib.import_module(row.module).load  # torch: only here, and only in a rank
-    engine = load(options, folder, rank, int(start["world"]), start["rendezvous"], report)
+    engine = load(options, folder, rank, world, start.rendezvous, report)
     settle()
     if rank > 0:
         channel.send({"type": "ready"})
@@ -98,7 +97,7 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _outlive_nobody(channel: Channel, scratch: str) -> None:
+def _outlive_nobody(channel: Channel, scratch: Path) -> None:
     channel.wait_for_end()
     sys.stderr.flush()
     shutil.rmtree(scratch, ignore_errors=True)  # the server, which would have done it, is gone

@@ -26,6 +26,7 @@ from heavylift_runtime.engines.interpreter import environment_of, interpreter_of
 from heavylift_runtime.errors import PromptError, RuntimeFault
 from heavylift_runtime.options import Options
 from heavylift_runtime.pieces import unpack
+from heavylift_runtime.start import Start
 from heavylift_runtime.wire import Channel, HungUp, Message
 
 _LEAVE_S = 5.0
@@ -157,18 +158,7 @@ def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvou
             command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True, env=environ
         )
     channel = Channel(ours)
-    channel.send(
-        {
-            "type": "start",
-            "options": options.to_json(),
-            "folder": str(folder),
-            "scratch": str(scratch),
-            "rank": number,
-            "world": options.ranks,
-            "rendezvous": rendezvous,
-            "target": None if target is None else str(target),
-        }
-    )
+    channel.send(Start(options, folder, scratch, number, rendezvous, target).header())
     return _Child(number, process, channel)
 
 
