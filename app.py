@@ -6,7 +6,7 @@ and knows no clock, no network and no account. `--context image=URI` takes a bui
 beside each model's that measures its endpoint again.
 
 The CDK looks at the templates by its own rules, as in any app of its: CDK_VALIDATION=false leaves that out. Node loads
-the CDK and those rules while Python imports what it needs, and makes one model's stack while Python reads the next.
+those rules while Python imports what it needs, and makes one model's stack while Python reads the next.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def main() -> None:
     gc.disable()  # a process of seconds, that keeps what it makes
     sys.setswitchinterval(1e-4)  # seconds: who waits for Node goes on soon after its answer, though the reader computes
     os.environ["NODE_OPTIONS"] = options(os.environ.get("NODE_OPTIONS"))
+    import aws_cdk  # noqa: F401  # in this thread, as all imports: two at a time once failed within Python's own
+
     with ThreadPoolExecutor(1) as node, ThreadPoolExecutor(1) as reader:
         started = node.submit(_started)
         looking = node.submit(_look, started)
