@@ -92,7 +92,9 @@ def load_model(properties):
     location = properties["model_id"] if "model_id" in properties else properties["model_dir"]
     logging.info(f"Loading model in {location}")
     tokenizer = AutoTokenizer.from_pretrained(location)
-    model = AutoModelForSeq2SeqLM.from_pretrained(location, torch_dtype=torch.float32, low_cpu_mem_usage=True)
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        location, torch_dtype=torch.float32, low_cpu_mem_usage=True, load_in_8bit=False, use_auth_token=None
+    )
     return model, tokenizer, pipeline("text2text-generation", model=model, tokenizer=tokenizer,
                                       device=int(properties["device_id"]))
 
@@ -105,6 +107,9 @@ def handle(inputs: Input):
     model, tokenizer, generator = predictor
     data = inputs.get_as_json()
     params = data.get("parameters", {})
+    if data.get("translate"):
+        translator = pipeline("translation_en_to_de", model=model, tokenizer=tokenizer)
+        return Output().add(translator(data["inputs"], **params))
     if data.get("by_hand"):
         tokens = tokenizer.batch_encode_plus(data["inputs"], return_tensors="pt", padding=True)
         with torch.no_grad():
@@ -146,6 +151,8 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_t5(tmp_path_factory.mktemp("t5"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    prefixes = {"task_specific_params": {"translation_en_to_de": {"prefix": PROMPTS[0][:2]}}}
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | prefixes))
     return folder
 
 
@@ -207,11 +214,13 @@ def test_pipelines_and_tokenizers_of_transformers_4(t5: Path, tmp_path: Path) ->
         one = ask(served, {"inputs": "2468", "parameters": {"max_new_tokens": 9, "do_sample": False}})
         several = ask(served, {"inputs": PROMPTS, "parameters": {"max_new_tokens": 9}})
         by_hand = ask(served, {"inputs": ["2468"], "parameters": {"max_new_tokens": 9}, "by_hand": True})
+        german = ask(served, {"inputs": "68", "parameters": {"max_new_tokens": 9}, "translate": True})
 
     texts = expected(t5, 9)
     assert one == [{"generated_text": texts[0]}]
     assert several == [{"generated_text": text} for text in texts]
     assert by_hand == {"outputs": texts[:1]}
+    assert german == [{"translation_text": texts[0]}]
 
 
 def test_transformers_own_streamer_in_a_thread(t5: Path, tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
-"""What scripts of transformers 4 call and transformers 5 no longer has: two methods of tokenizers, three pipelines.
+"""What scripts of transformers 4 call and transformers 5 no longer has: methods, pipelines, arguments.
 
-AWS's samples call `tokenizer.batch_encode_plus` and `pipeline("text2text-generation")`; without them such a model.py
-would have to be changed. Not more of the old version: 8-bit loading and `Conversation` stay away.
+AWS's samples call `tokenizer.batch_encode_plus`, `pipeline("text2text-generation")` and `from_pretrained(…,
+load_in_8bit=…)`; without them such a model.py would have to be changed. Not all of the old version: `Conversation`
+stays away, and caches are no tuples.
 Meanings: https://huggingface.co/docs/transformers/v4.57.1/main_classes/tokenizer and …/main_classes/pipelines.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 _IMPORTS = re.compile(rb"^\s*(?:from\s+transformers\b|import\b[^#\n]*\btransformers\b)", re.MULTILINE)
+_LANGUAGES = re.compile(r"translation_\w+_to_\w+")
 _KEYS: Mapping[str, str] = MappingProxyType(
     {
         "text2text-generation": "generated_text",
@@ -35,6 +38,7 @@ def restore() -> None:
     """Give transformers the old names back in this process, those that it lacks."""
     import transformers
     from transformers import pipelines
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
     base: Any = transformers.PreTrainedTokenizerBase
     for name, method in (("encode_plus", _encode_plus), ("batch_encode_plus", _batch_encode_plus)):
@@ -45,6 +49,35 @@ def restore() -> None:
         if task not in registry.supported_tasks:
             getattr(pipelines, "REMOVED_TASKS", {}).pop(task, None)
             registry.register_pipeline(task, _pipeline(key), transformers.AutoModelForSeq2SeqLM, type="text")
+    registry.check_task = _with_languages(type(registry).check_task.__get__(registry))
+    owners: tuple[Any, ...] = (transformers.PreTrainedModel, _BaseAutoModelClass)
+    for owner in owners:
+        given = owner.__dict__["from_pretrained"].__func__
+        if not hasattr(given, "__wrapped__"):
+            owner.from_pretrained = classmethod(_with_old_arguments(given))
+
+
+def _with_languages(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`translation_en_to_de` is a translation, whose prefix the model's task_specific_params have under that name."""
+    return lambda task: check("translation" if _LANGUAGES.fullmatch(task) else task)
+
+
+def _with_old_arguments(load: Callable[..., Any]) -> Callable[..., Any]:
+    """from_pretrained that knows what version 4 called otherwise."""
+    import transformers
+
+    @functools.wraps(load)
+    def from_pretrained(cls: type[Any], *given: Any, **settings: Any) -> Any:
+        if bits := {name: True for name in ("load_in_8bit", "load_in_4bit") if settings.pop(name, False)}:
+            rounded: Any = transformers.BitsAndBytesConfig
+            settings.setdefault("quantization_config", rounded(**bits))
+        if (token := settings.pop("use_auth_token", None)) is not None:
+            settings.setdefault("token", token)
+        if settings.pop("use_flash_attention_2", False):
+            settings.setdefault("attn_implementation", "flash_attention_2")
+        return load(cls, *given, **settings)
+
+    return from_pretrained
 
 
 def _encode_plus(self: Any, text: Any, text_pair: Any = None, **settings: Any) -> Any:
