@@ -64,28 +64,35 @@ static void rows(int any) {
         free(both);
         int64_t heads = some(4), half = some(40), wide = 2 * half + some(9) - 1, turned = 2 * half;
         void *numbers = room(count * heads * wide * item, any);
-        void *cosines = room(count * turned * item, any), *sines = room(count * turned * item, any);
-        struct turn t = {numbers, cosines, sines, count, heads, heads * wide, wide, turned, i & 2, type};
+        int64_t known = some(9), *positions = room(count * 8, 0);
+        for (int64_t k = 0; k < count; k++) positions[k] = some(known) - 1;
+        void *cosines = room(known * turned * item, any), *sines = room(known * turned * item, any);
+        struct angles angles = {cosines, sines, positions};
+        struct turn t = {numbers, &angles, count, heads, heads * wide, wide, turned, i & 2, type};
         turn(&t);
         void *by = room(heads * wide * item, any);
         struct norm each = {numbers, by, 0, numbers, count, heads, wide, heads * wide, 1e-6f, type};
         norm(&each);
         free(by);
-        int64_t *places = room(count * heads * 8, 0);
-        void *cache = room(count * heads * wide * item, 0);
-        for (int64_t k = 0; k < count * heads; k++) places[k] = count * heads - 1 - k;
-        struct put p = {places, numbers, cache, count, heads, heads * wide * item, wide * item};
+        int64_t slots = count + some(3);
+        void *kept = room(count * 2 * heads * wide * item, any), *cache = room(2 * slots * heads * known * wide * item, 0);
+        struct put p = {positions, kept, cache, count, i & 2 ? count : 1, slots - count, slots,
+                        heads, known, 2 * heads * wide * item, wide * item};
         put(&p);
         int64_t pairs = some(4), groups = some(3), span = some(100);
         void *query = room(count * pairs * groups * width * item, any), *bias = room(count * pairs * span * item, any);
         void *keys = room(count * pairs * span * width * item, any), *values = room(count * pairs * span * width * item, any);
         void *mixed = room(count * pairs * groups * width * item, 0);
-        struct seen seen = {bias, span, span, 0};
+        struct seen seen = {bias, 0, span, span, 0};
         struct attend a = {query, keys, values, &seen, mixed, count, pairs, groups, width, pairs * groups * width,
                            span * width, span * width, 0.3f, type};
         if (attend(&a)) exit(1);
-        free(x), free(weight), free(y), free(inner), free(numbers), free(cosines), free(sines), free(places), free(cache);
-        free(query), free(bias), free(keys), free(values), free(mixed);
+        int64_t reach = span > known ? span : known, all = i & 2 ? pairs * groups : 1, step = all > 1 ? 2 * reach : 0;
+        char *table = room(all * 2 * reach * item, any);
+        seen = (struct seen){table + (reach - 1) * item, positions, span, groups * step, step};
+        if (attend(&a)) exit(1);
+        free(x), free(weight), free(y), free(inner), free(numbers), free(cosines), free(sines), free(kept), free(cache);
+        free(positions), free(table), free(query), free(bias), free(keys), free(values), free(mixed);
     }
 }
 

@@ -215,13 +215,14 @@ def test_heads_are_turned_as_pytorch_turns_them(
     torch.manual_seed(half)
     width, turned = 2 * half + rest, 2 * half
     wide = torch.randn(rows, heads + 2, width).to(dtype)
-    cosines, sines = torch.randn(2, rows, 1, turned).to(dtype).unbind(0)
+    known, positions = torch.randn(2, 9, 1, turned).to(dtype), torch.randint(9, (rows,))
+    cosines, sines = known[:, positions].unbind(0)
     part = wide[:, :heads, :turned].double()
     partners = part.unflatten(2, (half, 2)).flip(3).flatten(2) if paired else part.roll(half, 2)
     expected = wide.clone().double()
     expected[:, :heads, :turned] = part * cosines.double() + partners * sines.double()
 
-    calls.turn_(wide[:, :heads], cosines, sines, paired=paired)
+    calls.turn_(wide[:, :heads], calls.Angles(*known.unbind(0), positions), paired=paired)
 
     tolerance = 1e-5 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(wide.double(), expected, atol=tolerance, rtol=tolerance)
@@ -280,13 +281,14 @@ def test_the_likeliest_is_the_first_of_the_highest(
 def test_what_is_put_lies_where_pytorch_puts_it() -> None:
     torch.manual_seed(0)
     for dtype in DTYPES:
-        rows = torch.randn(3, 10, 7).to(dtype)
-        pairs, places = rows.narrow(1, 4, 6), torch.randperm(40)[:18].view(3, 6)
-        ours, theirs = torch.zeros(40, 7, dtype=dtype), torch.zeros(40, 7, dtype=dtype)
+        rows = torch.randn(4, 10, 7).to(dtype)
+        pairs, positions = rows.narrow(1, 4, 6), torch.tensor([5, 0, 6, 1])  # of two slots, twice
+        ours, theirs = torch.zeros(2, 2, 3, 3, 9, 7, dtype=dtype).unbind(0)  # (2, slots, P, T, D)
 
-        calls.put(places, pairs, ours)
+        calls.put(pairs, positions, ours, first=1, each=2)
 
-        theirs.index_put_((places,), pairs)
+        for row, (slot, position) in enumerate(zip([1, 2, 1, 2], positions.tolist(), strict=True)):
+            theirs[:, slot, :, position] = pairs[row].view(2, 3, 7)
         assert torch.equal(ours, theirs)
 
 

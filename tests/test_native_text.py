@@ -53,7 +53,7 @@ def test_gptjs_neighbouring_pairs_turn_as_in_transformers_and_the_rest_of_the_he
     expected = apply_rotary_pos_emb(heads[None, :, :, :8], sines[None], cosines[None])[0]
     rotation, turned = Rotation(Rotary(8, 10000.0, interleaved=True), torch.float32), heads.clone()
 
-    rotation.turn_(turned, rotation.at(positions))
+    rotation.turn_(turned, rotation.known(positions, 1000))
 
     torch.testing.assert_close(turned[:, :, :8], expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(turned[:, :, 8:], heads[:, :, 8:])
@@ -125,7 +125,9 @@ def test_every_token_sees_its_own_text_however_it_is_cut_into_passes(
     def expected(text: Tensor, layer: int) -> Tensor:
         turned = text[layer].clone()
         if rotation is not None:
-            rotation.turn_(turned.narrow(1, 0, (group + 1) * pairs), rotation.at(torch.arange(len(turned))))
+            rotation.turn_(
+                turned.narrow(1, 0, (group + 1) * pairs), rotation.known(torch.arange(len(turned)), len(turned))
+            )
         query, key, value = torch.split(turned.transpose(0, 1), [pairs * group, pairs, pairs])
         return exact(query, key, value, 0.5, slopes, window if layer else None)
 

@@ -23,6 +23,23 @@ NORESERVE = 0x4000
 """Linux's MAP_NORESERVE (mman.h): virtual memory beyond what the machine has is no fault until it is written to."""
 
 
+class Places:
+    """Where one token of each row goes."""
+
+    def __init__(self, store: Store, first: int, positions: Tensor, turns: int) -> None:
+        self._store, self.first, self.positions, self._turns = store, first, positions, turns
+        self.each = len(positions) // turns
+        self._rows: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """Of a layer's keys and values as rows of D numbers: (B, 2 P)"""
+        if self._rows is None:
+            slots = self._store.firsts[self.first : self.first + self.each].repeat(self._turns) + self.positions
+            self._rows = slots.unsqueeze(1) + self._store.heads
+        return self._rows
+
+
 class Store:
     """Keys and values, (layers, 2, slots, P, T, D), of at most T tokens in each slot, by P heads of width D."""
 
@@ -67,8 +84,10 @@ class Store:
         # a token's key and value of a head are rows of this: (2 * slots * P * T, D) for each layer
         self._flat = list(self.content.view(layers, -1, width).unbind(0))
         heads = torch.arange(2, device=device).unsqueeze(1) * (slots * pairs) + torch.arange(pairs, device=device)
-        self._heads = heads.flatten() * self.room
-        self._slots = torch.arange(slots, device=device) * (pairs * self.room)
+        self.heads = heads.flatten() * self.room
+        """Rows between a slot's first and each head's of its, (2 P,)"""
+        self.firsts = torch.arange(slots, device=device) * (pairs * self.room)
+        """Each slot's first row, (slots,)"""
         self._views: dict[tuple[int, int, int], tuple[list[Tensor], list[Tensor]]] = {}
 
     @property
@@ -80,16 +99,15 @@ class Store:
         """Bytes that a row of so many tokens takes, in whole pages."""
         return self._planes * -(-count * self._each // PAGE) * PAGE
 
-    def places(self, first: int, positions: Tensor) -> Tensor:
-        """Where the tokens at `positions` (B,) of the slots from `first` on go, for `put`: (B, 2 P)"""
-        slots = self._slots[first : first + positions.shape[0]] + positions
-        return slots.unsqueeze(1) + self._heads
+    def places(self, first: int, positions: Tensor, turns: int = 1) -> Places:
+        """Where tokens at `positions` (B,) go, for `put`: B / `turns` of the slots from `first` on, turn by turn."""
+        return Places(self, first, positions, turns)
 
-    def put(self, layer: int, places: Tensor, pairs: Tensor) -> None:
+    def put(self, layer: int, places: Places, pairs: Tensor) -> None:
         """One token of each row: keys, then values, (B, 2 P, D)"""
         if kernels.usable(pairs):
-            return kernels.put(places, pairs, self._flat[layer])
-        self._flat[layer].index_put_((places,), pairs)
+            return kernels.put(pairs, places.positions, self.content[layer], places.first, places.each)
+        self._flat[layer].index_put_((places.rows,), pairs)
 
     def write(self, layer: int, slot: int, first: int, pairs: Tensor) -> None:
         """Tokens [first, first + n) of one row: keys, then values, (n, 2, P, D)"""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heavylift_runtime.families.rotary import Llama3, Rotary, Yarn
 from heavylift_runtime.native.kernels import calls as kernels
+from heavylift_runtime.native.kernels.calls import Angles
 
 FIRST = 256
 """Positions whose angles are known from the start; twice as many once there is one beyond."""
@@ -35,19 +36,18 @@ class Rotation:
         cosines, sines = angles.cos() * self._length, angles.sin() * (self._signs * self._length)
         return cosines.to(self._dtype), sines.to(self._dtype)
 
-    def known(self, positions: Tensor, furthest: int) -> tuple[Tensor, Tensor]:
+    def known(self, positions: Tensor, furthest: int) -> Angles:
         """The same, of positions none of which is beyond `furthest`, from a table that grows."""
         if furthest >= self._reach:
             self._reach = max(FIRST, 2 * furthest)
             self._table = self.at(torch.arange(self._reach))
-        cosines, sines = self._table
-        return cosines.index_select(0, positions), sines.index_select(0, positions)
+        return Angles(*self._table, positions)
 
-    def turn_(self, heads: Tensor, turns: tuple[Tensor, Tensor]) -> None:
+    def turn_(self, heads: Tensor, angles: Angles) -> None:
         """Turns heads (N, K, D), in place."""
-        cosines, sines = turns
         if kernels.usable(heads):
-            return kernels.turn_(heads, cosines, sines, paired=self._interleaved)
+            return kernels.turn_(heads, angles, paired=self._interleaved)
+        cosines, sines = angles.rows
         part = heads.narrow(2, 0, self._width)
         if self._interleaved:
             partners = part.view(*part.shape[:2], -1, 2).flip(3).flatten(2)

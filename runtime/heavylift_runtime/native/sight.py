@@ -11,6 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from heavylift_runtime.native.kernels.arguments import Seen as Fields
+from heavylift_runtime.native.kernels.calls import Seen
+
 FIRST = 128
 """Positions that the table begins with; doubled when they are too few."""
 
@@ -24,13 +27,51 @@ class Sight:
 
     def of(self, positions: Tensor, span: int) -> Tensor:
         """Queries at `positions` (n,) over the keys [0, span): (K, n, span)"""
+        return _lines(self._reaching(span), positions, span)
+
+    def seen(self, positions: Tensor, span: int, pairs: int) -> Past:
+        """The same for rows with one query for each head, of `pairs` key-value heads."""
+        return Past(self._reaching(span), positions, span, pairs)
+
+    def _reaching(self, span: int) -> Tensor:
+        """(K, 2 reach): a query at t sees key j at place reach - 1 - t + j"""
         reach = max(span, FIRST)
         if reach > self._reach:
             reach = self._reach = max(reach, 2 * self._reach)
             past = self._past(reach)
-            # a query at t sees key j at place reach - 1 - t + j: the past, furthest first, then the hidden future
+            # the past, furthest first, then the hidden future
             self._table = torch.cat([past, torch.full_like(past, -torch.inf)], 1)
-        return self._table.unfold(1, span, 1).index_select(1, self._reach - 1 - positions)
+        return self._table
+
+
+class Past(Seen):
+    """What rows' queries see of their own texts, in a table of biases by distance."""
+
+    def __init__(self, table: Tensor, positions: Tensor, span: int, pairs: int) -> None:
+        """`table`: (1 or H, 2 reach); `positions`: (B,) int64; `pairs`: P, each for H / P queries."""
+        super().__init__(table)
+        self.span = span
+        self._positions, self._pairs = positions, pairs
+
+    @property
+    def bias(self) -> Tensor:
+        """(B * P, 1 or H / P, span)"""
+        lines = _lines(self._bias, self._positions, self.span).transpose(0, 1)
+        rows, kinds, span = lines.shape
+        if kinds == 1:
+            return lines.expand(rows, self._pairs, span).reshape(rows * self._pairs, 1, span)
+        return lines.reshape(rows * self._pairs, kinds // self._pairs, span)
+
+    def fields(self) -> Fields:
+        kinds, width = self._bias.shape
+        begin = self._bias.data_ptr() + (width // 2 - 1) * self._bias.itemsize
+        step = width if kinds > 1 else 0
+        return Fields(begin, self._positions.data_ptr(), self.span, kinds // self._pairs * step, step)
+
+
+def _lines(table: Tensor, positions: Tensor, span: int) -> Tensor:
+    """Of a table (K, 2 reach), (K, n, span)"""
+    return table.unfold(1, span, 1).index_select(1, table.shape[1] // 2 - 1 - positions)
 
 
 def causal(dtype: torch.dtype, window: int | None) -> Sight:

@@ -18,12 +18,11 @@ from heavylift_runtime.native.batch import Batch
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels import calls as kernels
-from heavylift_runtime.native.kernels.calls import Seen
 from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.layers import attend, slopes_of
 from heavylift_runtime.native.loader import Weights
 from heavylift_runtime.native.rotary import Rotation
-from heavylift_runtime.native.sight import Sight, causal, fading
+from heavylift_runtime.native.sight import Past, Sight, causal, fading
 
 STEP = 16
 """Places by which what is attended over grows, so that views are made anew only now and then."""
@@ -40,6 +39,11 @@ class Heads:
     """For each layer of the stage; layers of one kind share one."""
     rotation: Rotation | None = None
     scale: float = 1.0
+
+    @property
+    def kinds(self) -> tuple[Sight, ...]:
+        """Each sight once."""
+        return tuple(dict.fromkeys(self.sights))
 
     @classmethod
     def of(cls, shape: Shape, weights: Weights, group: Group, *, fades: bool = False) -> Heads:
@@ -63,8 +67,8 @@ class Rows(NamedTuple):
     last: int
     slot: int
     """The first one's."""
-    seen: list[Seen]
-    """For each layer (rows * P, 1 or H / P, span); layers of one kind share one."""
+    seen: dict[Sight, Past]
+    """(rows * P, 1 or H / P, span), by each layer's kind."""
     keys: list[Tensor]
     values: list[Tensor]
 
@@ -76,11 +80,10 @@ class Pass:
         self._heads, self._store, self._batch = heads, store, batch
         rotation = heads.rotation
         furthest = max([0, *batch.at, *[chunk.first + chunk.count for chunk in batch.chunks]])
-        self._turns = None if rotation is None else rotation.known(batch.positions, furthest)
+        self._angles = None if rotation is None else rotation.known(batch.positions, furthest)
         count = len(batch.at)
         each = count // batch.turns
-        places = [store.places(batch.first, some) for some in torch.split(batch.positions[:count], max(1, each))]
-        self._places = (places[0] if len(places) == 1 else torch.cat(places)) if count else None
+        self._places = store.places(batch.first, self._positions(0, count), batch.turns) if count else None
         lengths = [at + 1 for at in batch.at]
         self._rows = [
             self._together(turn + first, turn + last, batch.first + first, span)
@@ -103,31 +106,31 @@ class Pass:
 
     def follow(self, other: Pass) -> None:
         """Becomes another pass of the same form, in the same places of memory."""
-        assert self._places is not None and other._places is not None
-        self._places.copy_(other._places)
-        for own, new in zip(self._turns or (), other._turns or (), strict=True):
-            own.copy_(new)
+        self._batch.positions.copy_(other._batch.positions)
+        if self._angles is not None and other._angles is not None:
+            self._angles.become(other._angles)
         for rows, following in zip(self._rows, other._rows, strict=True):
-            for seen, new_seen in dict(zip(rows.seen, following.seen, strict=True)).items():
-                seen.become(new_seen.bias)
+            for sight, seen in rows.seen.items():
+                seen.become(following.seen[sight])
+
+    def _positions(self, first: int, last: int) -> Tensor:
+        """Of the tokens [first, last), where the batch has them"""
+        positions = self._batch.positions
+        return positions if last - first == len(positions) else positions[first:last]
 
     def _together(self, first: int, last: int, slot: int, span: int) -> Rows:
         """Tokens [first, last) of the rows in the slots from `slot` on, of which the longest has `span` tokens."""
         span = min(-(-span // STEP) * STEP, self._store.room)
-        positions, pairs = self._batch.positions[first:last], self._heads.pairs
-        seen = {
-            sight: Seen(_by_pair(sight.of(positions, span).transpose(0, 1), pairs))
-            for sight in dict.fromkeys(self._heads.sights)
-        }
-        keys, values = self._store.views(slot, last - first, span)
-        return Rows(first, last, slot, [seen[sight] for sight in self._heads.sights], keys, values)
+        positions = self._positions(first, last)
+        seen = {sight: sight.seen(positions, span, self._heads.pairs) for sight in self._heads.kinds}
+        return Rows(first, last, slot, seen, *self._store.views(slot, last - first, span))
 
     def mix(self, layer: int, qkv: Tensor) -> Tensor:
         """(N, (H + 2 P) * D) → (N, H * D); the argument is overwritten."""
         heads, pairs = self._heads, self._heads.pairs
         split = qkv.view(qkv.shape[0], -1, heads.width)  # (N, H + 2 P, D)
-        if heads.rotation is not None and self._turns is not None:
-            heads.rotation.turn_(split.narrow(1, 0, heads.queries + pairs), self._turns)
+        if heads.rotation is not None and self._angles is not None:
+            heads.rotation.turn_(split.narrow(1, 0, heads.queries + pairs), self._angles)
         queries, remembered = split.narrow(1, 0, heads.queries), split.narrow(1, heads.queries, 2 * pairs)
         if self._places is not None:
             self._store.put(layer, self._places, remembered[: len(self._batch.at)])
@@ -135,7 +138,7 @@ class Pass:
         for rows in self._rows:
             own = slice(rows.first, rows.last)
             keys, values = rows.keys[layer], rows.values[layer]
-            attend(queries[own], keys, values, rows.seen[layer], heads.scale, mixed[own])
+            attend(queries[own], keys, values, rows.seen[heads.sights[layer]], heads.scale, mixed[own])
         at = len(self._batch.at)
         for chunk in self._batch.chunks:
             part = remembered[at : at + chunk.count].view(chunk.count, 2, pairs, heads.width)
@@ -169,14 +172,6 @@ def together(
         attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=query.shape[1] != len(keys),
     )  # fmt: skip
     return mixed.squeeze(0).transpose(0, 1)
-
-
-def _by_pair(bias: Tensor, pairs: int) -> Tensor:
-    """(B, K, span), K being 1 or H → (B * P, 1 or H / P, span)"""
-    rows, kinds, span = bias.shape
-    if kinds == 1:
-        return bias.expand(rows, pairs, span).reshape(rows * pairs, 1, span)
-    return bias.reshape(rows * pairs, kinds // pairs, span)
 
 
 def runs(lengths: Sequence[int], *, apart: bool = False) -> Iterator[tuple[int, int, int]]:

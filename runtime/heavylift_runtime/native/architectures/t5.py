@@ -286,4 +286,4 @@ class Sources:
     def follow(self, other: Sources) -> None:
         """As a Pass does."""
         for seen, new in zip(self._seen, other._seen, strict=True):
-            seen.become(new.bias)
+            seen.become(new)

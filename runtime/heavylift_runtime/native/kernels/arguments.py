@@ -37,9 +37,13 @@ class Bend(Structure):
     ]  # fmt: skip
 
 
+class Angles(Structure):
+    _fields_ = [("cosines", c_void_p), ("sines", c_void_p), ("positions", c_void_p)]
+
+
 class Turn(Structure):
     _fields_ = [
-        ("numbers", c_void_p), ("cosines", c_void_p), ("sines", c_void_p),
+        ("numbers", c_void_p), ("angles", c_void_p),
         ("rows", c_int64), ("heads", c_int64), ("pitch", c_int64), ("width", c_int64), ("turned", c_int64),
         ("paired", c_int32), ("type", c_int32),
     ]  # fmt: skip
@@ -54,13 +58,16 @@ class Beside(Structure):
 
 class Put(Structure):
     _fields_ = [
-        ("places", c_void_p), ("pairs", c_void_p), ("cache", c_void_p),
-        ("rows", c_int64), ("heads", c_int64), ("pitch", c_int64), ("width", c_int64),
+        ("positions", c_void_p), ("pairs", c_void_p), ("cache", c_void_p),
+        ("rows", c_int64), ("each", c_int64), ("first", c_int64), ("slots", c_int64),
+        ("heads", c_int64), ("room", c_int64), ("pitch", c_int64), ("width", c_int64),
     ]  # fmt: skip
 
 
 class Seen(Structure):
-    _fields_ = [("bias", c_void_p), ("span", c_int64), ("pitch", c_int64), ("step", c_int64)]
+    _fields_ = [
+        ("bias", c_void_p), ("positions", c_void_p), ("span", c_int64), ("pitch", c_int64), ("step", c_int64),
+    ]  # fmt: skip
 
 
 class Attend(Structure):

@@ -52,12 +52,16 @@ def _do(name: str, what: ctypes.Structure) -> None:
         recording.add(kernel, what)
 
 
+@cache
+def _run() -> Any:
+    run = _kernel("run")
+    run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64
+    return run
+
+
 def again(recording: Recording) -> None:
     """All calls of a recording."""
-    found = library()
-    assert found is not None
-    found.run.argtypes, found.run.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64
-    if not recording.again(found.run):
+    if not recording.again(_run()):
         raise MemoryError("can't allocate memory for a kernel's own numbers")
 
 
@@ -176,50 +180,96 @@ def screen(exact: Product, rough: Tensor, lengths: Tensor, errors: Tensor, x: Te
     return scores, places, int(looked)
 
 
-def turn_(heads: Tensor, cosines: Tensor, sines: Tensor, *, paired: bool) -> None:
-    """Turns the first R numbers of heads (N, K, D), in place, angles (N, 1, R): each with the one R / 2 further on.
+class Angles:
+    """Angles by position, cosines and signed sines (T, 1, R), and the position of each row, (N,) int64."""
+
+    def __init__(self, cosines: Tensor, sines: Tensor, positions: Tensor) -> None:
+        assert cosines.is_contiguous() and sines.is_contiguous() and positions.is_contiguous()
+        self.cosines, self.sines, self.positions = cosines, sines, positions
+        self._fields: arguments.Angles | None = None
+        self._rows: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Each row's, (N, 1, R)"""
+        if self._rows is None:
+            self._rows = self.cosines.index_select(0, self.positions), self.sines.index_select(0, self.positions)
+        return self._rows
+
+    @property
+    def at(self) -> int:
+        """Where a kernel finds them; a call that is kept looks at what is here then."""
+        if self._fields is None:
+            self._fields = arguments.Angles(*(each.data_ptr() for each in (self.cosines, self.sines, self.positions)))
+        return ctypes.addressof(self._fields)
+
+    def become(self, other: Angles) -> None:
+        """Other angles, by the positions that are in this one's memory."""
+        self.cosines, self.sines, fields = other.cosines, other.sines, self._fields
+        if fields is not None:
+            fields.cosines, fields.sines = self.cosines.data_ptr(), self.sines.data_ptr()
+
+
+def turn_(heads: Tensor, angles: Angles, *, paired: bool) -> None:
+    """Turns the first R numbers of heads (N, K, D), in place: each with the one R / 2 further on.
 
     `paired`: each with its neighbour.
     """
     rows, count, width = heads.shape
     pitch, *steps = heads.stride()
-    assert steps == [width, 1] and cosines.is_contiguous() and sines.is_contiguous() and cosines.dtype == heads.dtype
-    numbers = heads.data_ptr(), cosines.data_ptr(), sines.data_ptr()
-    _do("turn", arguments.Turn(*numbers, rows, count, pitch, width, cosines.shape[2], paired, TYPES[heads.dtype]))
+    assert steps == [width, 1] and angles.cosines.dtype == heads.dtype and len(angles.positions) == rows
+    shape = rows, count, pitch, width, angles.cosines.shape[2]
+    _do("turn", arguments.Turn(heads.data_ptr(), angles.at, *shape, paired, TYPES[heads.dtype]))
 
 
-def put(places: Tensor, pairs: Tensor, cache: Tensor) -> None:
-    """pairs (B, H, D), each row's numbers side by side, to the rows `places` (B, H) int64 of cache (…, D)."""
+def put(pairs: Tensor, positions: Tensor, cache: Tensor, first: int, each: int) -> None:
+    """Keys, then values, (B, 2 P, D), to the rows' `positions` (B,) int64 in a cache (2, slots, P, T, D).
+
+    `each` rows are in neighbouring slots from the `first` on, and so are the next ones.
+    """
     rows, heads, width = pairs.shape
     pitch, *steps = pairs.stride()
-    assert steps == [width, 1] and places.is_contiguous() and places.shape == (rows, heads)
-    numbers = places.data_ptr(), pairs.data_ptr(), cache.data_ptr()
-    _do("put", arguments.Put(*numbers, rows, heads, pitch * pairs.itemsize, width * pairs.itemsize))
+    _, slots, own, room, _ = cache.shape
+    assert steps == [width, 1] and positions.is_contiguous() and cache.is_contiguous() and heads == 2 * own
+    assert len(positions) == rows and first + each <= slots
+    numbers = positions.data_ptr(), pairs.data_ptr(), cache.data_ptr()
+    sizes = own, room, pitch * pairs.itemsize, width * pairs.itemsize
+    _do("put", arguments.Put(*numbers, rows, each, first, slots, *sizes))
 
 
 class Seen:
     """What queries see: a bias on each place, (N, 1 or G, T); a call that is kept looks at what is here then."""
 
     def __init__(self, bias: Tensor) -> None:
-        self.bias = bias
+        self._bias, self.span = bias, bias.shape[-1]
         self._fields: arguments.Seen | None = None
+        self._other: Seen | None = None
+
+    @property
+    def bias(self) -> Tensor:
+        """All of it."""
+        return self._bias
 
     @property
     def at(self) -> int:
         """Where a kernel finds it."""
         if self._fields is None:
-            self._fields = arguments.Seen()
-            self.become(self.bias)
+            self._fields = self.fields()
         return ctypes.addressof(self._fields)
 
-    def become(self, bias: Tensor) -> None:
-        """Something else is seen, by as many."""
-        self.bias, fields = bias, self._fields
-        if fields is not None:
-            pitch, step, side = bias.stride()
-            assert side == 1
-            fields.bias, fields.span, fields.pitch = bias.data_ptr(), bias.shape[2], pitch
-            fields.step = step if bias.shape[1] > 1 else 0
+    def fields(self) -> arguments.Seen:
+        """As a kernel is told."""
+        pitch, step, side = self._bias.stride()
+        assert side == 1
+        return arguments.Seen(self._bias.data_ptr(), None, self.span, pitch, step if self._bias.shape[1] > 1 else 0)
+
+    def become(self, other: Seen) -> None:
+        """Something else is seen, by as many; from the positions that are in this one's memory."""
+        self._other, self.span = other, other.span  # whose tensors are looked at from now on
+        if self._fields is not None:
+            fields = other.fields()
+            fields.positions = self._fields.positions
+            ctypes.pointer(self._fields)[0] = fields
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float, mixed: Tensor | None = None) -> Tensor:
@@ -233,7 +283,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Seen, scale: float, 
     pairs, span = key.shape[0] // rows, key.shape[2]
     mixed = empty(query, rows, heads, width) if mixed is None else mixed
     assert inner == [width, 1] and keys == [1, width] and values == [width, 1] and mixed.is_contiguous()
-    assert value.shape[1] == seen.bias.shape[2] == span and seen.bias.shape[0] == rows * pairs
+    assert value.shape[1] == seen.span == span
     _do("attend", arguments.Attend(
         query.data_ptr(), key.data_ptr(), value.data_ptr(), seen.at, mixed.data_ptr(),
         rows, pairs, heads // pairs, width, query_pitch, key_pitch, value_pitch, scale, TYPES[query.dtype],

@@ -56,9 +56,15 @@ struct bend {
     int32_t type;
 };
 
+/* Angles by position, (positions, turned), and each row's position. */
+struct angles {
+    const void *cosines, *sines;
+    const int64_t *positions;
+};
+
 struct turn {
     void *numbers;
-    const void *cosines, *sines;
+    const struct angles *angles;
     int64_t rows, heads, pitch, width, turned;
     int32_t paired; /* with its neighbour, not with the one half of them further on */
     int32_t type;
@@ -70,16 +76,19 @@ struct beside {
     int64_t rows, left_width, right_width; /* in bytes */
 };
 
+/* The cache is (2, slots, heads, room, width): keys, then values. */
 struct put {
-    const int64_t *places;
-    const char *pairs;
+    const int64_t *positions; /* (rows,) */
+    const char *pairs;        /* (rows, 2, heads, width), keys, then values */
     char *cache;
-    int64_t rows, heads, pitch, width; /* in bytes */
+    int64_t rows, each, first, slots; /* `each` rows are in neighbouring slots from the `first` on, as are the next */
+    int64_t heads, room, pitch, width; /* pitch and width in bytes */
 };
 
 /* What queries see: biases on places, pitches in numbers, from one pair's to the next one's and from one group's. */
 struct seen {
     const void *bias;
+    const int64_t *positions; /* (rows,), or none; then `bias` is all rows', and each row's begins so much before it */
     int64_t span, pitch, step;
 };
 

@@ -70,16 +70,16 @@ int likeliest(const void *with) {
 }
 
 /* Turns the first `turned` numbers of heads (rows, heads, width), rows `pitch` numbers apart, in place, by cosines and
- * signed sines (rows, turned): each number with its partner. */
+ * signed sines: each number with its partner. */
 int turn(const void *with) {
     const struct turn *c = with;
     void *numbers = c->numbers;
-    const void *cosines = c->cosines, *sines = c->sines;
+    const void *cosines = c->angles->cosines, *sines = c->angles->sines;
     const int64_t half = c->turned / 2;
     const int type = c->type;
     for (int64_t row = 0; row < c->rows; row++)
         for (int64_t head = 0; head < c->heads; head++) {
-            const int64_t at = row * c->pitch + head * c->width, angles = row * c->turned;
+            const int64_t at = row * c->pitch + head * c->width, angles = c->angles->positions[row] * c->turned;
             for (int64_t k = 0; c->paired && k < c->turned; k += 16) {
                 const int64_t left = c->turned - k;
                 __m512 a = load(numbers, at + k, left, type), b = _mm512_permute_ps(a, 0xb1);
@@ -110,13 +110,15 @@ int beside(const void *with) {
     return 0;
 }
 
-/* pairs (rows, heads, width bytes), rows `pitch` bytes apart, to the places (rows, heads) of the cache */
+/* Keys and values of a token of each row to their places in the cache */
 int put(const void *with) {
     const struct put *c = with;
     for (int64_t row = 0; row < c->rows; row++)
-        for (int64_t head = 0; head < c->heads; head++)
-            memcpy(c->cache + c->places[row * c->heads + head] * c->width,
-                   c->pairs + row * c->pitch + head * c->width, c->width);
+        for (int64_t head = 0; head < 2 * c->heads; head++) {
+            const int64_t slot = c->first + row % c->each + head / c->heads * c->slots;
+            const int64_t place = (slot * c->heads + head % c->heads) * c->room + c->positions[row];
+            memcpy(c->cache + place * c->width, c->pairs + row * c->pitch + head * c->width, c->width);
+        }
     return 0;
 }
 
@@ -186,7 +188,9 @@ static inline __attribute__((always_inline)) void look(const struct attend *l, i
                                                        float *scores, int64_t width, int type) {
     const int64_t span = l->seen->span, pair = row * l->pairs + head / l->groups;
     const int64_t query = row * l->query_pitch + head * width, keys = pair * l->key_pitch, values = pair * l->value_pitch;
-    const int64_t biases = pair * l->seen->pitch + head % l->groups * l->seen->step;
+    const int64_t *positions = l->seen->positions;
+    const int64_t before = positions ? head / l->groups * l->seen->pitch - positions[row] : pair * l->seen->pitch;
+    const int64_t biases = before + head % l->groups * l->seen->step;
     const int64_t out = (row * l->pairs * l->groups + head) * width;
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (int64_t t = 0; t < span; t++) {
