@@ -49,6 +49,11 @@ def test_properties_are_found_whatever_their_capitals() -> None:
 
     assert inputs.get_property("content-type") == "text/csv"
     assert inputs.get_property("accept") is None
+    properties = inputs.get_properties()
+    assert properties["Content-Type"] == properties.get("CONTENT-TYPE") == "text/csv" and "content-Type" in properties
+    assert (properties.get("Accept"), properties.get("Accept", "*/*"), "Accept" in properties) == (None, "*/*", False)
+    with pytest.raises(KeyError, match="Accept"):
+        properties["Accept"]
 
 
 def test_a_test_of_a_users_may_fill_an_input_by_hand() -> None:

@@ -15,11 +15,33 @@ from typing import Any
 from djl_python.pair_list import PairList
 
 
+class Properties(dict[str, Any]):
+    """Options and headers, found whatever their capitals: scripts write `Content-Type`, HTTP does not care."""
+
+    def __missing__(self, key: str) -> Any:
+        if (name := self._named(key)) is None:
+            raise KeyError(key)
+        return self[name]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (isinstance(key, str) and self._named(key) is not None)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The property, or the default."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def _named(self, key: str) -> str | None:
+        return next((each for each in self if each.lower() == key.lower()), None)
+
+
 class Input:
     """A request: its properties (options and headers) and its content."""
 
     def __init__(self, properties: Mapping[str, Any] | None = None) -> None:
-        self.properties: dict[str, Any] = dict(properties) if properties is not None else {}
+        self.properties: dict[str, Any] = Properties({} if properties is None else properties)
         self.content = PairList()
 
     @property
