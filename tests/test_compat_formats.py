@@ -162,7 +162,7 @@ def test_a_reply_of_arrays_is_encoded_as_tensors() -> None:
 def test_requests_in_a_batch_keep_their_own_content_and_headers() -> None:
     one, two = create_json_request({"n": 1}), create_text_request("two")
 
-    batch = create_concurrent_batch_request([one, two], {"model_id": "m"})
+    batch = create_concurrent_batch_request([one, two], serving_properties={"model_id": "m"})
     parts = batch.get_batches()
 
     assert batch.is_batch() and batch.get_batch_size() == 2

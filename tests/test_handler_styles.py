@@ -15,7 +15,13 @@ from djl_python import Input
 from djl_python.input_parser import init_handler, input_formatter, prediction_handler
 from djl_python.output_formatter import output_formatter
 from djl_python.service_loader import ModelService
-from djl_python.test_model import TestHandler, create_json_request
+from djl_python.test_model import (
+    TestHandler,
+    create_json_request,
+    create_request,
+    extract_output_as_bytes,
+    extract_output_as_input,
+)
 from heavylift_runtime.engines import script
 from heavylift_runtime.engines.handler import Handler
 from heavylift_runtime.engines.script import COMPAT
@@ -153,15 +159,37 @@ def test_a_script_is_told_its_degree_as_lmi_does_a_number_under_mpi_else_the_tex
     assert "tensor_parallel_degree" not in script._properties(Options(engine="script"), tmp_path)
 
 
-def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path) -> None:
+def test_a_users_test_calls_a_handler_as_the_server_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # and back: TestHandler works in the model's folder
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("OPTION_DTYPE", "fp16")
     (tmp_path / "batched_model.py").write_text(BATCHED)
     (tmp_path / "serving.properties").write_text("engine=Python\noption.model_id=m\nbatch_size=2\n")
 
     handler = TestHandler("batched_model.py", str(tmp_path))
-    replies = handler.inference_batch([create_json_request({"n": 1}), create_json_request({"n": 2})])
+    alone = handler.inference(create_json_request({"n": 3}))
+    together = handler.inference_batch([{"n": 1}, create_json_request({"n": 2})], [{"k": "a"}, {"k": "b"}])
+    rolled = handler.inference_rolling_batch([{"n": 1}, {"n": 2}])
 
-    assert handler.serving_properties == {"model_id": "m", "model_dir": str(tmp_path)}
-    assert replies == [("batch_0.", b'{"twice": 2}'), ("batch_1.", b'{"twice": 4}')]
+    assert handler.serving_properties.items() >= {"model_id": "m", "dtype": "fp16", "model_dir": str(tmp_path)}.items()
+    assert extract_output_as_bytes(alone) == b'{"twice": 6}'
+    assert list(together.content) == [("batch_0.", b'{"twice": 2}'), ("batch_1.", b'{"twice": 4}')]
+    assert extract_output_as_input(together).get_as_json("batch_1.") == {"twice": 4}
+    assert rolled == {0: '{"twice": 2}', 1: '{"twice": 4}'}
+
+
+def test_a_users_request_is_made_of_files_texts_and_properties(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"PNG")
+
+    body = create_request(['{"a": 1}', f"mask={tmp_path / 'picture.png'}"], ["device_id=0", "k=v=w"])
+    picture = create_request([str(tmp_path / "picture.png")])
+    picture.function_name = "predict"
+
+    assert (body.get_data(), body.get_as_bytes("mask")) == ({"a": 1}, b"PNG")
+    assert body.get_properties() == {"device_id": "0", "content-type": "application/json", "k": "v=w"}
+    assert (picture.get_property("content-type"), picture.get_function_name()) == ("image/png", "predict")
+    with pytest.raises(ValueError, match="a parameter must be key=value: got 'k'"):
+        create_request([], ["k"])
 
 
 @pytest.mark.slow

@@ -7,5 +7,6 @@ streaming_utils.py needs the runtime: a user's own tests run with just this fold
 from djl_python.inputs import Input
 from djl_python.outputs import Output
 from djl_python.pair_list import PairList
+from djl_python.session_manager import Session, SessionManager
 
-__all__ = ["Input", "Output", "PairList"]
+__all__ = ["Input", "Output", "PairList", "Session", "SessionManager"]

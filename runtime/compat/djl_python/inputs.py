@@ -43,12 +43,17 @@ class Input:
     def __init__(self, properties: Mapping[str, Any] | None = None) -> None:
         self.properties: dict[str, Any] = Properties({} if properties is None else properties)
         self.content = PairList()
+        self._function_name: str | None = None
 
     @property
     def function_name(self) -> str | None:
-        """The function that is called."""
+        """The function that is called: the property `handler`, unless it was set."""
         name: str | None = self.get_property("handler")
-        return name
+        return name if self._function_name is None else self._function_name
+
+    @function_name.setter
+    def function_name(self, name: str | None) -> None:
+        self._function_name = name
 
     def is_empty(self) -> bool:
         """It is the warm-up call."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,17 +21,25 @@ from djl_python.service_loader import ModelService, load_model_service
 __test__ = False  # pytest would take TestHandler for a test
 
 
-def create_request(
-    input_files: Sequence[str] = (), parameters: Sequence[str] = (), properties: Mapping[str, Any] | None = None
-) -> Input:
-    """Files and `key=value` parameters as one request."""
-    request = Input(properties)
-    for number, file in enumerate(map(Path, input_files)):
-        request.content.add("data" if number == 0 else file.name, file.read_bytes())
-        request.properties.setdefault("content-type", _KINDS.get(file.suffix, "application/octet-stream"))
-    for each in parameters:
-        name, _, value = each.partition("=")
-        request.content.add(name, value.encode())
+def create_request(input_files: Sequence[str], parameters: Sequence[str] | None = None) -> Input:
+    """Each file, or text where there is no such file, as content, `key=…` under its key; `key=value` properties."""
+    request = Input({"device_id": "-1"})
+    for each in input_files:
+        key, _, place = each.partition("=")
+        named = key.isidentifier() and key != each
+        place = place if named else each
+        file, is_file = Path(place), os.path.isfile(place)  # which a text may be too long for: Path would raise
+        data = file.read_bytes() if is_file else place.encode()
+        usual = "application/json" if place.startswith("{") and place.endswith("}") else "text/plain"
+        kind = _KINDS.get(file.suffix.lower(), "application/octet-stream") if is_file else usual
+        if key == "data" or request.content.is_empty():
+            request.properties["content-type"] = kind
+        request.content.add(key if named else "data" if request.content.is_empty() else file.name, data)
+    for each in parameters or ():
+        name, given, value = each.partition("=")
+        if not given:
+            raise ValueError(f"a parameter must be key=value: got {each!r}")
+        request.properties[name] = value
     return request
 
 
@@ -67,17 +76,31 @@ def create_image_request(image: Any, key: str | None = None) -> Input:
     return _request(file.getvalue(), "image/png", key)
 
 
-def create_concurrent_batch_request(requests: Sequence[Input], properties: Mapping[str, Any] | None = None) -> Input:
-    """Several requests in one, as the server makes them where `batch_size` is more than 1."""
-    batch = Input(properties)
+def create_concurrent_batch_request(
+    inputs: Sequence[Input | Mapping[str, Any]],
+    properties: Sequence[Mapping[str, Any]] | None = None,
+    serving_properties: Mapping[str, Any] | None = None,
+) -> Input:
+    """Several requests, or what is their JSON, in one, as the server makes them where `batch_size` is more than 1;
+    `properties`: the headers of each."""
+    requests = [each if isinstance(each, Input) else create_json_request(dict(each)) for each in inputs]
+    batch = Input(serving_properties)
     batch.properties["batch_size"] = str(len(requests))
     for number, request in enumerate(requests):
-        for name, value in request.properties.items():
+        own = {**request.properties, **(properties[number] if properties else {})}
+        for name, value in own.items():
             batch.properties[f"batch_{number}.{name}"] = value
             batch.properties.setdefault(name, value)
         for key, value in request.content:
             batch.content.add(f"batch_{number}.{key or 'data'}", value)
     return batch
+
+
+def extract_output_as_input(outputs: Output) -> Input:
+    """A reply as a request, which reads in more ways."""
+    request = Input(outputs.properties)
+    request.content = outputs.content
+    return request
 
 
 def extract_output_as_bytes(outputs: Output, key: str | None = None) -> bytes:
@@ -108,12 +131,12 @@ def extract_output_as_npz(outputs: Output, key: str | None = None) -> Any:
     return from_npz(extract_output_as_bytes(outputs, key))
 
 
-def load_properties(folder: str) -> dict[str, str]:
-    """serving.properties of a folder as a handler sees it: `option.` is taken off, server keys are left out."""
-    file = Path(folder, "serving.properties")
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    pairs = (line.partition("=") for line in lines if not line.lstrip().startswith(("#", "!")))
-    return {key.strip().removeprefix("option."): value.strip() for key, _, value in pairs if key.startswith("option.")}
+def load_properties(folder: str | None) -> dict[str, str]:
+    """serving.properties of a folder, `option.` taken off."""
+    file = Path(folder or "", "serving.properties")
+    lines = file.read_text("utf-8").splitlines() if folder is not None and file.is_file() else []
+    pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith(("#", "!")))
+    return {key.strip().removeprefix("option."): value.strip() for key, _, value in pairs}
 
 
 class TestHandler:
@@ -122,28 +145,43 @@ class TestHandler:
     __test__ = False
 
     def __init__(self, entry_point: Any, model_dir: str | None = None) -> None:
-        """`entry_point`: a module, or the name of a file in `model_dir`."""
-        folder = str(Path.cwd()) if model_dir is None else model_dir
+        """`entry_point`: a module, or the name of a file in `model_dir`, which is then the folder to work in."""
+        folder = str(Path.cwd() if model_dir is None else Path(model_dir).resolve())
         if isinstance(entry_point, str):
+            os.chdir(folder)
+            sys.path.append(folder)
             self.service = load_model_service(folder, entry_point)
         else:
             self.service = ModelService(entry_point, folder)
-        self.serving_properties = load_properties(folder) | {"model_dir": folder}
+        told = {name.removeprefix("OPTION_"): value for name, value in os.environ.items() if name.startswith("OPTION_")}
+        given = {"entryPoint" if name == "ENTRYPOINT" else name.lower(): value for name, value in told.items()}
+        self.serving_properties = given | load_properties(folder) | {"model_dir": folder}
 
-    def inference(self, inputs: Input, function_name: str = "handle") -> Any:
+    def inference(self, inputs: Input, function_name: str | None = None) -> Any:
         """One request's reply."""
-        inputs.properties = self.serving_properties | inputs.properties
-        return self.service.invoke_handler(function_name, inputs)
+        usual = {name: value for name, value in self.serving_properties.items() if name != "batch_size"}
+        inputs.properties = Input(usual | inputs.properties).properties
+        return self.service.invoke_handler(function_name or inputs.get_function_name() or "handle", inputs)
 
     def inference_batch(
-        self, requests: Sequence[Input], serving_properties: Mapping[str, Any] | None = None
-    ) -> list[tuple[str, bytes]]:
-        """Several requests in one call: each one's key and content."""
-        output = self.inference(create_concurrent_batch_request(requests, serving_properties))
-        pairs = [(key or "", bytes(value)) for key, value in output.content]
-        if len(pairs) != len(requests):
-            raise ValueError(f"the handler answered {len(pairs)} of {len(requests)} requests")
-        return pairs
+        self,
+        inputs: Sequence[Input | Mapping[str, Any]],
+        properties: Sequence[Mapping[str, Any]] | None = None,
+        serving_properties: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The reply of several requests in one call."""
+        given = self.serving_properties if serving_properties is None else serving_properties
+        return self.inference(create_concurrent_batch_request(inputs, properties, given))
+
+    def inference_rolling_batch(
+        self,
+        inputs: Sequence[Input | Mapping[str, Any]],
+        properties: Sequence[Mapping[str, Any]] | None = None,
+        serving_properties: Mapping[str, Any] | None = None,
+    ) -> dict[int, str]:
+        """The whole text of each request's answer, by its place; here one call makes them all."""
+        output = self.inference_batch(inputs, properties, serving_properties)
+        return {place: bytes(value).decode() for place, value in enumerate(output.content.get_values())}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -152,14 +190,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-dir", default=".", help="the folder with model.py")
     parser.add_argument("--entry-point", default="model.py")
     parser.add_argument("--handler", default="handle", help="the function that answers")
-    parser.add_argument("--input", nargs="*", default=[], help="files; the first one is the body")
-    parser.add_argument("--parameters", nargs="*", default=[], help="further content as key=value")
+    parser.add_argument("--input", nargs="*", default=[], help="files, texts, key=file; the first is the body")
+    parser.add_argument("--parameters", nargs="*", default=[], help="properties as key=value")
     given = parser.parse_args(arguments)
-    folder = str(Path(given.model_dir).resolve())
-    sys.path.insert(0, folder)
-    handler = TestHandler(given.entry_point, folder)
-    handler.inference(Input(), given.handler)
-    output = handler.inference(create_request(given.input, given.parameters), given.handler)
+    request = create_request(given.input, given.parameters)
+    handler = TestHandler(given.entry_point, given.model_dir)
+    handler.inference(Input({"device_id": "-1"}), given.handler)
+    output = handler.inference(request, given.handler)
     if not isinstance(output, Output):
         print(output)
         return 0
@@ -182,6 +219,7 @@ _KINDS = {
     ".csv": "text/csv",
     ".npz": "tensor/npz",
     ".ndlist": "tensor/ndlist",
+    ".gif": "image/gif",
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
