@@ -4,12 +4,12 @@ Not a served endpoint: no HTTP, one process for each side, no answer read. Every
 exactly 64 (greedy, the end token ignored or suppressed). The sides of a case are up together, idle but for their turn,
 and take turns round by round; a number is tokens generated per second of wall clock, the median of the rounds after one
 that warms up. Peers live in environments of their own, made at the first run (~/.cache/heavylift/peers; pinned below).
-The machine's memory bandwidth is read in the same run, before and after each case; the native engine's share of it is
-what a decoding step reads of weights and cache (of a screened head the copy, not the head itself) over what it could
-have read in that time: that of an answer of 64 tokens less that of one of a single token, by 63. `guessing`: ours
-with `speculative_length`, the same tokens by other passes; 19 of 20 guesses are right on these weights, and what a
-trained model's would be is not measured here. The last line is one JSON object; the last one kept is
-results/engine_speed.json.
+The machine's memory bandwidth is read in the same run, before and after each of a case's steps; the native engine's
+share of it is what a decoding step reads of weights and cache (of a screened head the copy, not the head itself) over
+what it could have read in that time: that of an answer of 64 tokens less that of one of a single token, by 63.
+`guessing`: ours with `speculative_length`, the same tokens by other passes; 19 of 20 guesses are right on these
+weights, 17 of 20 on the trained ones of models/ (those beyond an answer's end counted as wrong). The last line is one
+JSON object; the last one kept is results/engine_speed.json.
 `python benchmarks/engine_speed.py [--case C] [--rounds N] [--out FILE]`; FILE has each case as soon as it is measured,
 and the same command goes on after the last one that it has of the same commit.
 """
@@ -219,13 +219,23 @@ def measure(case: Case, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
             found["tokens_per_second"][batch] = medians
             found["range"][batch] = {name: [round(min(v), 1), round(max(v), 1)] for name, v in seen.items()}
             found["ratios"][batch] = _ratios(case, medians, place)
-        own = sides[case.sides[0].name]
-        steps = []
-        for _ in range(rounds + 1):
-            prompts = prompts_of(1)
-            steps.append((own.seconds(prompts) - own.seconds(prompts, 1)) / (ANSWER - 1))
-        found["step_seconds"] = round(statistics.median(steps), 6)
+        found |= _decoding(case, folder, sides[case.sides[0].name], [prompts_of(1) for _ in range(rounds + 1)])
     return found
+
+
+def _decoding(case: Case, folder: Path, own: Running, rounds: list[list[list[int]]]) -> dict[str, Any]:
+    """Seconds of a step at 1 stream, and its share of what the memory gives just then; `rounds`: a prompt for each."""
+    read, goal = step_bytes(folder, case.dtype), BANDWIDTH_GOALS[case.dtype]
+    steps, rates = [], []
+    for prompts in rounds:  # whose rate changes from minute to minute where others share the machine
+        before = bandwidth()
+        steps.append((own.seconds(prompts) - own.seconds(prompts, 1)) / (ANSWER - 1))
+        rates.append(max(before, bandwidth()))
+    share = statistics.median(read / step / rate for step, rate in zip(steps, rates, strict=True))
+    low, high = min(rates) / 1e9, max(rates) / 1e9
+    print(f"{'':>8}  {share:.2f} of {low:.1f} to {high:.1f} GB/s at 1 stream, goal {goal}: {_met(share, goal)}")
+    found = {"step_bytes": round(read), "bandwidths": [*map(round, rates)], "share": round(share, 3), "goal": goal}
+    return {"step_seconds": [round(step, 6) for step in steps], "bandwidth_share": found}
 
 
 def _ratios(case: Case, medians: dict[str, float], place: int) -> dict[str, Any]:
@@ -270,14 +280,7 @@ def main() -> None:
             place = Path(folder) / case.write.__name__
             if not place.exists():
                 case.write(place)
-            before, found = bandwidth(), measure(case, place, args.rounds, args.seed)
-            limit = max(before, bandwidth())
-            read, goal = step_bytes(place, case.dtype), BANDWIDTH_GOALS[case.dtype]
-            share = read / found["step_seconds"] / limit
-            found["bandwidth_share"] = {
-                "step_bytes": round(read), "bandwidth": round(limit), "share": round(share, 3), "goal": goal,
-            }  # fmt: skip
-            print(f"{'':>8}  {share:.2f} of {limit / 1e9:.1f} GB/s at 1 stream, goal {goal}: {_met(share, goal)}")
+            found = measure(case, place, args.rounds, args.seed)
             document["cases"][case.name] = found
             document["machine"]["load_average"] = round(os.getloadavg()[0], 2)
             if args.out is not None:
