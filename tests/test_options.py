@@ -92,22 +92,6 @@ def test_lines_that_two_readers_of_java_properties_see_differently_are_refused()
     )
 
 
-def test_an_old_key_of_lmi_is_read_with_a_warning() -> None:
-    options = Options.parse("option.s3url=s3://bucket/x/\noption.data_type=bf16", {})
-
-    assert (options.model_id, options.dtype) == ("s3://bucket/x/", "bf16")
-    assert options.warnings == (
-        "option.s3url is an old name: write option.model_id",
-        "option.data_type is an old name: write option.dtype",
-    )
-
-
-def test_an_old_key_and_its_new_one_that_disagree_are_refused() -> None:
-    (fault,) = faults("option.s3url=s3://bucket/x/\noption.model_id=s3://bucket/y/")
-
-    assert fault == "option.model_id and its old name must be the same: got 's3://bucket/x/' and 's3://bucket/y/'"
-
-
 def test_a_key_of_the_script_engine_is_refused_for_native() -> None:
     assert faults("engine=native\noption.handler=answer") == (
         "'option.handler' is a key of engine script, not of native: remove it",
@@ -118,63 +102,6 @@ def test_a_script_is_handed_every_other_option() -> None:
     options = Options.parse("engine=Python\noption.temperature_of_tea=hot\noption.dtype=fp32", {"OPTION_LEMON": "yes"})
 
     assert options.properties == {"temperature_of_tea": "hot", "dtype": "fp32", "lemon": "yes"}
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("s3url", "s3://bucket/model/"),
-        ("data_type", "fp16"),
-        ("data_type", "int8"),
-        ("dtype", "float16"),
-        ("load_in_8bit", "True"),
-        ("quantize", "bitsandbytes8"),
-    ],
-)
-def test_a_users_script_finds_what_was_written_under_its_own_name(key: str, value: str) -> None:
-    options = Options.parse(f"engine=Python\noption.entryPoint=model.py\noption.{key}={value}\n", {})
-
-    assert options.properties[key] == value
-    today = {"s3url": "model_id", "data_type": "dtype"}.get(key, key)
-    assert options.properties[today] == value
-
-
-def test_a_script_of_the_runtimes_own_refuses_what_it_does_not_have() -> None:
-    text = "engine=Python\noption.entryPoint=djl_python.huggingface\noption.task=feature-extraction\n"
-
-    assert "option.quantize=int8 is not of engine script" in faults(f"{text}option.load_in_8bit=true")[0]
-    assert "option.dtype must be" in faults(f"{text}option.dtype=int8")[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "engine", "mpi"),
-    [
-        ("engine=MPI\noption.entryPoint=model.py", "script", True),
-        ("engine=DeepSpeed\noption.entryPoint=model.py", "script", True),
-        ("engine=Python\noption.entryPoint=model.py\noption.mpi_mode=true", "script", True),
-        ("engine=Python\noption.entryPoint=model.py", "script", False),
-    ],
-)
-def test_a_script_runs_on_every_rank_where_lmi_would_start_it_with_mpi(text: str, engine: str, mpi: bool) -> None:
-    options = Options.parse(f"{text}\noption.tensor_parallel_degree=2", {})
-
-    assert (options.engine, options.mpi_mode, options.ranks) == (engine, mpi, 2 if mpi else 1)
-
-
-@pytest.mark.parametrize("said", ["Python", "MPI", "DeepSpeed", "FasterTransformer"])
-@pytest.mark.parametrize(
-    ("module", "engine"),
-    [
-        ("fastertransformer", "fastertransformer"),
-        ("deepspeed", "deepspeed"),
-        ("huggingface", "accelerate"),
-        ("transformers_neuronx", "neuronx"),
-        ("transformers-neuronx", "neuronx"),
-        ("vllm", "vllm"),
-    ],
-)
-def test_lmis_own_entry_points_need_no_code_and_name_the_engine(said: str, module: str, engine: str) -> None:
-    assert Options.parse(f"engine={said}\noption.entryPoint=djl_python.{module}\n", {}).engine == engine
 
 
 @pytest.mark.parametrize(
@@ -202,78 +129,6 @@ def test_what_the_engine_has_not_is_refused() -> None:
     ]
 
 
-def test_variables_of_tgi_and_sagemaker_mean_keys() -> None:
-    environ = {
-        "SM_NUM_GPUS": "2",
-        "MAX_BATCH_SIZE": "16",
-        "MAX_CONCURRENT_REQUESTS": "50",
-        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "120",
-        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "20",
-        "SERVING_LOAD_MODELS": "test::native=/opt/ml/model",
-        "SERVING_OPTS": "-Xmx1g",
-    }
-
-    options = Options.parse("", environ)
-
-    assert (options.engine, options.tensor_parallel_degree, options.capacity) == ("native", 2, 16)
-    assert (options.job_queue_size, options.predict_timeout, options.max_request_size) == (50, 120, 20 * 2**20)
-    assert options.warnings == ("SERVING_OPTS means nothing here: it is not read",)
-
-
-def test_variables_of_vllm_s_own_container_mean_keys_and_name_the_engine() -> None:
-    environ = {"SM_VLLM_MODEL": "s3://b/m/", "SM_VLLM_MAX_NUM_SEQS": "8", "SM_VLLM_ENABLE_PREFIX_CACHING": "true"}
-
-    options = Options.parse("", environ | {"SM_VLLM_TENSOR_PARALLEL_SIZE": "2"})
-
-    assert (options.engine, options.model_id, options.capacity) == ("vllm", "s3://b/m/", 8)
-    assert (options.tensor_parallel_degree, options.properties["enable_prefix_caching"]) == (2, "true")
-    assert Options.parse("engine=native", {"SM_VLLM_MAX_NUM_SEQS": "8"}).engine == "native"
-
-
-@pytest.mark.parametrize(
-    ("environ", "key", "value"),
-    [
-        ({"HF_REVISION": "main"}, "revision", "main"),
-        ({"HF_TASK": "text-generation"}, "task", "text-generation"),
-        ({"HF_MODEL_TRUST_REMOTE_CODE": "true"}, "trust_remote_code", "true"),
-        ({"CUDA_MEMORY_FRACTION": "0.8"}, "gpu_memory_utilization", "0.8"),
-        ({"MAX_BATCH_PREFILL_TOKENS": "4096"}, "max_rolling_batch_prefill_tokens", "4096"),
-        ({"ENABLE_CUDA_GRAPHS": "true"}, "enforce_eager", "false"),
-        ({"ENABLE_CUDA_GRAPHS": "false"}, "enforce_eager", "true"),
-    ],
-)
-def test_a_variable_of_another_server_reaches_the_engine_that_knows_it_and_no_other(
-    environ: dict[str, str], key: str, value: str
-) -> None:
-    vllm = Options.parse("engine=Python\noption.entryPoint=djl_python.vllm", environ)
-    native = Options.parse("engine=native", environ)
-
-    assert vllm.properties[key] == value and vllm.warnings == ()
-    assert key in native.properties or next(iter(environ)) in native.warnings[0]
-
-
-def test_keys_of_lmi_s_java_server_are_read_with_a_warning() -> None:
-    options = Options.parse("load_on_devices=0;1\nmax_idle_time=60", {"SERVING_WAIT_MODEL_LOADING": "true"})
-
-    assert sorted(warning.split(" ")[0] for warning in options.warnings) == [
-        "SERVING_WAIT_MODEL_LOADING",
-        "load_on_devices",
-        "max_idle_time",
-    ]
-
-
-def test_awss_samples_may_write_true_in_any_letters_and_load_in_8bit() -> None:
-    options = Options.parse("engine=native\noption.load_in_8bit=True\noption.trust_remote_code=True", {})
-
-    assert options.quantize == "int8"
-    assert options.warnings == ("option.load_in_8bit is an old name: write option.quantize=int8",)
-    assert Options.parse("option.load_in_8bit=false", {}).quantize == "none"
-
-
-def test_the_copies_are_as_many_as_sagemakers_variable_says() -> None:
-    assert Options.parse("", {"SAGEMAKER_NUM_MODEL_WORKERS": "2"}).workers == 2
-
-
 def test_the_folder_of_an_archive_of_a_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "my-model").mkdir()
     (tmp_path / "my-model" / "serving.properties").write_text("engine=native\n")
@@ -289,10 +144,6 @@ def test_a_reply_may_take_the_hour_of_an_asynchronous_endpoint() -> None:
     options = Options.parse("max_request_size=1073741824", {"SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "3600"})
 
     assert (options.predict_timeout, options.max_request_size) == (3600, 2**30)
-
-
-def test_lmi_s_own_variable_wins_over_sagemaker_s() -> None:
-    assert Options.parse("", {"SM_NUM_GPUS": "4", "OPTION_TENSOR_PARALLEL_DEGREE": "2"}).tensor_parallel_degree == 2
 
 
 def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tmp_path: Path) -> None:
