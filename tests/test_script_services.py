@@ -61,6 +61,25 @@ def handle(inputs: Input):
     return service.inference(inputs)
 """
 
+FASTER = """
+import fastertransformer as ft
+from djl_python import Input, Output
+
+model, other = None, None
+
+def handle(inputs: Input):
+    global model, other
+    if model is None:
+        degree = inputs.get_properties()["tensor_parallel_degree"]
+        model = ft.init_inference(inputs.get_property("model_id"), degree, 1, "fp32")
+        other = ft.init_inference(inputs.get_property("model_id"), degree, 1, "fp32")
+    if inputs.is_empty():
+        return None
+    data = inputs.get_as_json()
+    asked = other if data.get("other") else model
+    return Output().add_as_json(asked.pipeline_generate(data["inputs"], max_seq_len=9))
+"""
+
 # as scripts of 2023 call DeepSpeed themselves: every rank of mpirun, its own part of the layers
 INIT_INFERENCE = """
 from djl_python import Input, Output
@@ -123,7 +142,7 @@ def deepspeed(request: pytest.FixtureRequest, t5: Path, tmp_path_factory: pytest
     """One script process with both ranks beside it, or two script processes under MPI with one rank each."""
     properties = (
         f"engine={request.param}\noption.model_id={t5}\noption.dtype=fp32\noption.tensor_parallel_degree=2\n"
-        "option.entryPoint=model.py\nretry_threshold=50\n"
+        "option.entryPoint=model.py\nretry_threshold=50\noption.predict_timeout=600\n"
     )
     folder = write_script(tmp_path_factory.mktemp("deepspeed") / "model", DEEPSPEED, properties)
     with serving(folder, OFFLINE) as served:
@@ -145,6 +164,22 @@ def test_a_deepspeed_service_streams_and_refuses_also_under_mpi(deepspeed: Serve
 
     assert (wrong.status_code, "'max_new_tokens' must be" in wrong.json()["error"]) == (400, True)
     assert len(stream) > 1 and "".join(text for (text,) in stream) == expected(t5, 9)[0]
+
+
+@pytest.mark.parametrize("rank", range(2))
+def test_ranks_of_two_models_under_mpi_live_and_die_with_their_scripts(t5: Path, tmp_path: Path, rank: int) -> None:
+    properties = (
+        f"engine=MPI\noption.tensor_parallel_degree=2\noption.model_id={t5}\nretry_threshold=50\n"
+        "option.predict_timeout=600\n"  # nobody comes back only because that time is over
+    )
+    with serving(write_script(tmp_path / "model", FASTER, properties)) as served:
+        first = [ask(served, {"inputs": PROMPTS, "other": other}) for other in (False, True)]
+        before = served.ranks()
+        kill(children(before[rank])[0])
+        eventually(lambda: served.ask({"inputs": PROMPTS}).status_code == 200 and not {*before} & {*served.ranks()})
+        again = [ask(served, {"inputs": PROMPTS, "other": other}) for other in (False, True)]
+
+    assert first == again == [expected(t5, 9)] * 2
 
 
 @with_deepspeed

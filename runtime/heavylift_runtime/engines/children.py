@@ -1,17 +1,20 @@
 """A model whose rank processes this process itself starts and asks, as a user's script does. The server's: ranks.py.
 
 Each rank is the same worker as under the server, at the other end of a socket: it ends its own process group as soon as
-that socket closes, whatever way this process ended, so that none outlives it.
+that socket closes, whatever way this process ended, so that none outlives it. Where several processes start one rank
+each, they live and die together: one whose rank has ended ends too, and the supervisor starts all of them again.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import weakref
@@ -30,6 +33,7 @@ from heavylift_runtime.start import Start
 from heavylift_runtime.wire import Channel, HungUp, Message
 
 _LEAVE_S = 5.0
+_models = itertools.count()  # of this process: every rank of a script starts the same ones in the same order
 
 
 class Ended(RuntimeFault):
@@ -41,6 +45,21 @@ class _Child:
     number: int
     process: subprocess.Popen[bytes]
     channel: Channel
+
+
+class _Life:
+    """What the threads that listen know of the whole. `shared`: other processes have the other ranks."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.loaded, self.lost, self.closing = threading.Event(), threading.Event(), threading.Event()
+
+    def lose(self, what: str) -> None:
+        """A rank is gone."""
+        self.lost.set()
+        if self.loaded.is_set() and self.shared and not self.closing.is_set():
+            print(f"{what}: this process ends, as the other ranks' do", file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 class Children:
@@ -61,17 +80,23 @@ class Children:
         numbers = range(options.ranks) if only is None else (only,)
         self._inbox: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
         self._children: list[_Child] = []
-        self._end = weakref.finalize(self, _end, self._children, scratch)
+        life = _Life(only is not None and options.ranks > 1)
+        self._end = weakref.finalize(self, _end, self._children, scratch, life)
         self._next = 0
         for number in numbers:
             child = _start(number, options, folder, scratch, meeting, target)
             self._children.append(child)
-            threading.Thread(target=_listen, args=(child, self._inbox), name=f"rank {number}", daemon=True).start()
+            threading.Thread(
+                target=_listen, args=(child, self._inbox, life), name=f"rank {number}", daemon=True
+            ).start()
         waiting = set(numbers)
         while waiting:
             number, message = self._hear()
             if message.type == "ready":
                 waiting.discard(number)
+        life.loaded.set()
+        if life.lost.is_set():
+            life.lose("a rank of the model ended as it had loaded")
 
     @property
     def leads(self) -> bool:
@@ -143,7 +168,7 @@ def beside(options: Options, folder: Path) -> Children:
             f"pipeline_parallel_degree {options.pipeline_parallel_degree}) and the script has "
             f"{os.environ['WORLD_SIZE']}: give both the same, or run the script with engine=Python"
         )
-    return Children(options, folder, f"{rendezvous}-model", int(os.environ.get("RANK", "0")))
+    return Children(options, folder, f"{rendezvous}-model-{next(_models)}", int(os.environ.get("RANK", "0")))
 
 
 def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvous: str, target: Path | None) -> _Child:
@@ -162,17 +187,22 @@ def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvou
     return _Child(number, process, channel)
 
 
-def _listen(child: _Child, inbox: queue.SimpleQueue[tuple[int, Message | None]]) -> None:
+def _listen(child: _Child, inbox: queue.SimpleQueue[tuple[int, Message | None]], life: _Life) -> None:
     try:
         while True:
-            inbox.put((child.number, child.channel.receive()))
+            message = child.channel.receive()
+            inbox.put((child.number, message))
+            if message.type == "failed":
+                life.lose(str(message.header["error"]))
     except (EOFError, OSError, ValueError):
         inbox.put((child.number, None))
     finally:
         child.channel.close()
+    life.lose(f"rank {child.number} of the model ended")
 
 
-def _end(children: Sequence[_Child], scratch: Path) -> None:
+def _end(children: Sequence[_Child], scratch: Path, life: _Life) -> None:
+    life.closing.set()
     for child in children:
         with suppress(HungUp):
             child.channel.send({"type": "stop"})
