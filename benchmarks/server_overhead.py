@@ -140,7 +140,7 @@ def sides_of(
     def ask(side: str, at: tuple[int, int], stream: bool, seconds: float) -> Round:
         made = load_server(at, streams, (openai, stream), seconds, sizes)
         seen = engine.seen()
-        if streams == 1 and seen.had:
+        if streams == 1 and at == servers.get(""):
             made.seen, pauses[side] = seen, seen.pauses
         return made
 

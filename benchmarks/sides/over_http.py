@@ -1,16 +1,18 @@
 """A server in a process of its own, and its clients. Not the benchmark: server_overhead.py.
 
 Each client has a connection of its own and asks again when it has its answer, in as little code as HTTP allows: what it
-takes itself is counted as the server's.
+takes itself is counted as the server's. One alone waits in the kernel, several in an event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,8 +79,41 @@ def posted(path: bytes, document: Mapping[str, Any]) -> bytes:
     return head % (path, len(body)) + body
 
 
+def is_whole(data: bytes, stream: bool) -> bool:
+    """Whether an answer has come to its end."""
+    if stream:
+        return data.endswith(b"\r\n0\r\n\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
+    found = LENGTH.search(head)
+    return found is not None and len(body) == int(found[1])
+
+
+def note(made: Round, data: bytes, seconds: float) -> None:
+    """A whole answer."""
+    made.latencies.append(seconds)
+    assert data.startswith(b"HTTP/1.1 200 "), data
+    counts = COUNTS.findall(data)
+    made.tokens += int(counts[-1]) if counts else data.count(b'"token"')
+
+
+def ask_alone(port: int, requests: Sequence[bytes], stream: bool, until: float, made: Round) -> None:
+    """One client, which has no use for an event loop; it asks at least once."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for request in itertools.cycle(requests):
+            began, data = time.perf_counter(), b""
+            line.sendall(request)
+            while not is_whole(data, stream):
+                came = line.recv(2**18)
+                assert came, "the server hung up"
+                data += came
+            note(made, data, time.perf_counter() - began)
+            if time.perf_counter() >= until:
+                return
+
+
 class Client(asyncio.Protocol):
-    """One client on one connection: the next request when the last is answered, in as little code as HTTP allows."""
+    """One of several."""
 
     def __init__(self, requests: Sequence[bytes], number: int, stream: bool, until: float, made: Round) -> None:
         self.over = asyncio.get_running_loop().create_future()
@@ -91,22 +126,13 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._data += data
-        if not self._data.endswith(b"\r\n0\r\n\r\n") if self._stream else not self._whole():
-            return
-        self._made.latencies.append(time.perf_counter() - self._began)
-        assert self._data.startswith(b"HTTP/1.1 200 "), self._data
-        counts = COUNTS.findall(self._data)
-        self._made.tokens += int(counts[-1]) if counts else self._data.count(b'"token"')
-        self._ask()
+        if is_whole(self._data, self._stream):
+            note(self._made, self._data, time.perf_counter() - self._began)
+            self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.over.done():
             self.over.set_exception(error or ConnectionError("the server hung up"))
-
-    def _whole(self) -> bool:
-        head, _, body = self._data.partition(b"\r\n\r\n")
-        found = LENGTH.search(head)
-        return found is not None and len(body) == int(found[1])
 
     def _ask(self) -> None:
         self._began, self._data = time.perf_counter(), b""
@@ -129,18 +155,22 @@ def load_server(at: tuple[int, int], streams: int, ask: tuple[bool, bool], secon
     (port, process), (openai, stream) = at, ask
     requests = [asked(openai, turn, most, stream) for turn, most in enumerate(sizes.first(MOST))]
 
-    async def load() -> Round:
-        loop, made, start = asyncio.get_running_loop(), Round(), time.perf_counter()
-        used, until = cpu_of(process), start + seconds
-        late = sum(map(waited, below(process)))
+    made, used, start = Round(), cpu_of(process), time.perf_counter()
+    late, until = sum(map(waited, below(process))), start + seconds
+
+    async def load() -> None:
+        loop = asyncio.get_running_loop()
         clients = [Client(requests, number * 7, stream, until, made) for number in range(streams)]
         for each in clients:
             await loop.create_connection(lambda each=each: each, "127.0.0.1", port)  # type: ignore[misc]
         async with asyncio.timeout(seconds + PATIENCE):
             await asyncio.gather(*(each.over for each in clients))
-        made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
-        made.waited = sum(map(waited, below(process))) - late
-        return made
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load())
+    if streams == 1:
+        ask_alone(port, requests, stream, until, made)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(load())
+    made.seconds, made.server_cpu = time.perf_counter() - start, cpu_of(process) - used
+    made.waited = sum(map(waited, below(process))) - late
+    return made
