@@ -41,7 +41,9 @@ __all__ = [
     "Synthesized",
     "Template",
     "ecr",
+    "end_of",
     "iam",
+    "listed",
     "plan",
     "resolve",
     "s3",
@@ -138,6 +140,18 @@ def synthesize(
         ServingStack(app, f"heavylift-{one.name}", plan=one, model_file=file, foundation=foundation, image=image)
     app.synth()
     return Synthesized(folder)
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """A policy's value, which may be one or several."""
+    return value if isinstance(value, list) else [value]
+
+
+def end_of(joined: dict[str, Any]) -> str:
+    """The literal end of a value that begins with a reference."""
+    end = joined["Fn::Join"][1][-1]
+    assert isinstance(end, str)
+    return end
 
 
 def resolve(value: Any, known: Mapping[str, Any] = MappingProxyType({})) -> Any:

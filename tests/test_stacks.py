@@ -1,4 +1,7 @@
-"""The templates of the two stacks, by property. Not their checks by other tools: test_stacks_checks.py."""
+"""The template of a model's stack, by property. Not the foundation's (test_stacks_foundation.py).
+
+Nor their checks by other tools: test_stacks_checks.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 from heavylift.plan.parts import Instance, Model, Variant
 from heavylift.serving import render
 from heavylift_runtime.options import Options
-from tests.cdk import Match, Synthesized, plan, synthesize
+from tests.cdk import Match, Synthesized, end_of, listed, plan, synthesize
 
 FOUNDATION = "heavylift-foundation"
 LARGE = plan(
@@ -31,119 +34,10 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     return synthesize(tmp_path_factory.mktemp("assembly"), plan(), LARGE, ISOLATED)
 
 
-def test_the_buckets_are_private_encrypted_and_survive_their_stack(synthesized: Synthesized) -> None:
-    template = synthesized.template(FOUNDATION)
-
-    template.resource_count_is("AWS::S3::Bucket", 2)
-    template.all_resources(
-        "AWS::S3::Bucket",
-        {
-            "DeletionPolicy": "RetainExceptOnCreate",
-            "UpdateReplacePolicy": "Retain",
-            "Properties": {
-                "BucketEncryption": {
-                    "ServerSideEncryptionConfiguration": [
-                        {
-                            "BucketKeyEnabled": True,
-                            "ServerSideEncryptionByDefault": {
-                                "SSEAlgorithm": "aws:kms",
-                                "KMSMasterKeyID": Match.any_value(),
-                            },
-                        }
-                    ]
-                },
-                "PublicAccessBlockConfiguration": {
-                    "BlockPublicAcls": True,
-                    "BlockPublicPolicy": True,
-                    "IgnorePublicAcls": True,
-                    "RestrictPublicBuckets": True,
-                },
-                "LifecycleConfiguration": {
-                    "Rules": Match.array_with(
-                        [
-                            Match.object_like(
-                                {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
-                            )
-                        ]
-                    )
-                },
-                "BucketName": Match.absent(),
-            },
-        },
-    )
-
-
-def test_what_jobs_leave_behind_goes_after_a_week_and_nothing_else_does(synthesized: Synthesized) -> None:
-    buckets = synthesized.template(FOUNDATION).find_resources("AWS::S3::Bucket").values()
-    rules = [rule for each in buckets for rule in each["Properties"]["LifecycleConfiguration"]["Rules"]]
-
-    expiring = [rule for rule in rules if "ExpirationInDays" in rule]
-
-    assert [(rule["Prefix"], rule["ExpirationInDays"]) for rule in expiring] == [("jobs/", 7)]
-
-
-def test_the_buckets_refuse_requests_without_tls(synthesized: Synthesized) -> None:
-    template = synthesized.template(FOUNDATION)
-
-    template.resource_count_is("AWS::S3::BucketPolicy", 2)
-    deny = {"Action": "s3:*", "Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
-    template.all_resources_properties(
-        "AWS::S3::BucketPolicy",
-        {"PolicyDocument": {"Statement": Match.array_with([Match.object_like(deny)])}},
-    )
-
-
-def test_the_key_rotates_and_survives(synthesized: Synthesized) -> None:
-    synthesized.template(FOUNDATION).has_resource(
-        "AWS::KMS::Key", {"DeletionPolicy": "RetainExceptOnCreate", "Properties": {"EnableKeyRotation": True}}
-    )
-
-
-def test_the_execution_role_may_read_models_and_nothing_else(synthesized: Synthesized) -> None:
-    policy = synthesized.only(FOUNDATION, "AWS::IAM::Policy")
-    allowed = {action: each for each in policy["PolicyDocument"]["Statement"] for action in _list(each["Action"])}
-
-    assert set(allowed) == {
-        "s3:GetObject",
-        "s3:ListBucket",
-        "kms:Decrypt",
-        "ecr:GetAuthorizationToken",
-        "ecr:BatchCheckLayerAvailability",
-        "ecr:BatchGetImage",
-        "ecr:GetDownloadUrlForLayer",
-        "logs:CreateLogGroup",
-        "logs:CreateLogStream",
-        "logs:DescribeLogStreams",
-        "logs:PutLogEvents",
-        "cloudwatch:PutMetricData",
-    }
-    everywhere = {action for action, statement in allowed.items() if "*" in _list(statement["Resource"])}
-    assert everywhere == {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
-    assert "cloudwatch:namespace" in allowed["cloudwatch:PutMetricData"]["Condition"]["StringLike"]
-    assert allowed["s3:ListBucket"]["Condition"] == {
-        "StringLike": {"s3:prefix": ["weights/*", "artifacts/*", "config/*"]}
-    }
-    objects = [arn["Fn::Join"][1][-1] for arn in allowed["s3:GetObject"]["Resource"]]
-    assert sorted(objects) == ["/artifacts/*", "/config/*", "/weights/*"]
-
-
-def test_only_this_accounts_sagemaker_may_take_the_role(synthesized: Synthesized) -> None:
-    trust = synthesized.only(FOUNDATION, "AWS::IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
-
-    assert [each["Principal"] for each in trust] == [{"Service": "sagemaker.amazonaws.com"}]
-    assert trust[0]["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-
-
 def test_no_role_carries_a_managed_policy(synthesized: Synthesized) -> None:
     for stack in (FOUNDATION, "heavylift-tiny-t5"):
         for resource in synthesized.json(stack)["Resources"].values():
             assert "ManagedPolicyArns" not in resource.get("Properties", {})
-
-
-def test_the_foundation_says_its_names(synthesized: Synthesized) -> None:
-    outputs = synthesized.json(FOUNDATION)["Outputs"]
-
-    assert {"WeightsBucketName", "ReportsBucketName", "RoleArn", "KeyArn"} <= set(outputs)
 
 
 def test_the_foundation_is_the_same_whatever_the_models_are(synthesized: Synthesized, tmp_path: Path) -> None:
@@ -157,9 +51,9 @@ def test_the_model_reads_its_options_as_model_data_and_its_weights_from_s3(synth
 
     source = container["ModelDataSource"]["S3DataSource"]
     assert (source["S3DataType"], source["CompressionType"]) == ("S3Prefix", "None")
-    assert _end(source["S3Uri"]) == f"/config/{'b2' * 32}/"
+    assert end_of(source["S3Uri"]) == f"/config/{'b2' * 32}/"
     assert set(container["Environment"]) == {"LOG_LEVEL", "OPTION_MODEL_ID"}
-    assert _end(container["Environment"]["OPTION_MODEL_ID"]) == f"/weights/{'a1' * 32}/"
+    assert end_of(container["Environment"]["OPTION_MODEL_ID"]) == f"/weights/{'a1' * 32}/"
 
 
 def test_network_isolation_turns_the_two_round(synthesized: Synthesized) -> None:
@@ -167,7 +61,7 @@ def test_network_isolation_turns_the_two_round(synthesized: Synthesized) -> None
     container = model["PrimaryContainer"]
 
     assert model["EnableNetworkIsolation"] is True
-    assert _end(container["ModelDataSource"]["S3DataSource"]["S3Uri"]) == f"/weights/{'a1' * 32}/"
+    assert end_of(container["ModelDataSource"]["S3DataSource"]["S3Uri"]) == f"/weights/{'a1' * 32}/"
     options = Options.parse("", container["Environment"])
     assert options.to_json() == Options.parse(render(ISOLATED), {}).to_json(), "what the file would say"
     assert container["Environment"]["LOG_LEVEL"] == "info"
@@ -231,12 +125,12 @@ def test_the_gate_gets_its_four_properties_and_the_time_that_lambda_has(synthesi
 
 def test_the_gates_function_may_call_this_endpoint_and_write_this_models_reports(synthesized: Synthesized) -> None:
     statements = synthesized.statements("heavylift-tiny-t5")
-    allowed = {action: each["Resource"] for each in statements for action in _list(each["Action"])}
+    allowed = {action: each["Resource"] for each in statements for action in listed(each["Action"])}
 
-    assert _end(allowed["sagemaker:InvokeEndpoint"]) == ":endpoint/tiny-t5"
-    assert _end(allowed["sagemaker:DescribeEndpoint"]) == ":endpoint/tiny-t5"
+    assert end_of(allowed["sagemaker:InvokeEndpoint"]) == ":endpoint/tiny-t5"
+    assert end_of(allowed["sagemaker:DescribeEndpoint"]) == ":endpoint/tiny-t5"
     assert allowed["cloudformation:DescribeStacks"] == {"Ref": "AWS::StackId"}
-    assert _end(allowed["s3:PutObject"]) == "/reports/tiny-t5/*"
+    assert end_of(allowed["s3:PutObject"]) == "/reports/tiny-t5/*"
     assert not [action for action in allowed if "*" in action]
 
 
@@ -286,17 +180,6 @@ def _functions(synthesized: Synthesized) -> list[dict[str, Any]]:
     return [each["Properties"] for each in resources if each["Type"] == "AWS::Lambda::Function"]
 
 
-def _list(value: str | list[str]) -> list[str]:
-    return value if isinstance(value, list) else [value]
-
-
-def _end(joined: dict[str, Any]) -> str:
-    """The literal end of a value that begins with a reference."""
-    end = joined["Fn::Join"][1][-1]
-    assert isinstance(end, str)
-    return end
-
-
 def _awaited(id: str, resources: dict[str, Any]) -> Iterator[str]:
     """Every resource that CloudFormation makes before `id`."""
     pending, seen = [id], {id}
@@ -315,23 +198,9 @@ def _references(value: Any) -> Iterator[str]:
             elif key == "Fn::GetAtt":
                 yield each[0]
             elif key == "DependsOn":
-                yield from _list(each)
+                yield from listed(each)
             else:
                 yield from _references(each)
     elif isinstance(value, list):
         for each in value:
             yield from _references(each)
-
-
-def test_the_functions_log_is_encrypted_with_a_key_that_the_log_service_may_use_for_it_alone(
-    synthesized: Synthesized,
-) -> None:
-    template = synthesized.template(FOUNDATION)
-
-    template.has_resource_properties("AWS::Logs::LogGroup", {"KmsKeyId": Match.any_value()})
-    statements = synthesized.only(FOUNDATION, "AWS::KMS::Key")["KeyPolicy"]["Statement"]
-    (logs,) = [each for each in statements if "Service" in each["Principal"]]
-    assert "logs." in json.dumps(logs["Principal"])
-    assert (
-        _end(logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]) == ":log-group:heavylift-foundation-*"
-    )
