@@ -156,6 +156,27 @@ def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tm
 
 
 @pytest.mark.parametrize(
+    ("environ", "engine", "mpi"),
+    [
+        ({"SERVING_LOAD_MODELS": "test::MPI=/opt/ml/model"}, "MPI", True),
+        ({"SERVING_LOAD_MODELS": "test::Python=/opt/ml/model"}, "Python", False),
+        ({"OPTION_ENGINE": "DeepSpeed"}, "DeepSpeed", True),
+        ({"OPTION_MPI_MODE": "true"}, "Python", True),
+        ({}, "Python", False),
+    ],
+)
+def test_the_environment_names_the_engine_of_a_model_py_without_a_file(
+    tmp_path: Path, environ: dict[str, str], engine: str, mpi: bool
+) -> None:
+    (tmp_path / "model.py").write_text("")
+
+    options = Options.load(tmp_path, {"TENSOR_PARALLEL_DEGREE": "2", **environ})
+
+    assert (options.engine, options.spelling, options.mpi_mode) == ("script", engine, mpi)
+    assert options.ranks == (2 if mpi else 1)
+
+
+@pytest.mark.parametrize(
     ("entry_point", "named"),
     [
         ("djl_python.lmi_vllm.vllm_async_service", {"rolling_batch": "vllm"}),

@@ -111,10 +111,10 @@ class Options:
             written = read_properties(path.read_text("utf-8")) if path.is_file() else {}
         except UnicodeDecodeError as error:
             raise OptionsError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-        given = written.get("engine", environ.get("OPTION_ENGINE"))
+        given = merged(written, environ).get("engine", "Python")
         named = "option.entryPoint" in written or "OPTION_ENTRYPOINT" in environ
-        if (folder / "model.py").is_file() and not named and (given or "python").lower() in _SCRIPTED:
-            written = {"engine": "Python", "option.entryPoint": "model.py"} | written
+        if (folder / "model.py").is_file() and not named and given.lower() in _SCRIPTED:
+            written = {"engine": given, "option.entryPoint": "model.py"} | written
         if (folder / _MANIFEST).is_file() and not named:
             written = {"engine": "Python", "option.entryPoint": _archived(folder / _MANIFEST)} | written
         entry_point = merged(written, environ).get("option.entryPoint", "")
