@@ -1,7 +1,11 @@
-"""What a server adds to its engine's latency, and how sure that is (benchmarks/sides/added.py)."""
+"""What a server adds to its engine's latency, how sure that is, and what the engine without a server is.
+
+benchmarks/sides: added.py, bare_engine.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -10,18 +14,33 @@ from types import ModuleType
 
 import pytest
 
-FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "sides" / "added.py"
+from heavylift_runtime.engines.engine import Piece, Request, Sampling
+from tests.stepping import Parrot
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "sides"
+
+
+@contextlib.contextmanager
+def loaded(name: str) -> Iterator[ModuleType]:
+    """The benchmarks' folder is no package: they run as scripts."""
+    spec = importlib.util.spec_from_file_location(f"{name}_under_test", FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
 
 
 @pytest.fixture
 def sides() -> Iterator[ModuleType]:
-    """The benchmarks' folder is no package: they run as scripts."""
-    spec = importlib.util.spec_from_file_location("added_under_test", FILE)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["added_under_test"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["added_under_test"]
+    with loaded("added") as module:
+        yield module
+
+
+@pytest.fixture
+def engines() -> Iterator[ModuleType]:
+    with loaded("bare_engine") as module:
+        yield module
 
 
 def test_a_percentile_is_one_of_the_values_in_milliseconds(sides: ModuleType) -> None:
@@ -53,3 +72,56 @@ def test_the_same_turns_give_the_same_interval(sides: ModuleType) -> None:
     bare, side = [[0.01, 0.02], [0.03], [0.011]], [[0.02], [0.05, 0.01], [0.03]]
 
     assert sides.added(bare, side, 0.5) == sides.added(bare, side, 0.5)
+
+
+def test_one_client_rests_before_each_of_its_requests_but_the_first(engines: ModuleType) -> None:
+    rests: list[int] = []
+
+    made = engines.play(Parrot(), 1, 0.05, engines.Sizes(2, 0), rests.append)
+
+    assert rests == list(range(1, len(made.latencies)))
+    assert made.tokens == 2 * len(made.latencies)
+
+
+def test_several_clients_never_rest(engines: ModuleType) -> None:
+    rests: list[int] = []
+
+    made = engines.play(Parrot(capacity=3), 3, 0.05, engines.Sizes(2, 1), rests.append)
+
+    assert len(made.latencies) > 0 and not rests
+
+
+def test_an_engine_that_is_watched_tells_how_long_it_had_each_request_and_when_it_had_none(
+    engines: ModuleType,
+) -> None:
+    parrot = Parrot()
+    watched = engines.Watched(parrot)
+
+    def answer(*keys: int) -> list[Piece]:
+        for key in keys:
+            parrot.add(key, Request("one two", Sampling(9)))
+        came = []
+        while parrot.busy:
+            came += parrot.step()
+        return came
+
+    assert [piece.key for piece in answer(1) if piece.last] == [1]
+    answer(2, 3)
+    seen = watched.take()
+    assert len(seen.had) == 3 and min(seen.had) > 0
+    assert len(seen.pauses) == 1 and seen.pauses[0] > 0  # the third came while there was the second
+
+    answer(4)
+    assert [len(each) for each in vars(watched.take()).values()] == [1, 0]  # no pause between two rounds
+
+
+def test_what_the_benchmark_itself_asks_of_a_watched_engine_is_not_seen(engines: ModuleType) -> None:
+    parrot = Parrot()
+    watched = engines.Watched(parrot)
+
+    with watched.unwatched() as engine:
+        engines.play(engine, 1, 0.01, engines.Sizes(2, 0))
+    parrot.add(1, Request("one", Sampling(1)))
+    parrot.step()
+
+    assert engine is parrot and len(watched.take().had) == 1
