@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls, library
+from heavylift_runtime.native.kernels.lookups import Angles, Seen
 from heavylift_runtime.native.layers import ACTIVATIONS
 from heavylift_runtime.native.linear import Rounded, way_of
 from heavylift_runtime.native.quantize.forms import DynamicInt8
@@ -222,7 +223,7 @@ def test_heads_are_turned_as_pytorch_turns_them(
     expected = wide.clone().double()
     expected[:, :heads, :turned] = part * cosines.double() + partners * sines.double()
 
-    calls.turn_(wide[:, :heads], calls.Angles(*known.unbind(0), positions), paired=paired)
+    calls.turn_(wide[:, :heads], Angles(known[0], known[1], positions), paired=paired)
 
     tolerance = 1e-5 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(wide.double(), expected, atol=tolerance, rtol=tolerance)
@@ -251,7 +252,7 @@ def test_attention_is_softmax_of_scores_times_values(
     bias = torch.randn(rows * pairs, groups if own else 1, span).to(dtype)
     bias[:, :, span // 2 + 1 :] = -torch.inf  # somebody else's places
 
-    found = calls.attend(query, memory[0].transpose(1, 2), memory[1], calls.Seen(bias), 0.3)
+    found = calls.attend(query, memory[0].transpose(1, 2), memory[1], Seen(bias), 0.3)
 
     grouped = query.reshape(rows * pairs, groups, width).double()
     scores = torch.baddbmm(bias.double(), grouped, memory[0].double().transpose(1, 2), alpha=0.3)

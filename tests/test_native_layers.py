@@ -9,6 +9,7 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
 from heavylift_runtime.native.kernels import calls
+from heavylift_runtime.native.kernels.lookups import Seen
 from heavylift_runtime.native.layers import PositionBias, RMSNorm, attend, position_buckets
 from heavylift_runtime.native.linear import PACK_FROM, Linear, Packed, Plain, can_pack, way_of
 
@@ -93,7 +94,7 @@ def test_attention_is_the_fused_kernels() -> None:
     bias[:, :, 7:] = -torch.inf
 
     ours = torch.empty_like(query)
-    attend(query, key.transpose(1, 2), value, calls.Seen(bias), 1.0, ours)
+    attend(query, key.transpose(1, 2), value, Seen(bias), 1.0, ours)
 
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heavylift_runtime.native.kernels import calls as kernels
-from heavylift_runtime.native.kernels.calls import Seen
+from heavylift_runtime.native.kernels.lookups import Seen
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heavylift_runtime.families.rotary import Llama3, Rotary, Yarn
 from heavylift_runtime.native.kernels import calls as kernels
-from heavylift_runtime.native.kernels.calls import Angles
+from heavylift_runtime.native.kernels.lookups import Angles
 
 FIRST = 256
 """Positions whose angles are known from the start; twice as many once there is one beyond."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.kernels.arguments import Seen as Fields
-from heavylift_runtime.native.kernels.calls import Seen
+from heavylift_runtime.native.kernels.lookups import Seen
 
 FIRST = 128
 """Positions that the table begins with; doubled when they are too few."""

@@ -33,7 +33,7 @@ from heavylift_runtime.native.batch import Batch, Source
 from heavylift_runtime.native.cache import Store
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.kernels import calls as kernels
-from heavylift_runtime.native.kernels.calls import Seen
+from heavylift_runtime.native.kernels.lookups import Seen
 from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.layers import PositionBias, RMSNorm, activated, attend, gated
 from heavylift_runtime.native.linear import Linear
