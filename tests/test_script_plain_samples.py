@@ -183,6 +183,8 @@ def handle(inputs: Input):
         return Output(code=503, message="the model is too busy")
     if kind == "set":
         return Output().set_code(409).set_message("conflict")
+    if kind == "silent":
+        return Output().set_code(500)
     if kind == "wrong":
         return "x", 3
     if kind == "key":
@@ -276,6 +278,7 @@ def test_a_service_with_a_preprocess_answers_alone_and_in_batches(tmp_path: Path
         ("cuda", 507, "CUDA error: out of memory"),
         ("message", 503, "the model is too busy"),
         ("set", 409, "conflict"),
+        ("silent", 500, "the script does not say why"),
         ("wrong", 424, "handle() must return an Output"),
         ("key", 424, "KeyError: 'nothing'"),
     ],

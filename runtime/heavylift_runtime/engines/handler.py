@@ -70,7 +70,7 @@ class Handler:
             raise LoadError(f"the script failed {what}: {words(error)}") from error
         if isinstance(output, Output) and output.code >= 300:
             texts = b" ".join(output.content.get_values()).decode("utf-8", "replace")
-            raise LoadError(f"the script answered {what} with code {output.code}: {texts}")
+            raise LoadError(f"the script answered {what} with code {output.code}: {texts or _message(output)}")
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """One answer for each call, in order; raises HandlerFault, which is then the answer of all of them."""
@@ -108,7 +108,7 @@ class Handler:
     def _answers(self, output: Output, count: int) -> list[Answer]:
         code = _code(output)
         if code >= 400 and output.stream_content is None and output.content.is_empty():
-            output.error(output.message, code, output.message)  # in LMI that is the status line's, which nobody sees
+            output.error(_message(output), code, output.message)
         headers = _headers(output)
         if output.stream_content is not None:
             return [Answer(code, headers, chunks=self._chunks(output, output.stream_content))]
@@ -197,6 +197,11 @@ def _output(given: Any) -> Output:
     if isinstance(given, bytes | bytearray):
         return Output().add_property("content-type", "application/octet-stream").add(given)
     raise TypeError(f"handle() must return an Output, a dict, a list, a str, bytes or None: got {type(given).__name__}")
+
+
+def _message(output: Output) -> str:
+    """Beside the code, what a script says without content: in LMI the status line's words, which nobody sees."""
+    return output.message if output.message != Output().message else "the script does not say why"
 
 
 def _code(output: Output) -> int:
