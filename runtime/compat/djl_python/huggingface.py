@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from djl_python.encode_decode import decode, encode
 from djl_python.inputs import Input
 from djl_python.outputs import Output
@@ -68,6 +70,8 @@ def _pretrained(properties: dict[str, str]) -> Pretrained:
 
 
 def _load(pretrained: Pretrained, properties: dict[str, str]) -> Encoder:
+    if torch.cuda.is_available():
+        torch.cuda.set_device(max(int(properties.get("device_id", -1)), 0))
     normalize = properties.get("normalize", "true").lower() == "true"
     return Encoder(pretrained, properties.get("pooling", "mean"), normalize)
 

@@ -57,7 +57,8 @@ def _load(properties: dict[str, Any]) -> Any:
         str(place), **settings
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    number = max(int(properties.get("device_id", -1)), 0)
+    return pipeline.to(f"cuda:{number}" if torch.cuda.is_available() else "cpu")
 
 
 def _wish(document: Any) -> tuple[list[str], dict[str, Any], int | None]:
