@@ -4,6 +4,7 @@ test_loader_faults.py.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -213,6 +214,23 @@ def test_progress_is_reported_in_tenths_up_to_all(folder: Path) -> None:
 
     assert lines[-1].endswith("(100 %)")
     assert 5 < len(lines) <= 10
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_rests_while_a_checkpoint_is_loaded(
+    folder: Path, collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    for name in ("disable", "enable"):
+        monkeypatch.setattr(gc, name, lambda name=name: seen.append(name))
+    monkeypatch.setattr(gc, "isenabled", lambda: collects)
+    checkpoint = Checkpoint.open(Folder(folder))
+
+    with pytest.raises(RuntimeError, match="enough"), Loader(checkpoint, 0, 1, torch.float32):
+        assert seen == ["disable"]
+        raise RuntimeError("enough")
+
+    assert seen == ["disable", *(["enable"] if collects else [])]
 
 
 def test_what_s3_refuses_is_said_with_the_place(bucket: Any, folder: Path) -> None:

@@ -5,6 +5,7 @@ Not a model, and it knows no architecture: families/ says what is split how, nat
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -107,11 +108,13 @@ class Loader:
         self.total = sum(self._bytes(weight.name) for weight in held)
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
+        self._collects = gc.isenabled()
         self._shelves = self._join(group)
         self._rows = None if self._shelves is None else Rows(self._shelves, rank, self._source, self._pool)
 
     def __enter__(self) -> Loader:
         heap.blocks_apart(heap.LOADING)
+        gc.disable()  # a full collection looks at all that torch is made of, which stops a rank for 80 ms
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -120,6 +123,8 @@ class Loader:
         if self._shelves is not None and kind is None:  # else the end of the process does it, after its own sentence:
             self._shelves.close()  # the others' complaint that it has left is not to be the first
         heap.blocks_apart(heap.SERVING)
+        if self._collects:
+            gc.enable()
         left = [*self._coming, *self._waiting]
         assert kind is not None or not left, f"the forward pass uses no {left}"
 
