@@ -10,7 +10,6 @@
  * lose, at most one part in 2^24 for each of the numbers that are added. Not a number is never ruled out.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 
 #include "sums.h"
@@ -117,8 +116,7 @@ int screen(const void *with) {
             __mmask16 able = _mm512_mask_cmp_ps_mask(held, most, low, _CMP_NLT_UQ);
             for (; able; able &= able - 1) chosen[count++] = (int32_t)(k + __builtin_ctz(able));
         }
-#pragma omp parallel for if (count * c->matrix->inputs > 1 << 16)
-        for (int64_t i = 0; i < count; i++) exact[i] = exactly(c, row, chosen[i]);
+        EACH(i, count, c->matrix->inputs, 1 << 16, exact[i] = exactly(c, row, chosen[i]))
         float best = -INFINITY;
         int64_t place = -1;
         for (int64_t i = 0; i < count; i++)

@@ -1,6 +1,7 @@
 /* What the kernels share: the forms of numbers, and how they are read and written. */
 #pragma once
 #include <immintrin.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -134,6 +135,14 @@ struct call {
     int (*kernel)(const void *with); /* 0, or -1 where there is no memory */
     const void *with;
 };
+
+/* Something for each of so many, by all threads where it is much, ever fewer at a time towards the end: threads never
+ * take equally long, least of all beside other processes. OpenMP takes half a microsecond to find that one is enough. */
+#define EACH(ONE, COUNT, WIDTH, MUCH, DO)                                                                              \
+    if ((COUNT) * (WIDTH) > (MUCH) && omp_get_max_threads() > 1) {                                                     \
+        _Pragma("omp parallel for schedule(guided)") for (int64_t ONE = 0; ONE < (COUNT); ONE++) DO;                   \
+    } else                                                                                                             \
+        for (int64_t ONE = 0; ONE < (COUNT); ONE++) DO;
 
 static inline float of_bf16(uint16_t number) {
     uint32_t bits = (uint32_t)number << 16;

@@ -7,13 +7,12 @@
  */
 #include <immintrin.h>
 #include <math.h>
-#include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "sums.h"
 
-#define LEAST 16 /* outputs of the smallest range; threads never take equally long, least of all beside other processes */
+#define LEAST 16 /* outputs that a thread takes at once */
 
 /* What y gets of one sum, and of four outputs' at once. */
 INLINE void give(const struct matrix *m, const struct factor *x, int64_t row, int64_t output, float value) {
@@ -163,6 +162,18 @@ static void level(const struct matrix *m, const void *x, int64_t row, const stru
     }
 }
 
+static void some_outputs(const struct matrix *m, const struct factor *x, int64_t rows, int64_t some) {
+    const int64_t first = some * LEAST, last = first + LEAST < m->outputs ? first + LEAST : m->outputs;
+    if (m->kind == FP32)
+        range(m, x, rows, first, last, FP32, 1);
+    else if (m->kind == BF16)
+        range(m, x, rows, first, last, BF16, 1);
+    else if (m->parts == 1)
+        range(m, x, rows, first, last, INT8, 1);
+    else
+        range(m, x, rows, first, last, INT8, 2);
+}
+
 /* y = x W' + bias + base */
 int product(const void *with) {
     static _Thread_local void *room;
@@ -183,28 +194,9 @@ int product(const void *with) {
         }
         factor.numbers = room;
         factor.tops = (float *)((char *)room + levels);
-        if (rows < 16)
-            for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
+        EACH(row, rows, m->inputs, 1 << 14, level(m, c->x, row, &factor))
     }
-    int64_t ranges = (m->outputs + LEAST - 1) / LEAST;
-#pragma omp parallel if (m->outputs * m->inputs * (rows + 1) > 1 << 16)
-    {
-        if (m->kind == INT8 && rows >= 16) {
-#pragma omp for
-            for (int64_t row = 0; row < rows; row++) level(m, c->x, row, &factor);
-        }
-#pragma omp for schedule(guided) nowait
-        for (int64_t some = 0; some < ranges; some++) {
-            int64_t first = some * LEAST, last = first + LEAST < m->outputs ? first + LEAST : m->outputs;
-            if (m->kind == FP32)
-                range(m, &factor, rows, first, last, FP32, 1);
-            else if (m->kind == BF16)
-                range(m, &factor, rows, first, last, BF16, 1);
-            else if (m->parts == 1)
-                range(m, &factor, rows, first, last, INT8, 1);
-            else
-                range(m, &factor, rows, first, last, INT8, 2);
-        }
-    }
+    EACH(some, (m->outputs + LEAST - 1) / LEAST, LEAST * m->inputs * (rows + 1), 1 << 16,
+         some_outputs(m, &factor, rows, some))
     return 0;
 }

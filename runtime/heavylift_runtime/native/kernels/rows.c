@@ -3,7 +3,6 @@
  * Not attention of a prompt, whose tokens attend together. A row's result never depends on the rows beside it.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 
 #include "kernels.h"
@@ -30,42 +29,45 @@ static inline __attribute__((always_inline)) void normed(const struct norm *c, i
     }
 }
 
+static void norm_row(const struct norm *c, int64_t row) {
+    for (int64_t head = 0; head < c->heads; head++)
+        if (c->type == FP32)
+            normed(c, row * c->pitch + head * c->width, head * c->width, FP32);
+        else
+            normed(c, row * c->pitch + head * c->width, head * c->width, BF16);
+}
+
 int norm(const void *with) {
     const struct norm *c = with;
-#pragma omp parallel for if (c->rows * c->heads * c->width > 1 << 15)
-    for (int64_t row = 0; row < c->rows; row++)
-        for (int64_t head = 0; head < c->heads; head++)
-            if (c->type == FP32)
-                normed(c, row * c->pitch + head * c->width, head * c->width, FP32);
-            else
-                normed(c, row * c->pitch + head * c->width, head * c->width, BF16);
+    EACH(row, c->rows, c->heads * c->width, 1 << 15, norm_row(c, row))
     return 0;
 }
 
 /* Where each row's highest number is, the first of them; 0 in a row of NaN */
-int likeliest(const void *with) {
-    const struct likeliest *c = with;
+static void likeliest_of(const struct likeliest *c, int64_t row) {
     const void *scores = c->scores;
-    const int64_t rows = c->rows, count = c->count;
+    const int64_t count = c->count;
     const int type = c->type;
-#pragma omp parallel for if (rows * count > 1 << 17)
-    for (int64_t row = 0; row < rows; row++) {
-        __m512 top = _mm512_set1_ps(-INFINITY);
-        for (int64_t k = 0; k < count; k += 16) {
-            __m512 part = load(scores, row * count + k, count - k, type);
-            top = _mm512_mask_max_ps(top, mask(count - k), part, top); /* the second one, where the first is NaN */
-        }
-        top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
-        c->places[row] = 0;
-        for (int64_t k = 0; k < count; k += 16) {
-            __m512 part = load(scores, row * count + k, count - k, type);
-            __mmask16 found = _mm512_mask_cmp_ps_mask(mask(count - k), part, top, _CMP_EQ_OQ);
-            if (found) {
-                c->places[row] = k + __builtin_ctz(found);
-                break;
-            }
+    __m512 top = _mm512_set1_ps(-INFINITY);
+    for (int64_t k = 0; k < count; k += 16) {
+        __m512 part = load(scores, row * count + k, count - k, type);
+        top = _mm512_mask_max_ps(top, mask(count - k), part, top); /* the second one, where the first is NaN */
+    }
+    top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    c->places[row] = 0;
+    for (int64_t k = 0; k < count; k += 16) {
+        __m512 part = load(scores, row * count + k, count - k, type);
+        __mmask16 found = _mm512_mask_cmp_ps_mask(mask(count - k), part, top, _CMP_EQ_OQ);
+        if (found) {
+            c->places[row] = k + __builtin_ctz(found);
+            break;
         }
     }
+}
+
+int likeliest(const void *with) {
+    const struct likeliest *c = with;
+    EACH(row, c->rows, c->count, 1 << 17, likeliest_of(c, row))
     return 0;
 }
 
@@ -160,25 +162,27 @@ static inline __m512 gelu(__m512 a) {
 }
 
 /* The activation of each number; gated, of the first half of each row, times the second. */
+static void bend_row(const struct bend *c, int64_t row) {
+    const int64_t width = c->width, pitch = c->gated ? 2 * width : width;
+    for (int64_t k = 0; k < width; k += 16) {
+        const int64_t left = width - k;
+        __m512 a = load(c->inner, row * pitch + k, left, c->type);
+        switch (c->how) {
+        case RELU: a = _mm512_max_ps(_mm512_setzero_ps(), a); break; /* the second one, where it is NaN */
+        case GELU: a = gelu(a); break;
+        case GELU_TANH: a = bent(a, 1.5957691216057308f, 0.044715f); break; /* 2 sqrt(2 / pi) */
+        case SILU: a = bent(a, 1, 0); break;
+        case GELU_QUICK: a = bent(a, 1.702f, 0); break;
+        default: a = _mm512_max_ps(_mm512_setzero_ps(), a), a = _mm512_mul_ps(a, a);
+        }
+        if (c->gated) a = _mm512_mul_ps(a, load(c->inner, row * pitch + width + k, left, c->type));
+        store(c->y, row * width + k, left, c->type, a);
+    }
+}
+
 int bend(const void *with) {
     const struct bend *c = with;
-    const int64_t rows = c->rows, width = c->width, pitch = c->gated ? 2 * width : width;
-#pragma omp parallel for if (rows * width > 1 << 15)
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t k = 0; k < width; k += 16) {
-            const int64_t left = width - k;
-            __m512 a = load(c->inner, row * pitch + k, left, c->type);
-            switch (c->how) {
-            case RELU: a = _mm512_max_ps(_mm512_setzero_ps(), a); break; /* the second one, where it is NaN */
-            case GELU: a = gelu(a); break;
-            case GELU_TANH: a = bent(a, 1.5957691216057308f, 0.044715f); break; /* 2 sqrt(2 / pi) */
-            case SILU: a = bent(a, 1, 0); break;
-            case GELU_QUICK: a = bent(a, 1.702f, 0); break;
-            default: a = _mm512_max_ps(_mm512_setzero_ps(), a), a = _mm512_mul_ps(a, a);
-            }
-            if (c->gated) a = _mm512_mul_ps(a, load(c->inner, row * pitch + width + k, left, c->type));
-            store(c->y, row * width + k, left, c->type, a);
-        }
+    EACH(row, c->rows, c->width, 1 << 15, bend_row(c, row))
     return 0;
 }
 
@@ -229,27 +233,27 @@ static inline __attribute__((always_inline)) void look(const struct attend *l, i
     }
 }
 
+static void attend_one(const struct attend *c, int64_t one, float *scores) {
+    const int64_t heads = c->pairs * c->groups, row = one / heads, head = one % heads;
+    if (c->width == 64 && c->type == FP32)
+        look(c, row, head, scores, 64, FP32);
+    else if (c->width == 64)
+        look(c, row, head, scores, 64, BF16);
+    else if (c->width == 128 && c->type == FP32)
+        look(c, row, head, scores, 128, FP32);
+    else if (c->width == 128)
+        look(c, row, head, scores, 128, BF16);
+    else
+        look(c, row, head, scores, c->width, c->type);
+}
+
 /* softmax(scale q k + bias) v for each query */
 int attend(const void *with) {
     const struct attend *c = with;
-    const int64_t heads = c->pairs * c->groups, count = c->rows * heads, room = (c->seen->span + 31) / 16 * 16;
-    const int many = count * c->seen->span * c->width > 1 << 14;
-    float *scores = malloc((many ? omp_get_max_threads() : 1) * room * sizeof *scores);
+    const int64_t count = c->rows * c->pairs * c->groups, room = (c->seen->span + 31) / 16 * 16;
+    float *scores = malloc(omp_get_max_threads() * room * sizeof *scores);
     if (!scores) return -1;
-#pragma omp parallel for if (many)
-    for (int64_t one = 0; one < count; one++) {
-        float *own = scores + omp_get_thread_num() * room;
-        if (c->width == 64 && c->type == FP32)
-            look(c, one / heads, one % heads, own, 64, FP32);
-        else if (c->width == 64)
-            look(c, one / heads, one % heads, own, 64, BF16);
-        else if (c->width == 128 && c->type == FP32)
-            look(c, one / heads, one % heads, own, 128, FP32);
-        else if (c->width == 128)
-            look(c, one / heads, one % heads, own, 128, BF16);
-        else
-            look(c, one / heads, one % heads, own, c->width, c->type);
-    }
+    EACH(one, count, c->seen->span * c->width, 1 << 14, attend_one(c, one, scores + omp_get_thread_num() * room))
     free(scores);
     return 0;
 }
