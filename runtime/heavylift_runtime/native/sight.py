@@ -52,15 +52,17 @@ class Past(Seen):
         super().__init__(table)
         self.span = span
         self._positions, self._pairs = positions, pairs
+        self._lines: Tensor | None = None
 
     @property
     def bias(self) -> Tensor:
         """(B * P, 1 or H / P, span)"""
-        lines = _lines(self._bias, self._positions, self.span).transpose(0, 1)
-        rows, kinds, span = lines.shape
-        if kinds == 1:
-            return lines.expand(rows, self._pairs, span).reshape(rows * self._pairs, 1, span)
-        return lines.reshape(rows * self._pairs, kinds // self._pairs, span)
+        if self._lines is None:
+            lines = _lines(self._bias, self._positions, self.span).transpose(0, 1)
+            rows, kinds, span = lines.shape
+            by_pair = lines.expand(rows, self._pairs, span) if kinds == 1 else lines
+            self._lines = by_pair.reshape(rows * self._pairs, -(-kinds // self._pairs), span)
+        return self._lines
 
     def fields(self) -> Fields:
         kinds, width = self._bias.shape
