@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -117,7 +118,7 @@ def test_what_was_deleted_after_its_wait_condition_had_been_told_is_waited_for_i
 
 def test_a_new_role_that_sagemaker_has_not_heard_of_is_tried_again(stack: Waiting) -> None:
     pauses: list[float] = []
-    stack.monkeypatch.setattr(sagemaker_job.time, "sleep", pauses.append)
+    stack.monkeypatch.setattr(sagemaker_job, "time", SimpleNamespace(sleep=pauses.append))  # its own: threads sleep, too
     stack.aws.refusals = ["Could not assume role arn:aws:iam::1:role/x"] * 2
 
     stack.ask("processing", PREPARED)
