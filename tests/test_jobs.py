@@ -118,7 +118,8 @@ def test_what_was_deleted_after_its_wait_condition_had_been_told_is_waited_for_i
 
 def test_a_new_role_that_sagemaker_has_not_heard_of_is_tried_again(stack: Waiting) -> None:
     pauses: list[float] = []
-    stack.monkeypatch.setattr(sagemaker_job, "time", SimpleNamespace(sleep=pauses.append))  # its own: threads sleep, too
+    own = SimpleNamespace(sleep=pauses.append)  # time's is all threads'
+    stack.monkeypatch.setattr(sagemaker_job, "time", own)
     stack.aws.refusals = ["Could not assume role arn:aws:iam::1:role/x"] * 2
 
     stack.ask("processing", PREPARED)
