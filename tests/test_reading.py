@@ -81,7 +81,7 @@ def test_any_part_is_read_and_cast_as_torch_cuts_and_casts_it(
     for rank in range(world):
         for source in (Watched(folder), Far(folder)):
             reading = Reading(stored.viewed(weight.viewed), shard(weight, rank, world))
-            flat = reading.room(KINDS[wanted])
+            flat = torch.empty(reading.part.elements, dtype=KINDS[wanted])
             for each in reading.blocks(8 * block):  # whole numbers, as in the real one
                 read_run(source, [Task(stored, each, flat)], Buffer())
 

@@ -60,7 +60,7 @@ def read(folder: Path, file: str = FILE) -> dict[str, Tensor]:
     for name, stored in read_archive(source, file, (folder / file).stat().st_size).items():
         if stored.dtype in DTYPES:
             reading = Reading(stored, Shard((0,) * len(stored.shape), stored.shape))
-            flat = reading.room(DTYPES[stored.dtype])
+            flat = torch.empty(reading.part.elements, dtype=DTYPES[stored.dtype])
             for block in reading.blocks(source.block):
                 read_run(source, [Task(stored, block, flat)], Buffer())
             tensors[name] = reading.shaped(flat)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from heavylift_runtime.errors import LoadError
@@ -115,9 +116,14 @@ class Checkpoint:
         assert embedding is not None
         return embedding.dtype
 
+    @cached_property
+    def _weights(self) -> list[Weight]:
+        """The family's table; of a large model it takes longer to write down than a header to read."""
+        return list(self.family.weights(self.config))
+
     def table(self, stage: Stage | None = None) -> list[Weight]:
         """The family's weights on a stage, its own where none is given; stand-ins are where those are that use them."""
-        stage, table = self.stage if stage is None else stage, list(self.family.weights(self.config))
+        stage, table = self.stage if stage is None else stage, self._weights
         held = {weight.name for weight in table if stage.holds(weight.where)}
         used = {
             weight.stand_in

@@ -105,7 +105,8 @@ class Loader:
         self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
         self._ahead = 0
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
-        self.total = sum(self._bytes(weight.name) for weight in held)
+        sizes = [self._bytes(weight.name) for weight in held]
+        self.total, self._region = sum(sizes), heap.Region(sum(map(heap.Region.share, sizes)))
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
         self._collects = gc.isenabled()
@@ -209,7 +210,7 @@ class Loader:
                 for block in reading.blocks(self._limit(name)):
                     self._source.ahead(reading.stored.file, block.start, block.span)
             else:
-                flat = reading.room(self._kind(name))
+                flat = self._region.room(reading.part.elements, self._kind(name))
                 tasks += (Task(reading.stored, block, flat) for block in reading.blocks(self._limit(name)))
                 waiting += (futures for _ in range(len(tasks) - len(waiting)))
             self._coming[name] = flat, futures
@@ -221,7 +222,8 @@ class Loader:
     def _read(self, name: str) -> Tensor:
         """Reads a weight now; one that will be rounded needs no memory of its own, for not all would be given back."""
         reading = self._readings[name][0]
-        flat = reading.room(self._kind(name), self._passing if self._rounds(name) else None)
+        memory = self._passing if self._rounds(name) else self._region
+        flat = memory.room(reading.part.elements, self._kind(name))
         for block in reading.blocks(self._limit(name)):
             read_run(self._source, [Task(reading.stored, block, flat)], self._buffer)
         return flat

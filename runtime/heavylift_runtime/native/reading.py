@@ -15,7 +15,6 @@ from torch import Tensor
 
 from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native.header import Stored
-from heavylift_runtime.native.heap import in_large_pages
 from heavylift_runtime.native.sources import Source
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -62,11 +61,6 @@ class Reading:
 
     stored: Stored
     part: Shard
-
-    def room(self, dtype: torch.dtype, buffer: Buffer | None = None) -> Tensor:
-        """Uninitialized memory for the part's numbers, flat: its own, or the buffer's until that is asked again."""
-        count = self.part.elements
-        return in_large_pages(torch.empty(count, dtype=dtype)) if buffer is None else buffer.room(count, dtype)
 
     def shaped(self, flat: Tensor) -> Tensor:
         """The numbers in the part's shape, contiguous; without a copy where the file is row-major."""
