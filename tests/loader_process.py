@@ -1,6 +1,6 @@
 """One rank that loads a checkpoint and says what it took.
 
-`python loader_process.py FOLDER RANK WORLD DTYPE QUANTIZE [RENDEZVOUS]`; the last where the ranks read rows for each
+`python loader_process.py FOLDER RANK WORLD DTYPE QUANTIZE [RENDEZVOUS]`; the last where the ranks read for each
 other. Not a test: tests start it as a process of its own, whose peak memory and reads the kernel counts.
 """
 
@@ -20,7 +20,7 @@ from heavylift_runtime.native.sources import Folder
 
 
 class Far(Folder):
-    """A folder that is read as S3 is, rows for all ranks, with as little memory as a disk's reader needs."""
+    """A folder that several readers read, as they do S3, with as little memory as a disk's reader needs."""
 
     readers, cast, pieces = 2, 2 * 1024 * 1024, False
 

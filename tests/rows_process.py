@@ -1,6 +1,6 @@
 """One rank of two that loads a folder as from S3: `python rows_process.py FOLDER RANK RENDEZVOUS END`.
 
-Not a test: tests start it as a process of its own. END is what happens to it after some of its rows: `killed`,
+Not a test: tests start it as a process of its own. END is what happens to it after some of its reads: `killed`,
 `refused` (a LoadError), or `none`. Prints a digest of all that it holds, or the error's name and sentence.
 """
 
@@ -22,11 +22,11 @@ from heavylift_runtime.native.shared_memory import join
 from heavylift_runtime.native.sources import Folder
 
 ENOUGH = 8
-"""Reads of whole rows until the end."""
+"""Reads until the end."""
 
 
 class Ending(Folder):
-    """A folder that ends its process, or says that it ends itself, in the middle of rows that are read for others."""
+    """A folder that ends its process, or says that it ends itself, in the middle of what is read for others."""
 
     readers, pieces = 3, False
 
@@ -49,7 +49,7 @@ def main(folder: Path, rank: int, rendezvous: str, end: str) -> None:
     source = Ending(folder, end)
     checkpoint = Checkpoint.open(source, rank, 2)
     source.armed = True
-    loader_module.SHELF = 8192  # so that ranks wait for each other's rows, and for room
+    loader_module.SHELF = 8192  # so that ranks wait for each other's reads, and for room
     digest = hashlib.sha256()
     try:
         with Loader(checkpoint, rank, 2, torch.float32, group=group) as loader:

@@ -292,7 +292,7 @@ def test_where_the_weights_are_is_read_from_model_id(tmp_path: Path, folder: Pat
 
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "opt"])
-def test_ranks_read_rows_for_each_other_so_that_s3_sends_the_checkpoint_once(
+def test_ranks_read_for_each_other_so_that_s3_sends_the_checkpoint_once(
     tmp_path: Path, bucket: Any, kind: str, world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, config = DECODERS.get(kind, ("", {}))

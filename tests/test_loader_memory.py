@@ -55,7 +55,7 @@ def ranks(folder: Path, world: int, dtype: str, quantize: str = "none") -> list[
 
 
 def together(folder: Path, world: int, dtype: str, home: Path) -> list[dict[str, int]]:
-    """The same of ranks that load at the same time, and read rows for each other."""
+    """The same of ranks that load at the same time, and read for each other."""
     process = Path(__file__).with_name("loader_process.py")
     started = [
         subprocess.Popen(
@@ -92,7 +92,7 @@ def test_a_rank_holds_its_shard_and_one_read_buffer_and_reads_its_own_bytes(
 
 
 @pytest.mark.parametrize(("world", "dtype"), [(2, "float32"), (2, "bfloat16"), (4, "float32")])
-def test_ranks_that_read_rows_for_each_other_hold_no_more_and_read_the_checkpoint_once(
+def test_ranks_that_read_for_each_other_hold_no_more_and_read_the_checkpoint_once(
     folders: dict[str, Path], world: int, dtype: str, tmp_path: Path
 ) -> None:
     found = together(folders["safetensors"], world, dtype, tmp_path)

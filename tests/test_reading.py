@@ -144,7 +144,7 @@ def parts_of(
     ahead=st.integers(0, 20000), world=st.sampled_from([2, 3, 4]), far=st.booleans(), backwards=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )  # fmt: skip
-def test_ranks_that_read_rows_for_each_other_hold_what_each_reads_for_itself(
+def test_ranks_that_read_for_each_other_hold_what_each_reads_for_itself(
     tmp_path_factory: pytest.TempPathFactory, heads: int, width: int, model: int, inner: int, words: int, block: int,
     shelves: int, ahead: int, world: int, far: bool, backwards: bool, dtype: torch.dtype,
 ) -> None:  # fmt: skip

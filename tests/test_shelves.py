@@ -1,4 +1,4 @@
-"""The memory in which ranks read rows for each other: who dies, fails or has no room does no harm to the others."""
+"""The memory in which ranks read for each other: who dies, fails or has no room does no harm to the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEADLINE = 300
 
 
 class Far(Folder):
-    """A folder that is read as S3 is: rows for all ranks."""
+    """A folder that several readers read, as they do S3."""
 
     readers, pieces = 3, False
 
@@ -51,7 +51,7 @@ def line(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "refused"])
 @pytest.mark.parametrize("ending", [0, 1])
-def test_a_rank_that_ends_in_the_middle_of_rows_is_not_waited_for(tmp_path: Path, ending: int, end: str) -> None:
+def test_a_rank_that_ends_in_the_middle_of_a_load_is_not_waited_for(tmp_path: Path, ending: int, end: str) -> None:
     folder = write_t5(tmp_path / "t5")
     with ranks(folder, tmp_path, ("none", end) if ending else (end, "none")) as processes:
         if end == "refused":

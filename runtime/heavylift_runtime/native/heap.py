@@ -54,7 +54,7 @@ class Region:
     """Memory for tensors that stay, side by side: so short ones, too, lie in large pages.
 
     Of 400 MB in matrices of 1 MB, each a mapping of its own, three quarters came in pages of 4 KiB, a fault for each.
-    What no tensor lies in takes no memory: pages are the kernel's until they are written to, and when their tensor goes.
+    What no tensor lies in takes no memory: pages are the kernel's until they are written to, and after their tensor.
     """
 
     ALIGNED = 64

@@ -20,10 +20,10 @@ from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
+from heavylift_runtime.native.lots import LEAST, Lots, fits
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, Task, read_run, runs
-from heavylift_runtime.native.rows import Rows
 from heavylift_runtime.native.shelves import Shelves
 
 __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
@@ -67,12 +67,13 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
-    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
-    many requests would take longer, the ranks of a group read the rows for each other (rows.py); without a group, or
-    where its ranks cannot see each other's memory, each reads whole rows. Peak memory: what was handed out, plus one
-    tensor from a local folder; from elsewhere the tensors on their way (64 MiB and one tensor), and a tenth of the
-    rank's part for rows, or 8 MiB; plus for each reader 8 MiB where numbers are cast or cut.
+    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. The ranks of a group
+    read long ranges for each other (lots.py). A rank without a group, or whose group's ranks cannot see each other's
+    memory, and any of its own partition, reads exactly its part from a disk, and whole rows from S3 and the hub, where
+    so many requests would take longer. Peak memory: what was handed out and what lies in the same 64 MiB of the
+    checkpoint, plus a tenth of the rank's part, or 8 MiB, for all ranks' shelves; without a group, one tensor from a
+    local folder, from elsewhere the tensors on their way (64 MiB and one tensor), and for each reader 8 MiB where
+    numbers are cast or cut.
     """
 
     def __init__(
@@ -101,7 +102,6 @@ class Loader:
         self._table = {weight.name: (weight, checkpoint.stored(weight, world)) for weight in checkpoint.table()}
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
-        self._waiting = iter([weight.name for weight in held])
         self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
         self._ahead = 0
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
@@ -110,8 +110,9 @@ class Loader:
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
         self._collects = gc.isenabled()
-        self._shelves = self._join(group)
-        self._rows = None if self._shelves is None else Rows(self._shelves, rank, self._source, self._pool)
+        self._shelves: Shelves | None = None
+        self._lots = self._share(group)
+        self._waiting = iter([weight.name for weight in held if self._lots is None or weight.name not in self._lots])
 
     def __enter__(self) -> Loader:
         heap.blocks_apart(heap.LOADING)
@@ -126,7 +127,7 @@ class Loader:
         heap.blocks_apart(heap.SERVING)
         if self._collects:
             gc.enable()
-        left = [*self._coming, *self._waiting]
+        left = [*self._coming, *self._waiting, *(() if self._lots is None else self._lots.left)]
         assert kind is not None or not left, f"the forward pass uses no {left}"
 
     def has(self, name: str) -> bool:
@@ -141,25 +142,24 @@ class Loader:
         """
         assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
         self._look_ahead()
+        tensor = self._lots.take(name) if self._lots is not None and name in self._lots else self._take(name)
+        for copy in self._readings[name][1:]:
+            self._prove_copy(name, copy, tensor)
+        self._progress(self._bytes(name))
+        return tensor
+
+    def _take(self, name: str) -> Tensor:
+        """What no other rank reads for this one."""
         while name not in self._coming:
             following = next(self._waiting, None)
             assert following is not None, f"{name} was taken before"
             self._begin([following])
         flat, futures = self._coming.pop(name)
         self._ahead -= self._bytes(name)
-        reading, *copies = self._readings[name]
-        if self._in_rows(name):
-            assert self._rows is not None
-            tensor = self._rows.take(name)
-        else:
-            flat = self._read(name) if flat is None else flat
-            for future in futures:
-                future.result()
-            tensor = reading.shaped(flat)
-        for copy in copies:
-            self._prove_copy(name, copy, tensor)
-        self._progress(self._bytes(name))
-        return tensor
+        flat = self._read(name) if flat is None else flat
+        for future in futures:
+            future.result()
+        return self._readings[name][0].shaped(flat)
 
     def matrix(self, name: str) -> Matrix:
         """This rank's part of a Linear's weight, (out, in), whatever way it is stored; rounded where that is asked."""
@@ -204,8 +204,8 @@ class Loader:
             reading, futures = self._readings[name][0], list[Future[None]]()
             self._ahead += self._bytes(name)
             flat = None
-            if self._rows is not None and self._in_rows(name):
-                self._rows.expect(name, reading, self._kind(name))
+            if self._source.pieces and self._checkpoint.partition is not None:
+                pass  # who reads a file from its start to its end is read ahead for
             elif self._source.pieces:
                 for block in reading.blocks(self._limit(name)):
                     self._source.ahead(reading.stored.file, block.start, block.span)
@@ -233,22 +233,24 @@ class Loader:
         cast = DTYPES[self._readings[name][0].stored.dtype] != self._kind(name)
         return self._source.cast if cast else self._source.block
 
-    def _in_rows(self, name: str) -> bool:
-        """Whether the ranks read a weight's rows for each other."""
-        reading, *copies = self._readings[name]
-        return self._rows is not None and not copies and self._rows.fits(reading)
-
-    def _join(self, group: Group | None) -> Shelves | None:
-        """Shelves of one size on all ranks, where some part is pieces of rows."""
-        if (
-            self._source.pieces
-            or group is None
-            or group.world == 1
-            or not any(each[0].scattered for each in self._readings.values())
-        ):
+    def _share(self, group: Group | None) -> Lots | None:
+        """What the ranks read for each other, with shelves of one size on all of them; what a rank's file holds is its
+        own in any case."""
+        if group is None or group.world == 1 or self._checkpoint.partition is not None:
             return None
-        kept = sum(prod(each[0].stored.shape) * self._kind(name).itemsize for name, each in self._readings.items())
-        return Shelves.join(group, min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world))
+        able = torch.tensor([len(each) == 1 and fits(each[0]) for each in self._readings.values()], dtype=torch.uint8)
+        every = group.all_gather(able).all(0).tolist()  # the same on all ranks, whatever their parts are
+        wanted = {
+            name: (reading, self._kind(name))
+            for (name, (reading, *_)), shared in zip(self._readings.items(), every, strict=True)
+            if shared
+        }
+        kept = sum(prod(reading.stored.shape) * kind.itemsize for reading, kind in wanted.values())
+        size = min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world)
+        self._shelves = Shelves.join(group, size) if size >= LEAST else None
+        if self._shelves is None:
+            return None
+        return Lots(self._shelves, group.rank, self._source, self._pool, wanted, self._region.room)
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""

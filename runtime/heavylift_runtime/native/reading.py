@@ -46,13 +46,37 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Numbers `[first, first + width)` of each of `count` rows, which are `pitch` numbers long."""
+class Cut:
+    """`rows` times `width` numbers, `pitch` apart from number `at` of a range on; of a part those from `to` on."""
+
+    at: int
+    to: int
+    rows: int
+    width: int
+    pitch: int
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A part that is `width` numbers from number `first` of a tensor on, and so `count` times, `pitch` apart."""
 
     count: int
     pitch: int
     first: int
     width: int
+
+    def within(self, first: int, last: int) -> Iterator[Cut]:
+        """What lies in numbers `[first, last)` of the tensor: whole pieces in one, and those cut at an end."""
+        row = max(0, (first - self.first - self.width) // self.pitch + 1)
+        over = min(self.count, -((self.first - last) // self.pitch))
+        while row < over:
+            start = self.first + row * self.pitch
+            low, high = max(first, start), min(last, start + self.width)
+            rows = 1
+            if high - low == self.width:  # and those behind it, but for the last one if that is cut
+                rows = over - row - (row + 1 < over and self.first + (over - 1) * self.pitch + self.width > last)
+            yield Cut(low - first, row * self.width + low - start, rows, high - low, self.pitch)
+            row += rows
 
 
 @dataclass(frozen=True)
@@ -81,15 +105,13 @@ class Reading:
         return [next(by_step) if size > 1 else axis for axis, size in enumerate(shape)]
 
     @property
-    def scattered(self) -> bool:
-        """Whether the part is many short pieces of a row-major tensor: of every row some numbers."""
-        return self.stored.steps == replace(self.stored, strides=None).steps and len(self._loops()[1]) == 1
-
-    @property
-    def columns(self) -> Columns:
-        """Those that a scattered part is."""
-        first, ((count, pitch),), width = self._loops()
-        return Columns(count, pitch, first, width)
+    def pieces(self) -> Pieces | None:
+        """The same pieces at the same distances that the part of a row-major tensor is, if it is such; in numbers."""
+        first, loops, width = self._loops()
+        if len(loops) > 1 or self.stored.steps != replace(self.stored, strides=None).steps:
+            return None
+        count, pitch = loops[0] if loops else (1, width)
+        return Pieces(count, pitch, first, width)
 
     def blocks(self, limit: int) -> Iterator[Block]:
         """All of the part, in order; each spans so many bytes of the file at most, or one piece of a row."""

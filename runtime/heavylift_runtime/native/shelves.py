@@ -85,7 +85,7 @@ class Shelves:
 def _own(size: int, held: ExitStack) -> tuple[int, socket.socket] | None:
     """This rank's memory and the socket where others ask for it; None where there is no such memory, or no room."""
     try:
-        memory = os.memfd_create("heavylift-rows")
+        memory = os.memfd_create("heavylift-shelf")
         held.callback(os.close, memory)
         os.posix_fallocate(memory, 0, size)  # want of memory is then said here, and no SIGBUS at a write
         door = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))

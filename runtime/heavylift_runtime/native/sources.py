@@ -6,6 +6,7 @@ Not a parser: header.py and checkpoint.py know what the bytes mean. S3 is s3.py.
 from __future__ import annotations
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ class Source(Protocol):
     cast: int
     """The same of numbers that are cast on their way: so much memory each reader needs for them."""
     pieces: bool
-    """Whether many small reads cost no more than their bytes; if not, ranks rather read rows for each other."""
+    """Whether many small reads cost no more than their bytes; if not, a rank alone rather reads whole rows."""
     revision: str | None
     """Which version is read, where it has a name: `owner/name@commit`."""
 
@@ -58,7 +59,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
-        self._path = path
+        self._path, self._open = path, _Open()
 
     def files(self) -> dict[str, int]:
         try:
@@ -74,14 +75,14 @@ class Folder:
             yield from (Path(folder, name) for name in names)
 
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
-        with self._open(name) as file:
+        with self._opened(name) as file:
             self._fill(file, start, [buffer for buffer in buffers if len(buffer)])
 
     def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
         """Each piece for itself: of a row-split weight, no rank reads the others' columns."""
         if pitch == width or len(buffer) <= width:
             return self.read_into(name, start, buffer)
-        with self._open(name) as file:
+        with self._opened(name) as file:
             for place, first in enumerate(range(0, len(buffer), width)):
                 piece, offset = buffer[first : first + width], start + place * pitch
                 if (count := os.preadv(file.fileno(), [piece], offset)) < width:
@@ -95,10 +96,13 @@ class Folder:
                 os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
 
     @contextmanager
-    def _open(self, name: str) -> Iterator[FileIO]:
+    def _opened(self, name: str) -> Iterator[FileIO]:
+        """A file, which stays open: the kernel reads ahead, in ever larger pieces, for who goes on in an open one."""
         try:
-            with open(self._path / name, "rb", buffering=0) as file:
-                yield file
+            if name not in self._open.file:
+                self._open.file.clear()
+                self._open.file[name] = open(self._path / name, "rb", buffering=0)  # noqa: SIM115
+            yield self._open.file[name]
         except OSError as error:
             raise LoadError(f"{self._path / name}: cannot be read: {error.strerror}") from error
 
@@ -110,6 +114,25 @@ class Folder:
                 raise LoadError(f"{file.name}: ends at byte {start}, before byte {end}; copy it again")
             start += count
             buffers = behind(buffers, count)
+
+
+class _Open(threading.local):
+    """The file that a thread reads, by its name."""
+
+    def __init__(self) -> None:
+        self.file = _File()
+
+
+class _File(dict[str, FileIO]):
+    """Closed for another one, when the thread ends, or when nobody reads any more."""
+
+    def clear(self) -> None:
+        for file in self.values():
+            file.close()
+        super().clear()
+
+    def __del__(self) -> None:
+        self.clear()
 
 
 class Remote(ABC):

@@ -1,0 +1,98 @@
+"""Ranges that ranks read for each other: every byte once, no number cut in two, and never over what is still needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heavylift_runtime.native import lots as lots_module
+from heavylift_runtime.native.header import Stored
+from heavylift_runtime.native.lots import ALIGNED, OUTSTANDING, Lot, laid_out, ranges
+from heavylift_runtime.native.reading import Pieces
+
+ITEMS = {"F64": 8, "F32": 4, "BF16": 2, "I8": 1}
+
+
+@given(st.data())
+def test_a_parts_pieces_are_found_in_whatever_ranges_a_tensor_is_cut(data: st.DataObject) -> None:
+    width, count, first = (data.draw(st.integers(low, 9)) for low in (1, 1, 0))
+    pitch = width + data.draw(st.integers(1 if count > 1 else 0, 9))
+    total = first + (count - 1) * pitch + width + data.draw(st.integers(0, 9))
+    bounds = sorted({0, total, *data.draw(st.lists(st.integers(0, total), max_size=6))})
+    part: dict[int, int] = {}
+
+    for low, high in pairwise(bounds):
+        for cut in Pieces(count, pitch, first, width).within(low, high):
+            assert cut.at >= 0 and cut.at + (cut.rows - 1) * cut.pitch + cut.width <= high - low
+            for row in range(cut.rows):
+                for place in range(cut.width):
+                    target = cut.to + row * cut.width + place
+                    assert target not in part
+                    part[target] = low + cut.at + row * cut.pitch + place
+
+    expected = [first + row * pitch + place for row in range(count) for place in range(width)]
+    assert [part[target] for target in range(len(part))] == expected
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> dict[str, Stored]:
+    """Tensors of two files, with and without gaps between them, in another order than they lie there."""
+    found: list[Stored] = []
+    for file in ("a", "b"):
+        end = draw(st.integers(0, 100)) * 8
+        for number in range(draw(st.integers(0, 8))):
+            dtype = draw(st.sampled_from(sorted(ITEMS)))
+            start = -(-end // 8) * 8 + draw(st.sampled_from([0, 0, 0, 8, 640]))
+            found.append(Stored(file, f"{file}{number}", dtype, (draw(st.integers(0, 4000)),), start))
+            end = start + found[-1].bytes
+    return {stored.name: stored for stored in draw(st.permutations(found))}
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setattr(lots_module, "WINDOW", 16 * 1024)
+        yield
+
+
+@given(tensors=tensors(), most=st.integers(2 * ALIGNED, 8000), world=st.integers(1, 4))
+def test_every_number_is_in_one_lot_and_every_rank_reads_a_share(
+    tensors: dict[str, Stored], most: int, world: int
+) -> None:
+    lots = list(ranges(tensors, most, world))
+
+    found = {name: list[tuple[int, int]]() for name in tensors}
+    for lot in lots:
+        assert 0 < lot.size <= most and 0 <= lot.owner < world
+        at = 0
+        for piece in lot.pieces:
+            stored = tensors[piece.name]
+            assert (stored.file, stored.start + piece.first * stored.item) == (lot.file, lot.start + piece.at)
+            assert piece.at == at  # nothing between two pieces
+            at += (piece.last - piece.first) * stored.item
+            found[piece.name].append((piece.first, piece.last))
+        assert at == lot.size
+    for name, stored in tensors.items():
+        bounds = [0] + [last for _, last in sorted(found[name])]
+        assert [first for first, _ in sorted(found[name])] == bounds[:-1] and bounds[-1] == stored.shape[0]
+
+
+@given(sizes=st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 2)), max_size=200), size=st.integers(1200, 5000))
+def test_no_lot_is_laid_over_one_that_somebody_still_needs(sizes: list[tuple[int, int]], size: int) -> None:
+    start, lots = 8, list[Lot]()
+    for length, owner in sizes:
+        lots.append(Lot("a", start, length, (), owner))
+        start += length
+
+    found = laid_out(iter(lots), size)
+
+    for number, lot in enumerate(found):
+        assert lot.place + lot.size <= size and lot.place % ALIGNED == lot.start % ALIGNED
+        assert number - OUTSTANDING <= lot.after <= number
+        for other in found[lot.after : number]:
+            apart = other.place + other.size <= lot.place or lot.place + lot.size <= other.place
+            assert other.owner != lot.owner or apart
