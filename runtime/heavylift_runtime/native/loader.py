@@ -204,9 +204,7 @@ class Loader:
             reading, futures = self._readings[name][0], list[Future[None]]()
             self._ahead += self._bytes(name)
             flat = None
-            if self._source.pieces and self._checkpoint.partition is not None:
-                pass  # who reads a file from its start to its end is read ahead for
-            elif self._source.pieces:
+            if self._source.pieces and self._checkpoint.partition is None:
                 for block in reading.blocks(self._limit(name)):
                     self._source.ahead(reading.stored.file, block.start, block.span)
             else:
