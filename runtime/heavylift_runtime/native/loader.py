@@ -67,13 +67,12 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. The ranks of a group
-    read long ranges for each other (lots.py). A rank without a group, or whose group's ranks cannot see each other's
-    memory, and any of its own partition, reads exactly its part from a disk, and whole rows from S3 and the hub, where
-    so many requests would take longer. Peak memory: what was handed out and what lies in the same 64 MiB of the
-    checkpoint, plus a tenth of the rank's part, or 8 MiB, for all ranks' shelves; without a group, one tensor from a
-    local folder, from elsewhere the tensors on their way (64 MiB and one tensor), and for each reader 8 MiB where
-    numbers are cast or cut.
+    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
+    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
+    many requests would take longer, the ranks of a group read long ranges for each other (lots.py); without a group, or
+    where its ranks cannot see each other's memory, each reads whole rows. Peak memory: what was handed out, plus one
+    tensor from a local folder; from elsewhere the tensors on their way (64 MiB and one tensor), and a tenth of the
+    rank's part for all ranks' shelves, or 8 MiB; plus for each reader 8 MiB where numbers are cast or cut.
     """
 
     def __init__(
@@ -232,9 +231,8 @@ class Loader:
         return self._source.cast if cast else self._source.block
 
     def _share(self, group: Group | None) -> Lots | None:
-        """What the ranks read for each other, with shelves of one size on all of them; what a rank's file holds is its
-        own in any case."""
-        if group is None or group.world == 1 or self._checkpoint.partition is not None:
+        """What the ranks read for each other, with shelves of one size on all of them; never a partition."""
+        if group is None or group.world == 1 or self._source.pieces or self._checkpoint.partition is not None:
             return None
         able = torch.tensor([len(each) == 1 and fits(each[0]) for each in self._readings.values()], dtype=torch.uint8)
         every = group.all_gather(able).all(0).tolist()  # the same on all ranks, whatever their parts are

@@ -1,17 +1,15 @@
 """Long ranges of a checkpoint that the ranks of a machine read for each other: each range once, by one of them.
 
-A rank's part of a matrix is half of it, or a piece of every row; what a disk and S3 give quickest are long ranges. Here
-tensors are read whole, in the order of their files. The reader's own part goes straight to where it stays if it is in
+A rank's part of a matrix is half of it, or a piece of every row; what S3 gives quickest are long ranges. Here tensors
+are read whole, in the order of their files. The reader's own part goes straight to where it stays if it is in
 one piece; the rest lies on its shelf for all who need it. Not the memory (shelves.py), and no rule of splitting.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -63,23 +61,17 @@ class Lot:
     after: int = 0
 
 
-def ranges(tensors: Mapping[str, Stored], most: int, world: int) -> Iterator[Lot]:
-    """All bytes of tensors, which are given in the order of their use, in ranges of so many bytes at most.
-
-    Of a window each rank reads its own stretch, for a kernel reads ahead best where a reader goes straight on.
-    """
+def ranges(tensors: Mapping[str, Stored], most: int) -> Iterator[Lot]:
+    """All bytes of tensors, which are given in the order of their use, in ranges of so many bytes at most."""
+    assert most >= 2 * ALIGNED, "a range ends where a file's bytes are aligned"
     window, size = list[tuple[str, Stored]](), 0
-    for place, (name, stored) in enumerate(tensors.items(), 1):
+    for name, stored in tensors.items():
+        if size >= WINDOW:
+            yield from _in_file_order(window, most)
+            window, size = [], 0
         window.append((name, stored))
         size += stored.bytes
-        if size >= WINDOW or place == len(tensors):
-            stretches, done = [list[Lot]() for _ in range(world)], 0
-            for lot in _in_file_order(window, most):
-                owner = (2 * done + lot.size) * world // (2 * size)
-                stretches[owner].append(replace(lot, owner=owner))
-                done += lot.size
-            yield from (lot for turn in zip_longest(*stretches) for lot in turn if lot is not None)
-            window, size = [], 0
+    yield from _in_file_order(window, most)
 
 
 def _in_file_order(window: list[tuple[str, Stored]], most: int) -> Iterator[Lot]:
@@ -102,20 +94,23 @@ def _in_file_order(window: list[tuple[str, Stored]], most: int) -> Iterator[Lot]
         yield Lot(file, start, end - start, tuple(pieces))
 
 
-def laid_out(lots: Iterator[Lot], size: int) -> list[Lot]:
-    """Where each lot lies on its owner's shelf, of so many bytes: behind the last one, or at the shelf's start."""
-    found, heads = list[Lot](), Counter[int]()
+def laid_out(lots: Iterator[Lot], world: int, size: int) -> list[Lot]:
+    """Who reads which lot: whoever has the fewest bytes; and where it lies on that rank's shelf, of so many bytes."""
+    found, read, heads = list[Lot](), [0] * world, [0] * world
     for number, lot in enumerate(lots):
+        owner = read.index(min(read))
+        read[owner] += lot.size
         room = _aligned(lot.start % ALIGNED + lot.size)
-        head = heads[lot.owner] if heads[lot.owner] + room <= size else 0
-        heads[lot.owner] = head + room
+        head = heads[owner] if heads[owner] + room <= size else 0
+        heads[owner] = head + room
         oldest = max(0, number - OUTSTANDING)
         there = [
             before + 1
             for before, other in enumerate(found[oldest:], oldest)
-            if other.owner == lot.owner and other.place < head + room and head < _aligned(other.place + other.size)
+            if other.owner == owner and other.place < head + room and head < _aligned(other.place + other.size)
         ]
-        found.append(replace(lot, place=head + lot.start % ALIGNED, after=max(there, default=oldest)))
+        place = head + lot.start % ALIGNED
+        found.append(replace(lot, owner=owner, place=place, after=max(there, default=oldest)))
     return found
 
 
@@ -146,7 +141,8 @@ class Lots:
         self._pieces = {name: reading.pieces for name, (reading, _) in wanted.items()}
         world, size = len(shelves.every), len(shelves.every[0])
         tensors = {name: reading.stored for name, (reading, _) in wanted.items()}
-        self._lots = laid_out(ranges(tensors, min(source.block, size // SHARE), world), size)
+        most = max(2 * ALIGNED, min(source.block, size // SHARE))
+        self._lots = laid_out(ranges(tensors, most), world, size)
         self._last = {piece.name: number for number, lot in enumerate(self._lots) for piece in lot.pieces}
         self._others = [other for other in range(world) if other != rank]
         self._mine = iter([number for number, lot in enumerate(self._lots) if lot.owner == rank])
