@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift_runtime.native.heap import Region
+from heavylift_runtime.native.heap import ALIGNED, Region, aligned
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 
@@ -27,10 +27,10 @@ def resident() -> int:
 def test_tensors_of_a_region_never_share_a_byte_and_outlive_those_beside_them(
     wanted: list[tuple[int, torch.dtype, bool]],
 ) -> None:
-    region = Region(sum(Region.share(count * dtype.itemsize) for count, dtype, _ in wanted))
+    region = Region(sum(aligned(count * dtype.itemsize) for count, dtype, _ in wanted))
     tensors = {place: region.room(count, dtype) for place, (count, dtype, _) in enumerate(wanted)}
     for place, tensor in tensors.items():
-        assert tensor.data_ptr() % Region.ALIGNED == 0 or not len(tensor)
+        assert tensor.data_ptr() % ALIGNED == 0 or not len(tensor)
         tensor.fill_(place + 1)
 
     for place, (_, _, goes) in enumerate(wanted):
@@ -60,7 +60,7 @@ def test_a_tensors_memory_goes_back_to_the_kernel_with_it_and_not_before_its_vie
 
 
 def test_more_tensors_than_a_region_was_told_of_are_a_fault_of_ours() -> None:
-    region = Region(Region.share(100))
+    region = Region(aligned(100))
     region.room(100, torch.int8)
 
     with pytest.raises(AssertionError, match="more tensors than were told of"):

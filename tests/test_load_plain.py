@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from torch import Tensor
 
 from heavylift_runtime.native import heap
@@ -71,11 +72,13 @@ def served(until: str) -> Iterator[str]:
 def test_ranks_read_all_bytes_between_them(side: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[Tensor] = []
 
-    def kept(room: Tensor) -> Tensor:
-        rooms.append(room)
-        return room
+    made = heap.Region.room
 
-    monkeypatch.setattr(heap, "in_large_pages", kept)
+    def kept(region: heap.Region, count: int, dtype: torch.dtype) -> Tensor:
+        rooms.append(made(region, count, dtype))
+        return rooms[-1]
+
+    monkeypatch.setattr(heap.Region, "room", kept)
     with served("end") as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from heavylift_runtime.native import lots as lots_module
 from heavylift_runtime.native.header import Stored
-from heavylift_runtime.native.lots import ALIGNED, OUTSTANDING, Lot, laid_out, ranges
+from heavylift_runtime.native.heap import ALIGNED
+from heavylift_runtime.native.lots import OUTSTANDING, Lot, laid_out, ranges
 from heavylift_runtime.native.reading import Pieces
 
 ITEMS = {"F64": 8, "F32": 4, "BF16": 2, "I8": 1}

@@ -78,7 +78,7 @@ def runai(place: str, *_: object) -> Load:
 
 def plain(place: str, rank: int, world: int, *_: object) -> Load:
     """No loader: the rank's share of the file's bytes by sockets alone: what this server and machine give."""
-    from heavylift_runtime.native.heap import in_large_pages
+    from heavylift_runtime.native.heap import Region
 
     block, readers = 8 * 1024 * 1024, 4
     server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
@@ -116,7 +116,7 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
     def load() -> int:
         size = size_of()
         first, last = size * rank // world, size * (rank + 1) // world
-        memory = in_large_pages(torch.empty(last - first, dtype=torch.uint8))
+        memory = Region(last - first).room(last - first, torch.uint8)
         view = memoryview(memory.numpy())  # type: ignore[arg-type]  # an array has a buffer since 3.12 only
         with ThreadPoolExecutor(readers) as pool:
             shares = [range(each * block, last - first, readers * block) for each in range(readers)]

@@ -22,6 +22,9 @@ LOADING, SERVING = 256 * 1024, 32 * 1024 * 1024
 32 MiB at most; holes of that size then stay in the heap, now here, now there: up to a third of a small shard more. When
 the load is over the highest holds: a step takes and gives the same large blocks again and again."""
 
+ALIGNED = 64
+"""Bytes between the places where numbers begin, as PyTorch's own blocks do; any type's size divides it."""
+
 
 @cache
 def libc() -> ctypes.CDLL:
@@ -37,17 +40,9 @@ def blocks_apart(size: int) -> None:
         mallopt(TRIM_THRESHOLD, 2 * size)
 
 
-def in_large_pages(tensor: Tensor) -> Tensor:
-    """The same tensor, not yet written to: its pages will be large ones where the kernel gives them.
-
-    Half of the time to fill memory from a warm file is the kernel's, one fault for each 4 KiB of it.
-    """
-    advise, advice = getattr(libc(), "madvise", None), getattr(mmap, "MADV_HUGEPAGE", None)
-    if advise is not None and advice is not None and tensor.nbytes >= LOADING:  # a mapping of its own, whole pages
-        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        size = tensor.data_ptr() + tensor.nbytes - first
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice)  # of no use here and there, but never a fault
-    return tensor
+def aligned(size: int) -> int:
+    """Bytes up to the next place of `ALIGNED`."""
+    return -(-size // ALIGNED) * ALIGNED
 
 
 class Region:
@@ -57,21 +52,13 @@ class Region:
     What no tensor lies in takes no memory: pages are the kernel's until they are written to, and after their tensor.
     """
 
-    ALIGNED = 64
-    """Bytes, as PyTorch's own blocks are."""
-
     def __init__(self, size: int) -> None:
-        """`size`: bytes of all tensors together, each rounded up to `ALIGNED`."""
+        """`size`: bytes of all tensors together, each `aligned`."""
         self._size, self._used = size, 0
         self._memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if (advice := getattr(mmap, "MADV_HUGEPAGE", None)) is not None:
             with suppress(OSError):  # a kernel without large pages
                 self._memory.madvise(advice)
-
-    @classmethod
-    def share(cls, size: int) -> int:
-        """Bytes that a tensor of so many takes."""
-        return -(-size // cls.ALIGNED) * cls.ALIGNED
 
     def room(self, count: int, dtype: torch.dtype) -> Tensor:
         """Memory for so many numbers, flat and not yet written to."""
@@ -81,7 +68,7 @@ class Region:
             return torch.empty(0, dtype=dtype)
         held = (ctypes.c_uint8 * size).from_buffer(self._memory, self._used)
         first = -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._used += self.share(size)
+        self._used += aligned(size)
         if (whole := (self._used - first) // mmap.PAGESIZE * mmap.PAGESIZE) > 0 and hasattr(mmap, "MADV_DONTNEED"):
             weakref.finalize(held, self._memory.madvise, mmap.MADV_DONTNEED, first, whole).atexit = False
         return torch.frombuffer(held, dtype=dtype)

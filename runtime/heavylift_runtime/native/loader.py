@@ -105,7 +105,7 @@ class Loader:
         self._ahead = 0
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
         sizes = [self._bytes(weight.name) for weight in held]
-        self.total, self._region = sum(sizes), heap.Region(sum(map(heap.Region.share, sizes)))
+        self.total, self._region = sum(sizes), heap.Region(sum(map(heap.aligned, sizes)))
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
         self._collects = gc.isenabled()

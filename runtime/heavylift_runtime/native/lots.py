@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.header import Stored
+from heavylift_runtime.native.heap import ALIGNED, aligned
 from heavylift_runtime.native.reading import DTYPES, Cut, Reading, bytes_of
 from heavylift_runtime.native.shelves import Shelves
 from heavylift_runtime.native.sources import Source
@@ -25,8 +26,6 @@ OUTSTANDING = 64
 """Lots from the first that somebody still needs to the last that is read: their words fit into a socket."""
 SHARE = 4
 """A lot takes one in so many parts of a shelf at most, so that some are read while one is taken."""
-ALIGNED = 64
-"""Bytes; of a shelf and of a file, so that no number is cut in two."""
 LEAST = 1024
 """Bytes of a shelf."""
 DIRECT = 64 * 1024
@@ -100,22 +99,18 @@ def laid_out(lots: Iterator[Lot], world: int, size: int) -> list[Lot]:
     for number, lot in enumerate(lots):
         owner = read.index(min(read))
         read[owner] += lot.size
-        room = _aligned(lot.start % ALIGNED + lot.size)
+        room = aligned(lot.start % ALIGNED + lot.size)
         head = heads[owner] if heads[owner] + room <= size else 0
         heads[owner] = head + room
         oldest = max(0, number - OUTSTANDING)
         there = [
             before + 1
             for before, other in enumerate(found[oldest:], oldest)
-            if other.owner == owner and other.place < head + room and head < _aligned(other.place + other.size)
+            if other.owner == owner and other.place < head + room and head < aligned(other.place + other.size)
         ]
         place = head + lot.start % ALIGNED
         found.append(replace(lot, owner=owner, place=place, after=max(there, default=oldest)))
     return found
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNED) * ALIGNED
 
 
 def fits(reading: Reading) -> bool:
