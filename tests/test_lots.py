@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native import lots as lots_module
 from heavylift_runtime.native.header import Stored
 from heavylift_runtime.native.heap import ALIGNED
-from heavylift_runtime.native.lots import OUTSTANDING, Lot, laid_out, ranges
-from heavylift_runtime.native.reading import Pieces
+from heavylift_runtime.native.lots import ANYBODY, OUTSTANDING, Lot, Wanted, laid_out, ranges
+from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
 ITEMS = {"F64": 8, "F32": 4, "BF16": 2, "I8": 1}
 
@@ -39,29 +40,44 @@ def test_a_parts_pieces_are_found_in_whatever_ranges_a_tensor_is_cut(data: st.Da
     assert [part[target] for target in range(len(part))] == expected
 
 
+OWN = 512
+"""Bytes in one piece that are long, here."""
+
+
 @st.composite
-def tensors(draw: st.DrawFn) -> dict[str, Stored]:
-    """Tensors of two files, with and without gaps between them, in another order than they lie there."""
-    found: list[Stored] = []
+def tensors(draw: st.DrawFn) -> dict[str, Wanted]:
+    """Tensors of two files, with and without gaps between them, in another order than they lie there.
+
+    Each rank has a part, of some in one piece: another for each, or for some of them the same.
+    """
+    world, found = draw(st.integers(1, 4)), list[Wanted]()
     for file in ("a", "b"):
         end = draw(st.integers(0, 100)) * 8
         for number in range(draw(st.integers(0, 8))):
             dtype = draw(st.sampled_from(sorted(ITEMS)))
             start = -(-end // 8) * 8 + draw(st.sampled_from([0, 0, 0, 8, 640]))
-            found.append(Stored(file, f"{file}{number}", dtype, (draw(st.integers(0, 4000)),), start))
-            end = start + found[-1].bytes
-    return {stored.name: stored for stored in draw(st.permutations(found))}
+            total = draw(st.integers(0, 4000))
+            stored = Stored(file, f"{file}{number}", dtype, (total,), start)
+            groups = draw(st.integers(1, world))  # so many different parts
+            ends = [(total * (r * groups // world) // groups, total * (r * groups // world + 1) // groups)
+                    for r in range(world)]  # fmt: skip
+            gapless = draw(st.booleans())
+            reading = Reading(stored, Shard((0,), (total,)))
+            found.append(Wanted(reading, DTYPES[dtype], Pieces(1, total, 0, total), ends, gapless))
+            end = start + stored.bytes
+    return {wanted.reading.stored.name: wanted for wanted in draw(st.permutations(found))}
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patched:
         patched.setattr(lots_module, "WINDOW", 16 * 1024)
+        patched.setattr(lots_module, "OWN", OWN)
         yield
 
 
 @given(tensors=tensors(), most=st.integers(2 * ALIGNED, 8000))
-def test_every_number_is_in_one_lot(tensors: dict[str, Stored], most: int) -> None:
+def test_every_number_is_in_one_lot(tensors: dict[str, Wanted], most: int) -> None:
     lots = list(ranges(tensors, most))
 
     found = {name: list[tuple[int, int]]() for name in tensors}
@@ -69,15 +85,32 @@ def test_every_number_is_in_one_lot(tensors: dict[str, Stored], most: int) -> No
         assert 0 < lot.size <= most
         at = 0
         for piece in lot.pieces:
-            stored = tensors[piece.name]
+            stored = tensors[piece.name].reading.stored
             assert (stored.file, stored.start + piece.first * stored.item) == (lot.file, lot.start + piece.at)
             assert piece.at == at  # nothing between two pieces
             at += (piece.last - piece.first) * stored.item
             found[piece.name].append((piece.first, piece.last))
         assert at == lot.size
-    for name, stored in tensors.items():
+    for name, wanted in tensors.items():
         bounds = [0] + [last for _, last in sorted(found[name])]
-        assert [first for first, _ in sorted(found[name])] == bounds[:-1] and bounds[-1] == stored.shape[0]
+        assert [first for first, _ in sorted(found[name])] == bounds[:-1]
+        assert bounds[-1] == wanted.reading.stored.shape[0]
+
+
+@given(tensors=tensors(), most=st.integers(2 * ALIGNED, 8000))
+def test_a_long_piece_that_one_rank_needs_alone_is_read_by_it(tensors: dict[str, Wanted], most: int) -> None:
+    for lot in ranges(tensors, most):
+        for piece in lot.pieces:
+            wanted = tensors[piece.name]
+            item, owned = wanted.reading.stored.item, wanted.needed
+            needing = [
+                rank
+                for rank, (first, last) in enumerate(owned)
+                if wanted.gapless and first < piece.last and piece.first < last and (last - first) * item >= OWN
+            ]
+            assert lot.owner == (needing[0] if len(needing) == 1 else ANYBODY)
+            if lot.owner != ANYBODY:
+                assert owned[lot.owner][0] <= piece.first and piece.last <= owned[lot.owner][1]
 
 
 @given(

@@ -9,17 +9,21 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
+from heavylift_runtime.native import loader as loader_module
+from heavylift_runtime.native import lots as lots_module
 from heavylift_runtime.native import shelves as shelves_module
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.shelves import Shelves
-from heavylift_runtime.native.sources import Folder
+from heavylift_runtime.native.sources import Folder, Source
+from tests.decoder_checkpoints import KINDS, write_decoder
 from tests.rank_processes import started
 from tests.rank_threads import on_ranks
 from tests.t5_checkpoints import write_t5
@@ -83,6 +87,32 @@ def digest(folder: Path, rank: int) -> str:
         for weight in checkpoint.agree():
             found.update(loader.take(weight.name).numpy().tobytes())
     return found.hexdigest()
+
+
+@pytest.mark.parametrize(("kind", "world"), [("t5", 2), ("t5", 4), ("qwen3", 4), *((kind, 2) for kind in KINDS)])
+def test_whoever_reads_what_each_rank_holds_its_part(
+    tmp_path: Path, kind: str, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "t5":
+        folder = write_t5(tmp_path / kind)
+    else:
+        folder = write_decoder(tmp_path / kind, KINDS[kind][0], **KINDS[kind][1])
+
+    def load(source: Source, rank: int, dtype: torch.dtype, group: Group | None = None) -> list[torch.Tensor]:
+        checkpoint = Checkpoint.open(source, rank, world)
+        with Loader(checkpoint, rank, world, dtype, group=group) as loader:
+            return [loader.take(weight.name) for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
+
+    def together(dtype: torch.dtype) -> list[list[torch.Tensor]]:
+        return on_ranks(world, lambda group: load(Far(folder), group.rank, dtype, group))
+
+    for own, shelf, kept in product((64, 10**9), (4096, 10**6), (torch.float32, torch.bfloat16)):
+        monkeypatch.setattr(lots_module, "OWN", own)
+        monkeypatch.setattr(lots_module, "DIRECT", 64)  # as if all were long
+        monkeypatch.setattr(loader_module, "SHELF", shelf)
+        for rank, tensors in enumerate(together(kept)):
+            for found, expected in zip(tensors, load(Folder(folder), rank, kept), strict=True):
+                assert torch.equal(found, expected)
 
 
 def joined(group: Group, size: int = 4096) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -97,11 +98,11 @@ class Shard:
     start: tuple[int, ...]
     stop: tuple[int, ...]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
 
-    @property
+    @cached_property
     def elements(self) -> int:
         return prod(self.shape)
 

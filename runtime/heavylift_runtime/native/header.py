@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -37,7 +38,7 @@ class Stored:
     strides: tuple[int, ...] | None = None
     """Numbers from one element to the next of each dimension, no two at one place; None: row-major."""
 
-    @property
+    @cached_property
     def steps(self) -> tuple[int, ...]:
         """The strides, whatever they are."""
         if self.strides is not None:
@@ -61,7 +62,7 @@ class Stored:
         """Bytes of one number."""
         return SIZES[self.dtype]
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return prod(self.shape) * self.item
 

@@ -20,7 +20,7 @@ from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.lots import LEAST, Lots, fits
+from heavylift_runtime.native.lots import LEAST, Lots, shared
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, Task, read_run, runs
@@ -234,14 +234,9 @@ class Loader:
         """What the ranks read for each other, with shelves of one size on all of them; never a partition."""
         if group is None or group.world == 1 or self._source.pieces or self._checkpoint.partition is not None:
             return None
-        able = torch.tensor([len(each) == 1 and fits(each[0]) for each in self._readings.values()], dtype=torch.uint8)
-        every = group.all_gather(able).all(0).tolist()  # the same on all ranks, whatever their parts are
-        wanted = {
-            name: (reading, self._kind(name))
-            for (name, (reading, *_)), shared in zip(self._readings.items(), every, strict=True)
-            if shared
-        }
-        kept = sum(prod(reading.stored.shape) * kind.itemsize for reading, kind in wanted.values())
+        parts = {name: (readings, self._kind(name)) for name, readings in self._readings.items()}
+        wanted = shared(group, parts)
+        kept = sum(prod(each.reading.stored.shape) * each.dtype.itemsize for each in wanted.values())
         size = min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world)
         self._shelves = Shelves.join(group, size) if size >= LEAST else None
         if self._shelves is None:

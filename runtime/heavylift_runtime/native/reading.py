@@ -107,8 +107,10 @@ class Reading:
     @property
     def pieces(self) -> Pieces | None:
         """The same pieces at the same distances that the part of a row-major tensor is, if it is such; in numbers."""
+        if self.stored.strides is not None and self.stored.steps != replace(self.stored, strides=None).steps:
+            return None
         first, loops, width = self._loops()
-        if len(loops) > 1 or self.stored.steps != replace(self.stored, strides=None).steps:
+        if len(loops) > 1:
             return None
         count, pitch = loops[0] if loops else (1, width)
         return Pieces(count, pitch, first, width)
