@@ -20,7 +20,8 @@ from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native import heap
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.lots import LEAST, Lots, shared
+from heavylift_runtime.native.gathering import Gathering
+from heavylift_runtime.native.lots import shared
 from heavylift_runtime.native.quantize.forms import Matrix
 from heavylift_runtime.native.quantize.stored import PACKINGS, form_of, outputs_first, rounded
 from heavylift_runtime.native.reading import DTYPES, Buffer, Reading, Task, read_run, runs
@@ -33,6 +34,8 @@ AHEAD = 64 * 1024 * 1024
 SHELF, SHELVES = 8 * 1024 * 1024, 0.1
 """Bytes of all ranks' shelves together: so many, or this share of a rank's part if that is more; a shelf is no more
 than `AHEAD`."""
+LEAST = 1024
+"""Bytes of one of them."""
 
 
 class Weights(Protocol):
@@ -67,12 +70,13 @@ class Weights(Protocol):
 class Loader:
     """Hands out each weight of a checkpoint once, already cut to this rank.
 
-    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk exactly
-    the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub, where so
-    many requests would take longer, the ranks of a group read long ranges for each other (lots.py); without a group, or
-    where its ranks cannot see each other's memory, each reads whole rows. Peak memory: what was handed out, plus one
-    tensor from a local folder; from elsewhere the tensors on their way (64 MiB and one tensor), and a tenth of the
-    rank's part for all ranks' shelves, or 8 MiB; plus for each reader 8 MiB where numbers are cast or cut.
+    A part along dimension 0 is one range of the file, one along dimension 1 a piece of every row. From a disk
+    exactly the part is read, straight to where it stays, and the kernel is told what follows. From S3 and the hub,
+    where so many requests would take longer, the ranks of a group read long ranges for each other (gathering.py);
+    without a group, or where its ranks cannot see each other's memory, each reads whole rows. Peak memory: what was
+    handed out, plus one tensor from a local folder; from elsewhere the tensors on their way (64 MiB and one
+    tensor), and a tenth of the rank's part for all ranks' shelves, or 8 MiB; plus for each reader 8 MiB where
+    numbers are cast or cut.
     """
 
     def __init__(
@@ -110,8 +114,10 @@ class Loader:
         self._done = self._tenths = 0
         self._collects = gc.isenabled()
         self._shelves: Shelves | None = None
-        self._lots = self._share(group)
-        self._waiting = iter([weight.name for weight in held if self._lots is None or weight.name not in self._lots])
+        self._together = self._share(group)
+        self._waiting = iter(
+            [weight.name for weight in held if self._together is None or weight.name not in self._together]
+        )
 
     def __enter__(self) -> Loader:
         heap.blocks_apart(heap.LOADING)
@@ -126,7 +132,7 @@ class Loader:
         heap.blocks_apart(heap.SERVING)
         if self._collects:
             gc.enable()
-        left = [*self._coming, *self._waiting, *(() if self._lots is None else self._lots.left)]
+        left = [*self._coming, *self._waiting, *(() if self._together is None else self._together.left)]
         assert kind is not None or not left, f"the forward pass uses no {left}"
 
     def has(self, name: str) -> bool:
@@ -141,7 +147,9 @@ class Loader:
         """
         assert name in self._readings, f"{name} is not in the table, or the checkpoint has a stand-in for it"
         self._look_ahead()
-        tensor = self._lots.take(name) if self._lots is not None and name in self._lots else self._take(name)
+        tensor = (
+            self._together.take(name) if self._together is not None and name in self._together else self._take(name)
+        )
         for copy in self._readings[name][1:]:
             self._prove_copy(name, copy, tensor)
         self._progress(self._bytes(name))
@@ -230,7 +238,7 @@ class Loader:
         cast = DTYPES[self._readings[name][0].stored.dtype] != self._kind(name)
         return self._source.cast if cast else self._source.block
 
-    def _share(self, group: Group | None) -> Lots | None:
+    def _share(self, group: Group | None) -> Gathering | None:
         """What the ranks read for each other, with shelves of one size on all of them; never a partition."""
         if group is None or group.world == 1 or self._source.pieces or self._checkpoint.partition is not None:
             return None
@@ -241,7 +249,7 @@ class Loader:
         self._shelves = Shelves.join(group, size) if size >= LEAST else None
         if self._shelves is None:
             return None
-        return Lots(self._shelves, group.rank, self._source, self._pool, wanted, self._region.room)
+        return Gathering(self._shelves, group.rank, self._source, self._pool, wanted, self._region.room)
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""

@@ -1,43 +1,31 @@
-"""Long ranges of a checkpoint that the ranks of a machine read for each other: each range once, by one of them.
+"""Which rank of a machine reads which long range of a checkpoint for all of them: each byte once.
 
 A rank's part of a matrix is half of it, or a piece of every row; what S3 gives quickest are long ranges. Here tensors
 are read whole, in the order of their files: what is long even in parts by the ranks whose parts they are, all else by
 whoever has least to read. The reader's own part goes straight to where it stays if it is in one piece; the rest lies on
-its shelf for all who need it. Not the memory (shelves.py), and no rule of splitting.
+its shelf for all who need it. Not the reading (gathering.py), not the memory (shelves.py), and no rule of splitting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.heap import ALIGNED, aligned
-from heavylift_runtime.native.reading import DTYPES, Cut, Pieces, Reading, bytes_of
-from heavylift_runtime.native.shelves import Shelves
-from heavylift_runtime.native.sources import Source
+from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
 WINDOW = 64 * 1024 * 1024
 """Bytes of tensors, in the order of their use, that are read in the order of their files."""
 OUTSTANDING = 64
 """Lots from the first that somebody still needs to the last that is read: their words fit into a socket."""
-SHARE = 4
-"""A lot takes one in so many parts of a shelf at most, so that some are read while one is taken."""
-LEAST = 1024
-"""Bytes of a shelf."""
-DIRECT = 64 * 1024
-"""Bytes in one piece from which the reader's own part is read to where it stays."""
 OWN = 8 * 1024 * 1024
 """Bytes in one piece from which they are read by the rank that needs them, where it is only one; a request's length."""
 ANYBODY = -1
 """No rank in particular."""
-READ, TAKEN = b"r", b"t"
-"""Words: this lot is on my shelf; I have taken so many lots."""
 
 
 @dataclass(frozen=True)
@@ -177,136 +165,3 @@ def laid_out(lots: Iterator[Lot], world: int, size: int) -> list[Lot]:
         place = head + lot.start % ALIGNED
         found.append(replace(lot, owner=owner, place=place, after=max(there, default=oldest)))
     return found
-
-
-class Lots:
-    """One rank's end. All ranks want parts of the same tensors in the same order, and so agree on all lots."""
-
-    def __init__(
-        self,
-        shelves: Shelves,
-        rank: int,
-        source: Source,
-        pool: ThreadPoolExecutor,
-        wanted: Mapping[str, Wanted],
-        room: Callable[[int, torch.dtype], Tensor],
-    ) -> None:
-        """`wanted`: in the order of their use; `pool`: whose threads read; `room`: memory for numbers that stay."""
-        self._shelves, self._rank, self._source, self._pool = shelves, rank, source, pool
-        self._wanted, self._room = wanted, room
-        world, size = len(shelves.every), len(shelves.every[0])
-        most = max(2 * ALIGNED, min(source.block, size // SHARE))
-        self._lots = laid_out(ranges(wanted, most), world, size)
-        self._last = {piece.name: number for number, lot in enumerate(self._lots) for piece in lot.pieces}
-        self._others = [other for other in range(world) if other != rank]
-        self._mine = iter([number for number, lot in enumerate(self._lots) if lot.owner == rank])
-        self._following = next(self._mine, None)  # the first of them that is not begun
-        self._reads: dict[int, tuple[Future[None], list[tuple[Piece, Cut]]]] = {}  # and what is to be copied then
-        self._parts: dict[str, Tensor] = {}
-        self._given: set[str] = set()
-        self._read = [set[int]() for _ in range(world)]  # of each rank, the lots that it said it has read
-        self._taken = [0] * world
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._wanted
-
-    @property
-    def left(self) -> list[str]:
-        """What was not taken."""
-        return [name for name in self._wanted if name not in self._given]
-
-    def take(self, name: str) -> Tensor:
-        """The part in its shape; what lies in the same lots and those before is gathered, too, and kept."""
-        while (number := self._taken[self._rank]) <= self._last.get(name, -1):
-            self._begin(number)
-            self._gather(number)
-        assert name not in self._given, f"{name} was taken before"
-        part = self._part(name)
-        del self._parts[name]
-        self._given.add(name)
-        return self._wanted[name].reading.shaped(part)
-
-    def _part(self, name: str) -> Tensor:
-        """Where this rank's numbers of a tensor stay, flat."""
-        if name not in self._parts:
-            wanted = self._wanted[name]
-            self._parts[name] = self._room(wanted.reading.part.elements, wanted.dtype)
-        return self._parts[name]
-
-    def _begin(self, wanted: int = -1) -> None:
-        """Lets this rank's lots be read as far as there is room on its shelf; waits for it for lot `wanted`."""
-        while (number := self._following) is not None:
-            after = self._lots[number].after
-            if self._taken[self._rank] < after or not all(
-                self._heard(rank, wait=number <= wanted, taken=after) for rank in self._others
-            ):
-                return
-            buffers, rest = self._buffers(self._lots[number])
-            self._reads[number] = self._pool.submit(self._lay, number, buffers), rest
-            self._following = next(self._mine, None)
-
-    def _buffers(self, lot: Lot) -> tuple[list[memoryview], list[tuple[Piece, Cut]]]:
-        """Where the bytes of a lot go: to the parts that they stay in, or to the shelf; and what is to be copied."""
-        shelf = bytes_of(self._shelves.every[self._rank])[lot.place : lot.place + lot.size]
-        buffers, rest, done = list[memoryview](), list[tuple[Piece, Cut]](), 0
-        for piece, cut in self._cuts(lot):
-            wanted = self._wanted[piece.name]
-            item, first = wanted.reading.stored.item, piece.first + cut.at
-            long = cut.rows == 1 and cut.width * item >= DIRECT
-            if long and wanted.stays and wanted.alone(self._rank, first, first + cut.width):
-                start = piece.at + cut.at * item
-                straight = bytes_of(self._part(piece.name)[cut.to : cut.to + cut.width])
-                buffers += (shelf[done:start], straight)
-                done = start + len(straight)
-            else:
-                rest.append((piece, cut))
-        return [buffer for buffer in (*buffers, shelf[done:]) if len(buffer)], rest
-
-    def _cuts(self, lot: Lot) -> Iterator[tuple[Piece, Cut]]:
-        """This rank's numbers of a lot."""
-        for piece in lot.pieces:
-            wanted = self._wanted[piece.name]
-            if wanted.reading.part.elements:
-                yield from ((piece, cut) for cut in wanted.pieces.within(piece.first, piece.last))
-
-    def _lay(self, number: int, buffers: list[memoryview]) -> None:
-        """Reads a lot (on a reader's thread)."""
-        lot = self._lots[number]
-        self._source.read_into(lot.file, lot.start, *buffers)
-        self._shelves.tell(READ, number)
-
-    def _gather(self, number: int) -> None:
-        """Copies this rank's numbers of a lot, and makes room for those that wait for it."""
-        lot = self._lots[number]
-        if lot.owner == self._rank:
-            future, cuts = self._reads.pop(number)
-            future.result()
-        else:
-            cuts = list(self._cuts(lot))
-            self._heard(lot.owner, wait=bool(cuts), read=number)
-        for piece, cut in cuts:
-            stored = self._wanted[piece.name].reading.stored
-            place = lot.place + piece.at
-            shelf = self._shelves.every[lot.owner][place : place + (piece.last - piece.first) * stored.item]
-            numbers = shelf.view(DTYPES[stored.dtype])
-            shape = (cut.rows, cut.width)
-            target = self._part(piece.name)[cut.to : cut.to + cut.rows * cut.width].view(shape)
-            target.copy_(numbers[cut.at :].as_strided(shape, (cut.pitch, 1)))
-        self._taken[self._rank] = number + 1
-        self._shelves.tell(TAKEN, number + 1)
-        self._begin()
-
-    def _heard(self, rank: int, *, wait: bool, taken: int = 0, read: int | None = None) -> bool:
-        """Whether a rank has taken so many lots, and has read that one; until then, where it is to be waited for."""
-        while self._taken[rank] < taken or (read is not None and read not in self._read[rank]):
-            word = self._shelves.hear(rank, wait=wait)
-            if word is None:
-                return False
-            about, number = word
-            if about == TAKEN:
-                self._taken[rank] = number
-            else:
-                self._read[rank].add(number)
-        if read is not None:
-            self._read[rank].discard(read)
-        return True
