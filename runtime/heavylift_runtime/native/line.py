@@ -7,6 +7,7 @@ of Python. An answer without a length, or with more than one, is none that is un
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import struct
@@ -21,6 +22,8 @@ HEAD = 64 * 1024
 """Bytes of an answer before its body, at most."""
 PIECE = 8 * 1024
 PORTS = {"http": 80, "https": 443}
+VISIBLE, ENDS = re.compile("[!-~]+"), re.compile("[\r\n\0]")
+"""All that an address may consist of; what no header may hold."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Line:
         target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
         sent = {"Host": url.netloc.rpartition("@")[2], "Accept-Encoding": "identity", **headers}
         lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
-        if any(not "!" <= mark <= "~" for mark in target) or any(set("\r\n\0") & set(line) for line in lines):
+        if not VISIBLE.fullmatch(target) or any(ENDS.search(line) for line in lines):
             raise ValueError("an address or a header with a character that may not be there")
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
