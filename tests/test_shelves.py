@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import product
@@ -114,6 +115,42 @@ def test_whoever_reads_what_each_rank_holds_its_part(
         for rank, tensors in enumerate(together(kept)):
             for found, expected in zip(tensors, load(Folder(folder), rank, kept), strict=True):
                 assert torch.equal(found, expected)
+
+
+def test_ranks_that_need_nothing_of_many_lots_do_not_run_ahead_until_their_words_find_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, shape = KINDS["bloom-six-heads"]
+    folder, world = write_decoder(tmp_path / "bloom", family, **{**shape, "vocab_size": 6000}), 3
+    monkeypatch.setattr(lots_module, "OWN", 64)
+    monkeypatch.setattr(loader_module, "SHELF", 4096)
+    monkeypatch.setattr(loader_module, "SHELVES", 0)
+    most = 8
+    monkeypatch.setattr(lots_module, "OUTSTANDING", most)
+    monkeypatch.setattr(gathering_module, "OUTSTANDING", most)
+    told, heard = Counter[Shelves](), Counter[Shelves]()
+    hear, tell = Shelves.hear, Shelves.tell
+
+    def listen(shelves: Shelves, rank: int, *, wait: bool) -> tuple[bytes, int] | None:
+        word = hear(shelves, rank, wait=wait)
+        heard[shelves] += word is not None
+        return word
+
+    def count(shelves: Shelves, about: bytes, number: int) -> None:
+        told[shelves] += 1
+        unheard = sum(told.values()) * (world - 1) - sum(heard.values())
+        assert unheard <= 4 * most * world * (world - 1)  # else ranks would wait for room, each for the other
+        tell(shelves, about, number)
+
+    monkeypatch.setattr(Shelves, "hear", listen)
+    monkeypatch.setattr(Shelves, "tell", count)
+
+    def load(group: Group) -> int:
+        checkpoint = Checkpoint.open(Far(folder), group.rank, world)
+        with Loader(checkpoint, group.rank, world, torch.float32, group=group) as loader:
+            return sum(loader.take(weight.name).numel() for weight in checkpoint.agree() if loader.has(weight.name))
+
+    assert sum(on_ranks(world, load)) > 6000 * 24
 
 
 def joined(group: Group, size: int = 4096) -> bool:

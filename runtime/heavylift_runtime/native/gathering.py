@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heavylift_runtime.native.heap import ALIGNED
-from heavylift_runtime.native.lots import Lot, Piece, Wanted, laid_out, ranges
+from heavylift_runtime.native.lots import OUTSTANDING, Lot, Piece, Wanted, laid_out, ranges
 from heavylift_runtime.native.reading import DTYPES, Cut, bytes_of
 from heavylift_runtime.native.shelves import Shelves
 from heavylift_runtime.native.sources import Source
@@ -124,6 +124,8 @@ class Gathering:
     def _gather(self, number: int) -> None:
         """Copies this rank's numbers of a lot, and makes room for those that wait for it."""
         lot = self._lots[number]
+        for rank in self._others:  # who needs nothing of many lots is not to run ahead until its words find no room
+            self._heard(rank, wait=True, taken=number - OUTSTANDING)
         if lot.owner == self._rank:
             future, cuts = self._reads.pop(number)
             future.result()

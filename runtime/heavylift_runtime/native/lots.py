@@ -20,8 +20,9 @@ from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
 WINDOW = 64 * 1024 * 1024
 """Bytes of tensors, in the order of their use, that are read in the order of their files."""
-OUTSTANDING = 64
-"""Lots from the first that somebody still needs to the last that is read: their words fit into a socket."""
+OUTSTANDING = 48
+"""Lots from the first that somebody still needs to the last that is read or taken: of twice as many two words each,
+which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
 OWN = 8 * 1024 * 1024
 """Bytes in one piece from which they are read by the rank that needs them, where it is only one; a request's length."""
 ANYBODY = -1
