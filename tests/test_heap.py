@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from heavylift_runtime.native.heap import ALIGNED, Region, aligned
 
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 
 
@@ -41,6 +43,16 @@ def test_tensors_of_a_region_never_share_a_byte_and_outlive_those_beside_them(
     for place, tensor in tensors.items():
         assert tensor.shape == (wanted[place][0],) and tensor.dtype == wanted[place][1]
         assert bool((tensor == place + 1).all())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux maps more than there is")
+@pytest.mark.skipif(
+    OVERCOMMIT.exists() and OVERCOMMIT.read_text().strip() == "2", reason="this kernel promises nothing"
+)
+def test_a_region_may_be_larger_than_the_machine_for_not_all_tensors_lie_there_at_once() -> None:
+    tensor = Region(2**40).room(1000, torch.float32).fill_(1)
+
+    assert tensor.sum() == 1000
 
 
 def test_a_tensors_memory_goes_back_to_the_kernel_with_it_and_not_before_its_views() -> None:

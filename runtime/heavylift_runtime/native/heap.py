@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 import weakref
 from contextlib import suppress
 from functools import cache
@@ -22,6 +23,9 @@ LOADING, SERVING = 256 * 1024, 32 * 1024 * 1024
 32 MiB at most; holes of that size then stay in the heap, now here, now there: up to a third of a small shard more. When
 the load is over the highest holds: a step takes and gives the same large blocks again and again."""
 
+NORESERVE = 0x4000 if sys.platform == "linux" else 0
+"""MAP_NORESERVE of mmap(2), which Python does not name: weights that are rounded on their way, or written to partitions
+one after the other, lie here by turns, and all of them together may be more than the machine has."""
 ALIGNED = 64
 """Bytes between the places where numbers begin, as PyTorch's own blocks do; any type's size divides it."""
 
@@ -55,7 +59,7 @@ class Region:
     def __init__(self, size: int) -> None:
         """`size`: bytes of all tensors together, each `aligned`."""
         self._size, self._used = size, 0
-        self._memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
         if (advice := getattr(mmap, "MADV_HUGEPAGE", None)) is not None:
             with suppress(OSError):  # a kernel without large pages
                 self._memory.madvise(advice)

@@ -109,7 +109,14 @@ class Loader:
         self._ahead = 0
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
         sizes = [self._bytes(weight.name) for weight in held]
-        self.total, self._region = sum(sizes), heap.Region(sum(map(heap.aligned, sizes)))
+        self.total, room = sum(sizes), sum(map(heap.aligned, sizes))
+        try:
+            self._region = heap.Region(room)
+        except OSError as error:
+            raise LoadError(
+                f"{checkpoint.source.place}: no memory for the {room / 1e9:.1f} GB of this rank's weights: "
+                f"{error.strerror}; a machine with more memory, or a higher 'tensor_parallel_degree'"
+            ) from error
         self._buffer, self._passing = Buffer(), Buffer()
         self._done = self._tenths = 0
         self._collects = gc.isenabled()
@@ -243,7 +250,7 @@ class Loader:
         if group is None or group.world == 1 or self._source.pieces or self._checkpoint.partition is not None:
             return None
         parts = {name: (readings, self._kind(name)) for name, readings in self._readings.items()}
-        wanted = shared(group, parts)
+        wanted = shared(group, self._source, parts)
         kept = sum(prod(each.reading.stored.shape) * each.dtype.itemsize for each in wanted.values())
         size = min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world)
         self._shelves = Shelves.join(group, size) if size >= LEAST else None

@@ -91,6 +91,9 @@ class Prefix(Remote):
         self._tags = {name: item["ETag"] for name, item in listed.items() if "ETag" in item}
         return {name: int(item["Size"]) for name, item in listed.items()}
 
+    def version(self, name: str) -> str | None:
+        return self._tags.get(name)
+
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
         from botocore.exceptions import BotoCoreError
 

@@ -41,6 +41,9 @@ class Source(Protocol):
     def files(self) -> dict[str, int]:
         """Name → size in bytes."""
 
+    def version(self, name: str) -> str | None:
+        """What tells the file that is read from one of the same name before or after it, where there is such."""
+
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
         """Fill the buffers, one after the other, from byte `start` of file `name`; LoadError where that fails."""
 
@@ -66,6 +69,9 @@ class Folder:
             return {path.relative_to(self._path).as_posix(): path.stat().st_size for path in self._walk()}
         except OSError as error:
             raise LoadError(f"{self._path}: cannot list the model's folder: {error.strerror}") from error
+
+    def version(self, name: str) -> str | None:
+        return None
 
     def _walk(self) -> Iterator[Path]:
         def refuse(error: OSError) -> None:
@@ -140,6 +146,10 @@ class Remote(ABC):
 
     readers, block, cast, pieces = 8, 8 * 1024 * 1024, 8 * 1024 * 1024, False
     revision: str | None = None
+
+    def version(self, name: str) -> str | None:
+        """That of all files."""
+        return self.revision
 
     @abstractmethod
     def read_into(self, name: str, start: int, *buffers: memoryview) -> None:
