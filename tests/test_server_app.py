@@ -11,10 +11,14 @@ from collections.abc import Sequence
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.server import app, body
 from heavylift_runtime.server.refused import Refused
 from heavylift_runtime.server.rolling import Job, Rolling
+from heavylift_runtime.server.texts import STOPPING
+from heavylift_runtime.server.visit import Visit
 from tests.in_process import Serving, until, with_server
 from tests.stepping import Parrot
 
@@ -181,3 +185,37 @@ def test_who_asks_for_them_gets_the_server_s_times_whole_and_at_a_stream_s_head(
             assert 0 <= queue <= first <= total < 60_000_000
 
     with_server(story)
+
+
+def test_a_reply_that_the_end_of_the_drain_cuts_off_is_a_fault_in_the_log() -> None:
+    visits: list[Visit] = []
+
+    class Slow:
+        def admit(self, visit: Visit) -> None:
+            """It is ready."""
+
+        async def answer(self, visit: Visit, body: bytes) -> None:
+            await visit.open("application/json")
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def refuse(self, visit: Visit, refused: Refused) -> None:
+            raise AssertionError("it was answered")
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        """Nobody reads it."""
+
+    async def run() -> None:
+        scope = {"type": "http", "path": "/invocations", "headers": []}
+        task = asyncio.create_task(app.Ask(lambda scope: Slow(), body.Bodies(), visits.append)(scope, receive, send))
+        await begun.wait()
+        task.cancel()
+        await task
+
+    begun = asyncio.Event()
+    asyncio.run(run())
+
+    assert [(visit.code, visit.error) for visit in visits] == [(200, STOPPING.sentence)]

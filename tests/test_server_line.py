@@ -87,6 +87,22 @@ def test_a_full_line_refuses_with_503() -> None:
     asyncio.run(run())
 
 
+def test_who_comes_when_no_copy_will_come_any_more_is_told_so_at_once() -> None:
+    async def run() -> None:
+        line = Line(batch_size=1, delay=0, limit=2)
+        waiting = line.join(["a"])
+        line.end(Refused(503, "the model is gone"))
+
+        with pytest.raises(Refused, match="the model is gone"):
+            await waiting.done
+        for _ in range(2):
+            with pytest.raises(Refused, match="the model is gone"):
+                line.join(["late"])
+        assert len(line) == 0
+
+    asyncio.run(run())
+
+
 def test_a_refused_batch_is_refused_for_all_as_lmi_does() -> None:
     line, model = Line(batch_size=3, delay=5, limit=10), Model()
 

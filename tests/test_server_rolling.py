@@ -280,6 +280,21 @@ def test_a_full_line_says_when_to_come_back_at_the_pace_of_the_last_rows() -> No
     asyncio.run(run())
 
 
+def test_who_comes_when_no_copy_will_come_any_more_is_told_so_at_once() -> None:
+    async def story(line: Rolling) -> None:
+        waiting = join(line, "a")
+        line.end(Refused(503, "the model is gone"))
+        line.end(Refused(503, "the model is being unloaded"))
+
+        assert waiting.refused is not None and waiting.refused.sentence == "the model is gone"
+        for _ in range(2):
+            with pytest.raises(Refused, match="the model is gone"):
+                join(line, "late")
+        assert line.waiting == 0
+
+    with_line(story)
+
+
 @pytest.mark.parametrize(
     "piece",
     [

@@ -59,7 +59,8 @@ class Ask:
         try:
             await self._answer(visit, scope, receive)
         except ClientDisconnect:
-            visit.code, visit.error = GONE.code, GONE.sentence
+            why = visit.departure.why or GONE
+            visit.code, visit.error = why.code, why.sentence
         finally:
             self._over(visit)
 
@@ -74,12 +75,16 @@ class Ask:
         except asyncio.CancelledError:  # uvicorn, once the time to drain is over
             if not visit.answered:
                 await _say(desk, visit, STOPPING)
+            elif visit.error is None:  # in the middle of what the client did not read
+                visit.error = STOPPING.sentence
         except ClientDisconnect:
             raise
         except Exception:
             _log.exception("request %s failed in the server", visit.identity)
             if not visit.answered:
                 await _say(desk, visit, FAILED)
+            elif visit.error is None:
+                visit.error = FAILED.sentence
 
 
 async def _say(desk: Desk | None, visit: Visit, refused: Refused) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from heavylift_runtime.server.refused import Refused
 
 GONE = Refused(499, "the client went away")
+UNSOUND = Refused(400, "the request is not sound HTTP")
 _EXTENSION = "heavylift.departure"
 
 
@@ -19,7 +20,8 @@ class Departure:
 
     def __init__(self, reads: Callable[[], bool] = lambda: False) -> None:
         self.reads = reads
-        self._gone = False
+        self.why: Refused | None = None
+        """Why nobody waits any more, from then on."""
         self._end: Callable[[Refused], None] | None = None
 
     @classmethod
@@ -32,17 +34,18 @@ class Departure:
         """For ASGI's scope."""
         return {_EXTENSION: self}
 
-    def tell(self) -> None:
-        """The client has gone."""
-        self._gone = True
-        if self._end is not None:
-            self._end(GONE)
+    def tell(self, why: Refused = GONE) -> None:
+        """The client has gone, or was sent away; the first reason is the one that counts."""
+        if self.why is None:
+            self.why = why
+            if self._end is not None:
+                self._end(why)
 
     def watch(self, end: Callable[[Refused], None] | None) -> None:
         """Whom to tell from now on; at once where it has gone already."""
         self._end = end
-        if end is not None and self._gone:
-            end(GONE)
+        if end is not None and self.why is not None:
+            end(self.why)
 
 
 @contextlib.contextmanager

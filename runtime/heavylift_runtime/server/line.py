@@ -71,13 +71,16 @@ class Line:
         self._changed = asyncio.Event()
         self._taking = asyncio.Lock()
         self.pace = Pace(time.monotonic)
+        self._over: Refused | None = None  # why no copy will ever come
 
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._jobs)
 
     def join(self, rows: Sequence[Any]) -> Job:
-        """Put a request's rows into the line; raises Refused where it is full."""
+        """Put a request's rows into the line; raises Refused where it is full, or has ended."""
+        if self._over is not None:
+            raise self._over.again()
         if len(self._jobs) >= self._limit:
             sentence = f"the queue is full: {len(self._jobs)} requests wait (job_queue_size={self._limit})"
             raise Refused(self._full, sentence, retry_after=self.pace.until(len(self._jobs)))
@@ -93,7 +96,8 @@ class Line:
         job.done.cancel()
 
     def end(self, refused: Refused) -> None:
-        """No copy will ever come: those that wait are refused."""
+        """No copy will ever come: those that wait are refused, and those whose bodies were still coming."""
+        self._over = self._over or refused
         for job in list(self._jobs):
             del self._jobs[job]
             job.refuse(refused)

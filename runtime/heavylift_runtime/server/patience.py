@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from heavylift_runtime.server.attending import Departure
+from heavylift_runtime.server.attending import UNSOUND, Departure
 from heavylift_runtime.server.gathered import Gathered
 from heavylift_runtime.server.until_close import until_close
 
@@ -21,6 +21,7 @@ STALLED_SECONDS = 30.0  # in which a client must read enough for the transport's
 LARGEST_HEAD = 65_536  # bytes of a request's line and headers, and of its trailers
 MOST_PIPELINED = 8  # requests that a client may send before it has the answer to the first
 VERSIONS = ("1.0", "1.1")
+INVALID = "Invalid HTTP request received."
 
 
 class Unsound(ValueError):
@@ -33,7 +34,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
-    _in_head = _begun = False
+    _in_head = _begun = _deaf = False
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -41,6 +42,8 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._unset_keepalive_if_required()
         self._begun = False
         try:
@@ -54,7 +57,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             self.data_received(declined + data[offer.args[0] :])
             return
         except (httptools.HttpParserError, Unsound):
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse()
         self._watch()
 
     def on_message_begin(self) -> None:
@@ -88,11 +91,19 @@ class ImpatientProtocol(HttpToolsProtocol):
             super().on_message_complete()
             self.flow.resume_reading()  # a large body may have paused it, and so hidden that the client goes
 
-    def send_400_response(self, msg: str) -> None:
-        """Say so, where no answer is on its way; hang up in any case."""
-        if self._running is None or self._running.response_complete or not self._running.response_started:
-            super().send_400_response(msg)
-        self.transport.close()
+    def _refuse(self) -> None:
+        """Nothing that follows can be read. Who was asked before is answered; those that wait behind it are not."""
+        self._deaf = True
+        self.pipeline.clear()
+        if self._running is None or self._running.response_complete:
+            self.send_400_response(INVALID)
+        elif not self._running.more_body:
+            self._running.keep_alive = False
+        else:  # its own body is what cannot be read
+            Departure.of({**self._running.scope}).tell(UNSOUND)
+            if not self._running.response_started:
+                self.send_400_response(INVALID)
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()

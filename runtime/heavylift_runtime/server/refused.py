@@ -20,3 +20,7 @@ class Refused(Exception):
         self.sentence = sentence
         self.retry_after = retry_after
         super().__init__(sentence)
+
+    def again(self) -> Refused:
+        """The same for another request: an exception remembers where it was raised, and so all that it met there."""
+        return Refused(self.code, self.sentence, retry_after=self.retry_after)

@@ -148,6 +148,7 @@ class Rolling:
         self._asked: set[Copy] = set()  # those told to cancel that have said nothing since
         self.loads: dict[Copy, dict[str, float]] = {}  # what the engines say of themselves
         self.pace = Pace(self._clock)
+        self._over: Refused | None = None  # why no copy will ever come
 
     @property
     def waiting(self) -> int:
@@ -160,7 +161,9 @@ class Rolling:
         return sum(map(len, self._under_way.values()))
 
     def join(self, requests: Sequence[Request], *, stream: bool) -> Job:
-        """Put a request's rows into the line; raises Refused where it is full."""
+        """Put a request's rows into the line; raises Refused where it is full, or has ended."""
+        if self._over is not None:
+            raise self._over.again()
         if len(self._jobs) >= self._limit:
             raise Refused(
                 self._full,
@@ -189,7 +192,8 @@ class Rolling:
         self._seat()
 
     def end(self, refused: Refused) -> None:
-        """No copy will ever come: all jobs are refused."""
+        """No copy will ever come: all jobs are refused, and those whose bodies were still coming."""
+        self._over = self._over or refused
         jobs = {row.job for rows in self._under_way.values() for row in rows.values()} | set(self._jobs)
         for job in jobs:
             self._end(job, refused)
