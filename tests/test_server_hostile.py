@@ -164,9 +164,7 @@ def test_a_client_that_goes_away_behind_a_second_request_is_cancelled_too() -> N
 
 @pytest.mark.parametrize("behind", [b"\x00garbage\r\n\r\n", post({"inputs": "waits"}) + b"\x00garbage\r\n\r\n"])
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_request_is_answered_whatever_comes_behind_it_and_then_all_ends(
-    begun: bool, behind: bytes
-) -> None:
+def test_a_request_is_answered_whatever_comes_behind_it_and_then_all_ends(begun: bool, behind: bytes) -> None:
     steps = threading.Semaphore(1 if begun else 0)
 
     async def story(serving: Serving) -> None:
