@@ -17,7 +17,7 @@ from heavylift_runtime.native.reading import DTYPES, Cut, bytes_of
 from heavylift_runtime.native.shelves import Shelves
 from heavylift_runtime.native.sources import Source
 
-SHARE = 4
+SHARE = 3
 """A lot takes one in so many parts of a shelf at most, so that some are read while one is taken."""
 DIRECT = 64 * 1024
 """Bytes in one piece from which the reader's own part is read to where it stays."""

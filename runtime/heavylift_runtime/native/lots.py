@@ -27,8 +27,9 @@ WINDOW = 64 * 1024 * 1024
 OUTSTANDING = 48
 """Lots from the first that somebody still needs to the last that is read or taken: of twice as many two words each,
 which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
-OWN = 8 * 1024 * 1024
-"""Bytes in one piece from which they are read by the rank that needs them, where it is only one; a request's length."""
+OWN = 4 * 1024 * 1024
+"""Bytes in one piece from which they are read by the rank that needs them, where it is only one: a request of that
+length costs no more for its bytes than a longer one does."""
 ANYBODY = -1
 """No rank in particular."""
 
