@@ -64,6 +64,7 @@ async def talk(port: int, *parts: bytes, pause: float = 0.02, replies: int = 0) 
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}x",
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: +2\r\n\r\n{}",
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 0x2\r\n\r\n{}",
+        b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n",
         b"POST /invocations HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",

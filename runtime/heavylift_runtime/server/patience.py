@@ -81,6 +81,8 @@ class ImpatientProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if version not in VERSIONS or hosts > 1 or (version == "1.1" and hosts == 0):  # RFC 9112, sections 2.3 and 3.2
             raise Unsound
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            raise Unsound  # a coding that nobody here undoes (section 6.1)
         if len(self.pipeline) == MOST_PIPELINED or self.parser.get_method() == b"CONNECT":
             raise Unsound
         if not self.parser.should_upgrade():
