@@ -70,15 +70,15 @@ class Supervisor:
 
     def health(self) -> Health:
         """Ready once every copy has loaded, and from then on while at least one is alive."""
-        ready = [copy for copy in self.copies if copy.ready.is_set()]
+        loading = [copy for copy in self.copies if not copy.ready.is_set()]
         elapsed, timeline = self._clock() - self._began, tuple(self._timeline)
         if self.failure is not None:
             return Health(False, str(self.failure), elapsed, timeline)
-        if self.started.is_set() and ready:
+        # none is loading: `started` is set some turns of the event loop later
+        if not loading or (self.started.is_set() and len(loading) < len(self.copies)):
             return Health(True, "ready", elapsed, timeline)
-        slowest = next(copy for copy in self.copies if not copy.ready.is_set())
         doing = "restarting" if self.started.is_set() else "loading"
-        return Health(False, f"{doing}: {slowest.stage}", elapsed, timeline)
+        return Health(False, f"{doing}: {loading[0].stage}", elapsed, timeline)
 
     async def stop(self) -> None:
         """Let the ranks leave, then kill the rest of their process groups."""
