@@ -28,7 +28,9 @@ class Asking:
 
 
 def test_health_can_be_asked_in_the_moment_in_which_the_last_copy_is_ready(tmp_path: Path) -> None:
-    folder = write_script(tmp_path / "model", "def handle(inputs):\n    return inputs\n", "engine=Python\nminWorkers=2\n")
+    folder = write_script(
+        tmp_path / "model", "def handle(inputs):\n    return inputs\n", "engine=Python\nminWorkers=2\n"
+    )
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
