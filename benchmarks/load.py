@@ -59,10 +59,11 @@ class Side:
 
 
 def drop(folder: Path) -> None:
-    """Puts the folder's files out of the page cache."""
+    """Puts the folder's files out of the page cache. What a side before wrote is on the disk first: it would be
+    written while the next one reads, which took up to a quarter longer."""
+    os.sync()
     for path in folder.iterdir():
         file = os.open(path, os.O_RDONLY)
-        os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(file)
 
