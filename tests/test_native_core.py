@@ -245,6 +245,40 @@ def test_a_prompt_for_which_the_model_has_no_numbers_is_told_so_and_the_others_a
             assert error[0] == NUMBERLESS[0] and error[1].startswith(NUMBERLESS[1])
 
 
+@pytest.mark.parametrize("degrees", [(1, 1), (2, 1), (1, 2)])
+def test_an_answer_whose_numbers_are_lost_on_the_way_ends_there_with_an_error(
+    tmp_path: Path, degrees: tuple[int, int]
+) -> None:
+    folder, name = damaged(tmp_path, "llama")
+    prompts = [[number, 8, 9, 1] for number in range(10, 40)]
+    sound = [answer.tokens for answer in answers_of(core_of(model_on(folder)), prompts, [9] * len(prompts))]
+    bad, place = next(  # whose token there is the first of its kind, and none that a prompt could have
+        (prompt, place)
+        for prompt, said in zip(prompts, sound, strict=True)
+        for place, token in enumerate(said[:-1])
+        if place > 0 and 1 != token not in (*range(8, 40), *said[:place])
+    )
+    wanted = sound[prompts.index(bad)][: place + 1]
+    good = next(prompt for prompt, said in zip(prompts, sound, strict=True) if wanted[-1] not in said)
+    token = wanted[-1]
+    edit_tensors(
+        folder, lambda tensors: tensors | {name: tensors[name].index_fill(0, torch.tensor([token]), torch.nan)}
+    )
+    ways: list[dict[str, Any]] = [{}, {"logprobs": 2}, {"repetition_penalty": 1.0001}]
+    ways += [{"temperature": 1e-4, **more} for more in ({}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1})]
+
+    def serve(mesh: Mesh) -> list[dict[int, tuple[list[int], object]]]:
+        core = core_of(model_on(folder, mesh.group, stage=mesh.stage), mesh=mesh)
+        return [told(core, [arrival(1, good, 9), arrival(2, bad, 9, **way)]) for way in ways]
+
+    for found in on_mesh(*degrees, serve):
+        for answers in found:
+            assert answers[1] == (sound[prompts.index(good)], None)
+            tokens, error = answers[2]
+            assert tokens == wanted and isinstance(error, tuple)
+            assert error[0] == NUMBERLESS[0] and error[1].startswith(NUMBERLESS[1])
+
+
 def damaged(folder: Path, kind: str) -> tuple[Path, str]:
     """A checkpoint, and the name of its embedding."""
     if kind == "t5":

@@ -33,13 +33,13 @@ class Given:
         own = [scores if len(kept) == len(scores) else scores[list(kept)] for scores, kept in found]
         return own[0] if len(own) == 1 else torch.cat(own)
 
-    def lost(self, wanting: Several[Sequence]) -> list[int]:
-        """Who shall get a first token, and what comes to the head is NaN: of weights that are, it always will be."""
-        firsts = [place for place, each in enumerate(wanting) if each.generated == 0]
-        if not firsts:
+    def lost(self) -> list[int]:
+        """The places of rows that come to the head as NaN: of damaged weights, or where fp16 overflowed on the way."""
+        if not any(
+            math.isnan(hidden.sum()) for hidden, _ in self.parts
+        ):  # a fraction of what looking at each row takes
             return []
-        lost = self.through(lambda hidden: hidden)[firsts].isnan().any(1).tolist()
-        return [place for place, each in zip(firsts, lost, strict=True) if each]
+        return self.through(lambda hidden: hidden).isnan().any(1).nonzero().flatten().tolist()
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Found:
         drawn = [place for place, each in enumerate(wanting) if not each.plain and each.width == 1]
         chosen: dict[int, Chosen] = {}
         logits: dict[int, Tensor] = {}
-        lost = [] if given is None else given.lost(wanting)
         scores = None if given is None or not (drawn or beams) else given.through(vocabulary.scores)
+        likeliest = None if scores is None or not plain else vocabulary.likeliest(scores).cpu()
+        if given is not None and scores is None:
+            likeliest = given.through(vocabulary.greedy).cpu()
+        lost = [] if given is None else given.lost()
         if plain:
-            likeliest = None if scores is None else vocabulary.likeliest(scores).cpu()
-            if given is not None and scores is None:
-                likeliest = given.through(vocabulary.greedy).cpu()
             if likeliest is not None and lost:
                 likeliest[lost] = NOTHING
             tokens = mesh.tell(likeliest, (len(wanting),), torch.int64).tolist()
