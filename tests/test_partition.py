@@ -55,6 +55,12 @@ def copy(halves: Path, tmp_path: Path) -> Path:
     return shutil.copytree(halves, tmp_path / "halves")
 
 
+def numbers_of(path: Path) -> bytes:
+    """What comes after the header, which says of what it was made."""
+    content = path.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
 def taken(source: Source, rank: int, world: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     checkpoint = Checkpoint.open(source, rank, world)
     names = [weight.name for weight in checkpoint.agree() if checkpoint.find(weight) is not None]
@@ -102,7 +108,26 @@ def test_a_bin_is_partitioned_into_the_same_bytes(checkpoint: Path, halves: Path
 
     partition(Folder(folder), tmp_path / "out", 2)
 
-    assert (tmp_path / "out" / RANK).read_bytes() == (halves / RANK).read_bytes()
+    assert numbers_of(tmp_path / "out" / RANK) == numbers_of(halves / RANK)
+
+
+def test_partitioned_twice_it_is_the_same(checkpoint: Path, halves: Path, tmp_path: Path) -> None:
+    partition(Folder(checkpoint), tmp_path / "again", 2)
+
+    for path in halves.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("swapped", ["the two ranks' files", "another model's of the same shapes"])
+def test_a_file_of_another_rank_or_model_is_refused_though_it_looks_alike(tmp_path: Path, swapped: str) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        partition(Folder(write_t5(tmp_path / name, seed=seed)), tmp_path / f"{name} in parts", 2)
+    out, other = tmp_path / "a in parts", tmp_path / "b in parts"
+    first = RANK.replace("001", "000", 1)
+    shutil.copy(other / RANK if swapped.startswith("another") else out / first, out / RANK)
+
+    with pytest.raises(LoadError, match=r"its header is not the one in partition\.json"):
+        Checkpoint.open(Folder(out), 1, 2)
 
 
 def test_the_files_are_safetensors_that_anyone_can_read(checkpoint: Path, halves: Path) -> None:
@@ -171,7 +196,7 @@ def test_a_partition_is_made_from_s3_and_loaded_from_s3(
     partition(pushed(bucket, checkpoint, "whole"), tmp_path / "out", 2)
     source = pushed(bucket, halves, "halves")
 
-    assert (tmp_path / "out" / RANK).read_bytes() == (halves / RANK).read_bytes()
+    assert numbers_of(tmp_path / "out" / RANK) == numbers_of(halves / RANK)
     assert same(taken(source, 1, 2), taken(Folder(checkpoint), 1, 2))
 
 

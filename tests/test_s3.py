@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from botocore.retries.standard import ExponentialBackoff
 
 from heavylift_runtime.errors import LoadError
@@ -170,6 +171,21 @@ def test_what_does_not_pass_is_said_after_a_bounded_number_of_tries(s3: S3, faul
         whole(source, "a", len(CONTENT))
 
     assert len(s3.faults) >= 100 - 1 - 6 * ATTEMPTS  # botocore: once, and five times again
+
+
+def test_where_botocore_has_waited_for_minutes_nobody_waits_again() -> None:
+    class Silent:
+        asked = 0
+
+        def get_object(self, **request: object) -> None:
+            self.asked += 1
+            raise ReadTimeoutError(endpoint_url="http://s3")
+
+    client = Silent()
+    with pytest.raises(LoadError, match=r"weights/a: S3 does not answer: Read timeout"):
+        Prefix("bucket", "weights", client).read_into("a", 0, memoryview(bytearray(16384)))
+
+    assert client.asked == 1
 
 
 def test_an_object_that_was_replaced_while_it_was_read_is_refused(s3: S3) -> None:

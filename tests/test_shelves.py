@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native import gathering as gathering_module
 from heavylift_runtime.native import loader as loader_module
 from heavylift_runtime.native import lots as lots_module
@@ -153,35 +151,6 @@ def test_ranks_that_need_nothing_of_many_lots_do_not_run_ahead_until_their_words
             return sum(loader.take(weight.name).numel() for weight in checkpoint.agree() if loader.has(weight.name))
 
     assert sum(on_ranks(world, load)) > 6000 * 24
-
-
-class Renewed(Far):
-    """A folder of which each rank sees another version."""
-
-    def __init__(self, path: Path, state: str) -> None:
-        super().__init__(path)
-        self._state = state
-
-    def version(self, name: str) -> str | None:
-        return self._state
-
-
-@pytest.mark.parametrize("differs", ["the places", "the version"])
-def test_ranks_that_saw_different_files_load_nothing(tmp_path: Path, differs: str) -> None:
-    folders = [write_t5(tmp_path / name) for name in "ab"]
-    if differs == "the places":
-        file = folders[1] / "model.safetensors"
-        save_file(load_file(file), file, metadata={"format": "pt", "longer": "x" * 256})
-
-    def load(group: Group) -> str:
-        source = Renewed(folders[group.rank], str(group.rank) if differs == "the version" else "")
-        checkpoint = Checkpoint.open(source, group.rank, 2)
-        with pytest.raises(LoadError) as refused:
-            Loader(checkpoint, group.rank, 2, torch.float32, group=group)
-        return str(refused.value)
-
-    for said in on_ranks(2, load):
-        assert "its files changed while the ranks looked at them" in said
 
 
 def joined(group: Group, size: int = 4096) -> bool:

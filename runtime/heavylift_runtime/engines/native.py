@@ -19,6 +19,7 @@ from heavylift_runtime.errors import LoadError, PromptError, RuntimeFault
 from heavylift_runtime.families.mixtral import Mixtral
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native.alarm import Interrupted
+from heavylift_runtime.native.alike import prove_alike
 from heavylift_runtime.native.architectures import model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.core import Core
@@ -80,6 +81,7 @@ def load(
     report(f"kernels: {said()}")
     report(f"device: {device}")
     mesh = Mesh.join(rank, tensor, pipeline, rendezvous, device)
+    prove_alike(mesh.everyone, checkpoint)
     with (
         torch.inference_mode(),
         within(device),

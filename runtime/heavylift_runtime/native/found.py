@@ -35,9 +35,7 @@ class Given:
 
     def lost(self) -> list[int]:
         """The places of rows that come to the head as NaN: of damaged weights, or where fp16 overflowed on the way."""
-        if not any(
-            math.isnan(hidden.sum()) for hidden, _ in self.parts
-        ):  # a fraction of what looking at each row takes
+        if not any(math.isnan(hidden.sum()) for hidden, _ in self.parts):  # less than looking at each row takes
             return []
         return self.through(lambda hidden: hidden).isnan().any(1).nonzero().flatten().tolist()
 

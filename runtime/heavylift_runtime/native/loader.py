@@ -93,7 +93,7 @@ class Loader:
 
         `rank`, `world`: the part of the checkpoint's stage, and how many there are.
         `quantize`: what plain matrices become on their way; how stored ones lie is the checkpoint's own affair.
-        `group`: the stage's ranks, each of which loads the same at the same time.
+        `group`: the stage's ranks, each of which loads the same at the same time, out of the same files (alike.py).
         """
         if checkpoint.partition is not None:
             checkpoint.partition.check_dtype(checkpoint.source.place, dtype)
@@ -250,7 +250,7 @@ class Loader:
         if group is None or group.world == 1 or self._source.pieces or self._checkpoint.partition is not None:
             return None
         parts = {name: (readings, self._kind(name)) for name, readings in self._readings.items()}
-        wanted = shared(group, self._source, parts)
+        wanted = shared(group, parts)
         kept = sum(prod(each.reading.stored.shape) * each.dtype.itemsize for each in wanted.values())
         size = min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world)
         self._shelves = Shelves.join(group, size) if size >= LEAST else None

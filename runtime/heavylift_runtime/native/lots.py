@@ -8,19 +8,15 @@ its shelf for all who need it. Not the reading (gathering.py), not the memory (s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 
-from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.distributed import Group
-from heavylift_runtime.native.header import Stored
 from heavylift_runtime.native.heap import ALIGNED, aligned
 from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
-from heavylift_runtime.native.sources import Source
 
 WINDOW = 64 * 1024 * 1024
 """Bytes of tensors, in the order of their use, that are read in the order of their files."""
@@ -66,15 +62,11 @@ class Wanted:
         return all(high <= first or last <= low for other, (low, high) in enumerate(self.needed) if other != rank)
 
 
-def shared(
-    group: Group, source: Source, parts: Mapping[str, tuple[Sequence[Reading], torch.dtype]]
-) -> dict[str, Wanted]:
+def shared(group: Group, parts: Mapping[str, tuple[Sequence[Reading], torch.dtype]]) -> dict[str, Wanted]:
     """What all ranks of a group can take out of long ranges, in the order given, which is the same on all of them.
 
-    That is of one tensor each, in pieces at one distance, none of whose numbers may be cut. LoadError on all of them
-    where the files changed between one rank's look at them and another's.
+    That is of one tensor each, in pieces at one distance, none of whose numbers may be cut.
     """
-    _prove_alike(group, source, [readings[0].stored for readings, _ in parts.values()])
     found, told = dict[str, Pieces](), list[tuple[int, int, int]]()
     for name, (readings, _) in parts.items():
         stored, pieces = readings[0].stored, readings[0].pieces
@@ -95,18 +87,6 @@ def shared(
         for (name, (readings, dtype)), needed in zip(parts.items(), every, strict=True)
         if all(count > 0 for *_, count in needed)
     }
-
-
-def _prove_alike(group: Group, source: Source, tensors: Sequence[Stored]) -> None:
-    """All ranks see the same files: they read them for each other, each by what it saw."""
-    seen = [(each, source.version(each.file)) for each in tensors]
-    digest = hashlib.sha256(repr(seen).encode()).digest()
-    every = group.all_gather(torch.tensor(list(digest), dtype=torch.uint8))
-    if not bool((every == every[0]).all()):
-        raise LoadError(
-            f"{source.place}: its files changed while the ranks looked at them, and not all saw the same; start again, "
-            "and name what does not change (another prefix for each version; owner/name@commit)"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -79,13 +80,16 @@ def partition(
     pieces = _pieces(checkpoint, degree, kind, quantize)
     held = [_held(checkpoint, Stage(number, stages)) for number in range(stages)]
     places = [Place(part, degree, names) for names in held for part in range(degree)]
-    headers, sizes = zip(*(_header(pieces, place) for place in places), strict=True)
+    digest = source_digest(source, checkpoint.sizes)
+    origin = digest or source.revision or secrets.token_hex(32)
+    marks = [{"source": origin, "rank": f"{rank} of {len(places)}"} for rank in range(len(places))]
+    headers, sizes = zip(*(_header(pieces, *pair) for pair in zip(places, marks, strict=True)), strict=True)
     beside = [name for name in sorted(checkpoint.sizes) if belongs(name)]
     with folder(out, {*(rank_file(rank, len(places)) for rank in range(len(places))), *beside}):
         check_room(out, sum(sizes))
         files = _write_ranks(checkpoint, pieces, out, places, headers, DTYPES[kind], report, quantize)
         files += [_write(out / name, checkpoint.small(name)) for name in beside]
-        digest, model_type = source_digest(source, checkpoint.sizes), str(checkpoint.config["model_type"])
+        model_type = str(checkpoint.config["model_type"])
         packing = PACKINGS.get(quantize, checkpoint.packing)
         form = "none" if packing is None else packing.name
         listed = {file.path: file for file in files}
@@ -163,9 +167,12 @@ def _held(checkpoint: Checkpoint, stage: Stage) -> frozenset[str]:
     return frozenset(weight.name for weight in checkpoint.table(stage))
 
 
-def _header(pieces: Sequence[Piece], place: Place) -> tuple[bytes, int]:
-    """A rank's safetensors header, and the size of its file: all shapes are known before a weight is read."""
-    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def _header(pieces: Sequence[Piece], place: Place, mark: Mapping[str, str]) -> tuple[bytes, int]:
+    """A rank's safetensors header, and the size of its file: all shapes are known before a weight is read.
+
+    `mark`: as in no other header, so that a load, which proves headers only, takes no other file for this one.
+    """
+    table: dict[str, Any] = {"__metadata__": {"format": "pt", **mark}}
     end = 0
     held = [piece for piece in pieces if piece.weight.name in place.held]
     for weight, kind in (written for piece in held for written in piece.written):

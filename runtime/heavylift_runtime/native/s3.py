@@ -5,6 +5,7 @@ Not a download (engines/download.py does that for scripts), and it writes nothin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -117,7 +118,7 @@ class Prefix(Remote):
         for attempt in range(1, ATTEMPTS + 1):
             left = buffers
             try:
-                body = self._client.get_object(**request)["Body"]
+                body = self._body(request)
                 while left and (count := body.readinto(left[0])):
                     left = behind(left, count)
             except ClientError as error:
@@ -129,6 +130,15 @@ class Prefix(Remote):
             if left or body.read(1):
                 raise LoadError(f"{self.place}{name}: {wanted} is not {size} bytes; the object was cut or replaced")
             return
+
+    def _body(self, request: Mapping[str, str]) -> Any:
+        """The beginning of an answer."""
+        from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+        try:
+            return self._client.get_object(**request)["Body"]
+        except (ConnectTimeoutError, ReadTimeoutError) as error:  # botocore has waited for minutes
+            raise LoadError(f"s3://{self._bucket}/{request['Key']}: S3 does not answer: {error}") from error
 
 
 def _said(error: Exception) -> str:

@@ -68,9 +68,11 @@ def _open_together(gloo: Gloo, size: int) -> int | None:
         return None
     if gloo.rank > 0:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    gloo.barrier()
-    if gloo.rank == 0:
-        os.unlink(path)
+    try:
+        gloo.barrier()
+    finally:  # also where another rank has died: nobody else would do it
+        if gloo.rank == 0:
+            os.unlink(path)
     return file
 
 

@@ -1,6 +1,7 @@
 """A sequence's tokens as text, token by token: never half of a character, nothing of a stop sequence.
 
-Not the tokenizer (text.py). The pieces, joined, are what the tokenizer makes of all the tokens after those before them.
+Not the tokenizer (text.py). The pieces, joined, are what the tokenizer makes of all the tokens after those before
+them, but for bytes that are no character: how many signs stand for them depends on which came together.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Not its table of weights (families/t5.py), not the choice of who is in a pass (s
 heads of this rank, D their width, d the model's width; activations are flat, (N, d), without padding.
 
 T5 was trained in bf16, and in fp16 its activations overflow. As in transformers, `wo` and its product then stay in
-fp32, and so does the residual; what attention adds to it is kept finite.
+fp32, and so does the residual. What attention adds to it is cut at fp16's largest number, of each rank's part, where
+transformers computes NaN.
 """
 
 from __future__ import annotations
