@@ -121,7 +121,7 @@ def test_partitioned_twice_it_is_the_same(checkpoint: Path, halves: Path, tmp_pa
 @pytest.mark.parametrize("swapped", ["the two ranks' files", "another model's of the same shapes"])
 def test_a_file_of_another_rank_or_model_is_refused_though_it_looks_alike(tmp_path: Path, swapped: str) -> None:
     for name, seed in (("a", 0), ("b", 1)):
-        partition(Folder(write_t5(tmp_path / name, seed=seed)), tmp_path / f"{name} in parts", 2)
+        partition(Folder(write_t5(tmp_path / name, seed=seed, vocab_size=64)), tmp_path / f"{name} in parts", 2)
     out, other = tmp_path / "a in parts", tmp_path / "b in parts"
     first = RANK.replace("001", "000", 1)
     shutil.copy(other / RANK if swapped.startswith("another") else out / first, out / RANK)
@@ -312,7 +312,7 @@ def test_a_run_that_ends_early_leaves_no_manifest_and_the_next_one_begins_anew(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(partition_module, "source_digest", lambda *_: (_ for _ in ()).throw(RuntimeFault("no disk")))
+        patch.setattr(partition_module, "Partition", lambda *_: (_ for _ in ()).throw(RuntimeFault("no disk")))
         with pytest.raises(RuntimeFault, match="no disk"):
             partition(Folder(checkpoint), out, 2)
     assert not (out / "partition.json").exists()

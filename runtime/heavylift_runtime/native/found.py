@@ -60,9 +60,9 @@ class Found:
         logits: dict[int, Tensor] = {}
         scores = None if given is None or not (drawn or beams) else given.through(vocabulary.scores)
         likeliest = None if scores is None or not plain else vocabulary.likeliest(scores).cpu()
-        if given is not None and scores is None:
+        if plain and given is not None and scores is None:
             likeliest = given.through(vocabulary.greedy).cpu()
-        lost = [] if given is None else given.lost()
+        lost = [] if given is None else given.lost()  # after what a GPU has begun to compute
         if plain:
             if likeliest is not None and lost:
                 likeliest[lost] = NOTHING
