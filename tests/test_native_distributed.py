@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from heavylift_runtime.native import shared_memory
 from heavylift_runtime.native.distributed import Alone
-from heavylift_runtime.native.shared_memory import join
+from heavylift_runtime.native.shared_memory import join, through_memory
 from tests.rank_processes import started
 
 HERE = Path(__file__).resolve().parent
@@ -116,6 +119,29 @@ def test_the_end_of_the_interpreter_waits_for_the_groups_threads(kind: str, tmp_
     assert (processes[0].returncode, told) == (0, "")
     assert "a thread of gloo's is held back" in complaint
     assert processes[1].returncode == 0, complaint
+
+
+def test_where_a_rank_dies_while_they_meet_no_file_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bereft:
+        """Rank 0 of two, whose other one is there no more when it has its file."""
+
+        rank, world = 0, 2
+
+        def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
+            assert len(os.listdir(shared_memory.FOLDER)) == 1
+            return tensor
+
+        def barrier(self) -> None:
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with tempfile.TemporaryDirectory() as folder:  # a short name: it is told in 64 bytes
+        monkeypatch.setattr(shared_memory, "FOLDER", folder)
+
+        with pytest.raises(RuntimeError, match="closed by peer"):
+            through_memory(Bereft())  # type: ignore[arg-type]  # all that is asked of a group until then
+
+        assert not os.listdir(folder)
 
 
 def test_a_world_of_one_needs_no_rendezvous() -> None:
