@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,11 +242,11 @@ def test_a_copy_that_comes_back_has_its_adapters_again(tmp_path: Path) -> None:
 
 def test_an_adapter_whose_folder_is_gone_is_forgotten_and_said_so(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
-        await until(lambda: len(desk.lost) == 2)
+        await until(lambda: bool(desk.lost))  # once, or twice where the second copy rises before the first has said it
 
         assert (await desk.ask("gone")).status_code == 404
         assert (await desk.ask("here")).json()["outputs"] == ["good morning x"]
-        assert [json.dumps(sentence)[:36] for sentence in desk.lost] == ["\"adapter 'gone' cannot be loaded and"] * 2
+        assert {sentence[:35] for sentence in desk.lost} == {"adapter 'gone' cannot be loaded and"}
 
     here = accent(tmp_path, "here", "x")
     with_desk(story, {"gone": str(tmp_path / "gone"), "here": str(here)})
