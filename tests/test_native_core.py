@@ -256,14 +256,12 @@ def test_an_answer_whose_numbers_are_lost_on_the_way_ends_there_with_an_error(
         (prompt, place)
         for prompt, said in zip(prompts, sound, strict=True)
         for place, token in enumerate(said[:-1])
-        if place > 0 and 1 != token not in (*range(8, 40), *said[:place])
+        if place > 0 and token not in (1, *range(8, 40), *said[:place])
     )
     wanted = sound[prompts.index(bad)][: place + 1]
     good = next(prompt for prompt, said in zip(prompts, sound, strict=True) if wanted[-1] not in said)
-    token = wanted[-1]
-    edit_tensors(
-        folder, lambda tensors: tensors | {name: tensors[name].index_fill(0, torch.tensor([token]), torch.nan)}
-    )
+    row = torch.tensor(wanted[-1:])
+    edit_tensors(folder, lambda tensors: tensors | {name: tensors[name].index_fill(0, row, torch.nan)})
     ways: list[dict[str, Any]] = [{}, {"logprobs": 2}, {"repetition_penalty": 1.0001}]
     ways += [{"temperature": 1e-4, **more} for more in ({}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1})]
 

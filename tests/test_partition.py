@@ -287,6 +287,7 @@ def test_what_cannot_be_partitioned_is_said_before_anything_is_written(
         assert not out.exists()
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    monkeypatch.setattr(partition_module, "source_digest", lambda *_: pytest.fail("all of the source was read first"))
     with pytest.raises(OptionsError, match=r"--out .*: needs 0.00 GB, 0.00 GB are free"):
         partition(Folder(checkpoint), out, 2)
 

@@ -80,13 +80,13 @@ def partition(
     pieces = _pieces(checkpoint, degree, kind, quantize)
     held = [_held(checkpoint, Stage(number, stages)) for number in range(stages)]
     places = [Place(part, degree, names) for names in held for part in range(degree)]
-    digest = source_digest(source, checkpoint.sizes)
-    origin = digest or source.revision or secrets.token_hex(32)
-    marks = [{"source": origin, "rank": f"{rank} of {len(places)}"} for rank in range(len(places))]
-    headers, sizes = zip(*(_header(pieces, *pair) for pair in zip(places, marks, strict=True)), strict=True)
     beside = [name for name in sorted(checkpoint.sizes) if belongs(name)]
     with folder(out, {*(rank_file(rank, len(places)) for rank in range(len(places))), *beside}):
-        check_room(out, sum(sizes))
+        check_room(out, sum(_header(pieces, place, {})[1] for place in places))  # before all of the source is read
+        digest = source_digest(source, checkpoint.sizes)
+        origin = digest or source.revision or secrets.token_hex(32)
+        marks = [{"source": origin, "rank": f"{rank} of {len(places)}"} for rank in range(len(places))]
+        headers, sizes = zip(*(_header(pieces, *pair) for pair in zip(places, marks, strict=True)), strict=True)
         files = _write_ranks(checkpoint, pieces, out, places, headers, DTYPES[kind], report, quantize)
         files += [_write(out / name, checkpoint.small(name)) for name in beside]
         model_type = str(checkpoint.config["model_type"])
