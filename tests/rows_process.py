@@ -49,7 +49,7 @@ def main(folder: Path, rank: int, rendezvous: str, end: str) -> None:
     source = Ending(folder, end)
     checkpoint = Checkpoint.open(source, rank, 2)
     source.armed = True
-    loader_module.SHELF = 8192  # so that ranks wait for each other's reads, and for room
+    loader_module.FEW = 8192  # so that ranks wait for each other's reads, and for room
     digest = hashlib.sha256()
     try:
         with Loader(checkpoint, rank, 2, torch.float32, group=group) as loader:

@@ -22,6 +22,10 @@ from tests.t5_checkpoints import SMALL, write_tokenizer
 pytestmark = pytest.mark.slow
 BUFFER = 8 * 1024 * 1024
 """Bytes of one read buffer."""
+LARGEST = 4 * 8000 // 2 * 1024
+"""Bytes of a rank's rows of the head, in fp32."""
+ROUNDING = 8 * 1024 * 1024
+"""Bytes that rounding them takes."""
 WIDE = {"model_type": "t5", "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 1, "num_decoder_layers": 2}
 
 
@@ -54,12 +58,12 @@ def ranks(folder: Path, world: int, dtype: str, quantize: str = "none") -> list[
     return found
 
 
-def together(folder: Path, world: int, dtype: str, home: Path) -> list[dict[str, int]]:
+def together(folder: Path, world: int, dtype: str, home: Path, quantize: str = "none") -> list[dict[str, int]]:
     """The same of ranks that load at the same time, and read for each other."""
     process = Path(__file__).with_name("loader_process.py")
     started = [
         subprocess.Popen(
-            [sys.executable, str(process), str(folder), str(rank), str(world), dtype, "none", f"file://{home}/meeting"],
+            [sys.executable, str(process), str(folder), str(rank), str(world), dtype, quantize, f"file://{home}/meeting"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(world)
@@ -115,9 +119,16 @@ def test_a_rank_that_rounds_holds_its_rounded_shard_and_one_matrix_as_it_is_read
 ) -> None:
     found = ranks(folders[kind], 2, "bfloat16", quantize)
 
-    largest = 4 * 8000 // 2 * 1024  # a rank's rows of the head, in fp32
-    rounding = 8 * 1024 * 1024
     for rank in found:
         assert rank["shard"] < 0.4 * size(folders[kind]) / 2, found  # the embedding stays in bf16
-        assert rank["peak"] <= 1.15 * rank["shard"] + largest + rounding + BUFFER, found
+        assert rank["peak"] <= 1.15 * rank["shard"] + LARGEST + ROUNDING + BUFFER, found
     assert sum(rank["read"] for rank in found) <= 1.02 * size(folders[kind]), found
+
+
+@pytest.mark.parametrize(("kind", "quantize"), [("safetensors", "int8"), ("safetensors", "int4"), ("bin", "int4")])
+def test_ranks_that_read_for_each_other_and_round_hold_no_more_than_from_a_disk(
+    folders: dict[str, Path], kind: str, quantize: str, tmp_path: Path
+) -> None:
+    found = together(folders[kind], 2, "bfloat16", tmp_path, quantize)
+
+    assert all(rank["peak"] <= 1.15 * rank["shard"] + LARGEST + ROUNDING + BUFFER for rank in found), found

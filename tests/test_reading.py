@@ -156,7 +156,7 @@ def test_ranks_that_read_for_each_other_hold_what_each_reads_for_itself(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "block", 8 * block)
         patch.setattr(Folder, "cast", 4 * block)
-        patch.setattr(loader_module, "SHELF", shelves)
+        patch.setattr(loader_module, "FEW", shelves)
         patch.setattr(loader_module, "AHEAD", ahead)
         source = Far(folder) if far else Folder(folder)
         found = on_ranks(world, lambda group: parts_of(source, group.rank, world, dtype, group, backwards=backwards))

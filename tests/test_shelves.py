@@ -111,7 +111,7 @@ def test_whoever_reads_what_each_rank_holds_its_part(
     for own, shelf, kept in product((64, 10**9), (4096, 10**6), (torch.float32, torch.bfloat16)):
         monkeypatch.setattr(lots_module, "OWN", own)
         monkeypatch.setattr(gathering_module, "DIRECT", 64)  # as if all were long
-        monkeypatch.setattr(loader_module, "SHELF", shelf)
+        monkeypatch.setattr(loader_module, "FEW", shelf)
         for rank, tensors in enumerate(together(kept)):
             for found, expected in zip(tensors, load(Folder(folder), rank, kept), strict=True):
                 assert torch.equal(found, expected)
@@ -123,8 +123,8 @@ def test_ranks_that_need_nothing_of_many_lots_do_not_run_ahead_until_their_words
     family, shape = KINDS["bloom-six-heads"]
     folder, world = write_decoder(tmp_path / "bloom", family, **{**shape, "vocab_size": 6000}), 3
     monkeypatch.setattr(lots_module, "OWN", 64)
-    monkeypatch.setattr(loader_module, "SHELF", 4096)
-    monkeypatch.setattr(loader_module, "SHELVES", 0)
+    monkeypatch.setattr(loader_module, "FEW", 4096)
+    monkeypatch.setattr(loader_module, "TENTH", 0)
     most = 8
     monkeypatch.setattr(lots_module, "OUTSTANDING", most)
     monkeypatch.setattr(gathering_module, "OUTSTANDING", most)

@@ -36,13 +36,16 @@ class Gathering:
         pool: ThreadPoolExecutor,
         wanted: Mapping[str, Wanted],
         room: Callable[[int, torch.dtype], Tensor],
+        ahead: int,
     ) -> None:
-        """`wanted`: in the order of their use; `pool`: whose threads read; `room`: memory for numbers that stay."""
+        """`wanted`: in the order of their use; `pool`: whose threads read; `room`: memory for numbers that stay;
+        `ahead`: as in `ranges`.
+        """
         self._shelves, self._rank, self._source, self._pool = shelves, rank, source, pool
         self._wanted, self._room = wanted, room
         world, size = len(shelves.every), len(shelves.every[0])
         most = max(2 * ALIGNED, min(source.block, size // SHARE))
-        self._lots = laid_out(ranges(wanted, most), world, size)
+        self._lots = laid_out(ranges(wanted, most, ahead), world, size)
         self._last = {piece.name: number for number, lot in enumerate(self._lots) for piece in lot.pieces}
         self._others = [other for other in range(world) if other != rank]
         self._mine = iter([number for number, lot in enumerate(self._lots) if lot.owner == rank])

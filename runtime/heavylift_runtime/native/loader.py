@@ -31,9 +31,11 @@ __all__ = ["DTYPES", "Loader", "Weights", "outputs_first"]
 
 AHEAD = 64 * 1024 * 1024
 """Bytes of weights that may be on their way before they are asked for."""
-SHELF, SHELVES = 8 * 1024 * 1024, 0.1
-"""Bytes of all ranks' shelves together: so many, or this share of a rank's part if that is more; a shelf is no more
-than `AHEAD`."""
+FEW, TENTH = 8 * 1024 * 1024, 0.1
+"""Bytes of all ranks' shelves together, and of what is on its way to be rounded: so many, or this share of what stays
+of a rank's part if that is more; a shelf is no more than `AHEAD`, and what is on its way neither."""
+ROUNDED = {"int4": 0.5}
+"""Bytes of a number that was rounded, where it is not one."""
 LEAST = 1024
 """Bytes of one of them."""
 
@@ -106,7 +108,10 @@ class Loader:
         self._matrices = {name for name, (weight, stored) in self._table.items() if weight.matrix and len(stored) == 1}
         self._readings = {weight.name: checkpoint.readings(weight, rank, world) for weight in held}
         self._coming: dict[str, tuple[Tensor | None, list[Future[None]]]] = {}
-        self._ahead = 0
+        rounds = any(self._rounds(weight.name) for weight in held)
+        stays = sum(prod(weight.shape) * self._stays(weight.name) for weight in held) / world
+        self._few = int(max(FEW, TENTH * stays))  # the same on all ranks
+        self._ahead, self._most = 0, min(AHEAD, self._few) if rounds else AHEAD
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
         sizes = [self._bytes(weight.name) for weight in held]
         self.total, room = sum(sizes), sum(map(heap.aligned, sizes))
@@ -189,6 +194,10 @@ class Loader:
         """Whether plain numbers are rounded after they are read."""
         return self._quantize in PACKINGS and self._checkpoint.packing is None and name in self._matrices
 
+    def _stays(self, name: str) -> float:
+        """Bytes of each of its numbers in the end, about: scales are few."""
+        return ROUNDED.get(self._quantize, 1) if self._rounds(name) else self._kind(name).itemsize
+
     def _kind(self, name: str) -> torch.dtype:
         """The type to read a tensor in: as stored, where it is quantized or will be."""
         stored = DTYPES[self._readings[name][0].stored.dtype]
@@ -201,8 +210,8 @@ class Loader:
     def _look_ahead(self) -> None:
         """Begins with the next weights; several at once, so that neighbours in a file can come together."""
         names: list[str] = []
-        room = AHEAD - self._ahead
-        while room >= min(self._source.block, AHEAD) or (names and room > 0):
+        room = self._most - self._ahead
+        while room >= min(self._source.block, self._most) or (names and room > 0):
             following = next(self._waiting, None)
             if following is None:
                 break
@@ -251,12 +260,11 @@ class Loader:
             return None
         parts = {name: (readings, self._kind(name)) for name, readings in self._readings.items()}
         wanted = shared(group, parts)
-        kept = sum(prod(each.reading.stored.shape) * each.dtype.itemsize for each in wanted.values())
-        size = min(AHEAD, int(max(SHELF, SHELVES * kept / group.world)) // group.world)
+        size = min(AHEAD, self._few // group.world)
         self._shelves = Shelves.join(group, size) if size >= LEAST else None
         if self._shelves is None:
             return None
-        return Gathering(self._shelves, group.rank, self._source, self._pool, wanted, self._region.room)
+        return Gathering(self._shelves, group.rank, self._source, self._pool, wanted, self._region.room, self._most)
 
     def _prove_copy(self, name: str, copy: Reading, tensor: Tensor) -> None:
         """A second tensor for the same weight must say the same, for only one of them can be used."""

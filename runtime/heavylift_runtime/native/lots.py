@@ -18,8 +18,6 @@ from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.heap import ALIGNED, aligned
 from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
-WINDOW = 64 * 1024 * 1024
-"""Bytes of tensors, in the order of their use, that are read in the order of their files."""
 OUTSTANDING = 48
 """Lots from the first that somebody still needs to the last that is read or taken: of twice as many two words each,
 which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
@@ -115,12 +113,15 @@ class Lot:
     after: int = 0
 
 
-def ranges(tensors: Mapping[str, Wanted], most: int) -> Iterator[Lot]:
-    """All bytes of tensors, which are given in the order of their use, in ranges of so many bytes at most."""
+def ranges(tensors: Mapping[str, Wanted], most: int, ahead: int) -> Iterator[Lot]:
+    """All bytes of tensors, which are given in the order of their use, in ranges of so many bytes at most.
+
+    `ahead`: bytes of tensors, in that order, that are read in the order of their files.
+    """
     assert most >= 2 * ALIGNED, "a range ends where a file's bytes are aligned"
     window, size = list[tuple[str, Wanted]](), 0
     for name, wanted in tensors.items():
-        if size >= WINDOW:
+        if size >= ahead:
             yield from _in_file_order(window, most)
             window, size = [], 0
         window.append((name, wanted))
