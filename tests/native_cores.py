@@ -35,13 +35,17 @@ class Answer:
 
 
 def model_on(
-    folder: Path, group: Group | None = None, dtype: torch.dtype = torch.float32, stage: Stage = WHOLE
+    folder: Path,
+    group: Group | None = None,
+    dtype: torch.dtype = torch.float32,
+    stage: Stage = WHOLE,
+    quantize: str = "none",
 ) -> Model:
     """The model of a folder, on one rank of a stage."""
     group = Alone() if group is None else group
     checkpoint = Checkpoint.open(Folder(folder), group.rank, group.world, stage)
     assert checkpoint.family.check(checkpoint.config, group.world, stage.of) == []
-    with torch.inference_mode(), Loader(checkpoint, group.rank, group.world, dtype) as loader:
+    with torch.inference_mode(), Loader(checkpoint, group.rank, group.world, dtype, quantize=quantize) as loader:
         return model_of(checkpoint.config, loader, group)
 
 

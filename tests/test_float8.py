@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from heavylift_runtime.native.architectures import Model, model_of
 from heavylift_runtime.native.checkpoint import Checkpoint
@@ -18,7 +17,8 @@ from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.place import HOST, Placed
-from heavylift_runtime.native.quantize.forms import Float8, beside, stacked
+from heavylift_runtime.native.quantize.forms import Float8, Int8
+from heavylift_runtime.native.quantize.joined import beside, stacked
 from heavylift_runtime.native.quantize.rounding import float8_of, int8_of
 from heavylift_runtime.native.sources import Folder
 from tests.native_cores import forced_logits, model_on
@@ -75,7 +75,7 @@ def test_forms_are_put_together_as_tensors_are() -> None:
 
     above, across, mixed = stacked(forms), beside(forms), stacked([forms[0], int8_of(second)])
 
-    assert isinstance(above, Float8) and isinstance(across, Float8) and isinstance(mixed, Tensor)
+    assert isinstance(above, Float8) and isinstance(across, Float8) and isinstance(mixed, Int8)
     assert torch.equal(above.dense(), torch.cat([form.dense() for form in forms]))
     assert relative(across.dense(), torch.cat([first, second], 1)) < STEP
 

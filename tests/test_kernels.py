@@ -78,8 +78,8 @@ def test_a_product_is_the_sum_of_the_products(
 @needs_kernels
 @settings(max_examples=60)
 @given(
-    rows=ROWS.filter(bool), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), dynamic=st.booleans(),
-    seed=st.integers(0, 99),
+    rows=ROWS.filter(bool), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from([*DTYPES, torch.float16]),
+    dynamic=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_whole_numbers_give_what_pytorchs_product_gives(
     rows: int, outputs: int, inputs: int, dtype: torch.dtype, dynamic: bool, seed: int
@@ -87,10 +87,11 @@ def test_whole_numbers_give_what_pytorchs_product_gives(
     torch.manual_seed(seed)
     form = int8_of(torch.randn(outputs, inputs))
     form = DynamicInt8(form.levels, form.scale) if dynamic else form
-    x = torch.randn(rows, inputs).to(dtype)
+    x, base = torch.randn(rows, inputs).to(dtype), torch.randn(rows, outputs).to(dtype)
 
-    found, theirs = calls.Product(form)(x), Rounded(form, None)(x)
+    found, theirs = calls.Product(form)(x, base), Rounded(form, None)(x, base)
 
+    assert found.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 2**-7
     torch.testing.assert_close(found, theirs, atol=tolerance * float(theirs.abs().max() + 1e-3), rtol=0)
 
@@ -140,6 +141,25 @@ def test_activations_of_another_size_or_type_are_refused() -> None:
         product(torch.randn(1, 17))
     with pytest.raises(KeyError):
         product(torch.randn(1, 16).bfloat16())
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("product", [pytest.param("kernels", marks=needs_kernels), "PyTorch's"])
+def test_whole_numbers_hide_no_nan_and_hand_it_to_no_other_row(product: str, dynamic: bool) -> None:
+    torch.manual_seed(3)
+    form = int8_of(torch.randn(40, 70))
+    form = DynamicInt8(form.levels, form.scale) if dynamic else form
+    multiply = calls.Product(form) if product == "kernels" else Rounded(form, None)
+    x = torch.randn(3, 70)
+    sound = multiply(x)
+
+    for place in (0, 33, 69):
+        lost = x.clone()
+        lost[1, place] = torch.nan
+        found = multiply(lost)
+
+        assert found[1].isnan().all()
+        assert torch.equal(found[[0, 2]], sound[[0, 2]])
 
 
 @needs_kernels

@@ -20,10 +20,12 @@ from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Loader
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.quantize.convert import convert
-from heavylift_runtime.native.quantize.forms import DynamicInt8, Int4, Int8, Matrix, beside, each, stacked
+from heavylift_runtime.native.quantize.forms import DynamicInt8, Int4, Int8, Matrix, each
+from heavylift_runtime.native.quantize.joined import beside, stacked
 from heavylift_runtime.native.quantize.rounding import int4_of, int8_of
 from heavylift_runtime.native.sources import Folder
 from tests.decoder_checkpoints import write_decoder
+from tests.native_cores import answers_of, core_of, model_on
 from tests.t5_checkpoints import edit_tensors, write_t5
 
 WIDE = {
@@ -137,8 +139,53 @@ def test_forms_are_put_together_as_tensors_are() -> None:
         assert not isinstance(above, Tensor) and not isinstance(across, Tensor)
         assert torch.equal(above.dense(), torch.cat(dense))
         assert relative(across.dense(), torch.cat(dense, 1)) < 0.01
-    mixed = stacked([int8_of(first), second])
-    assert isinstance(mixed, Tensor) and torch.equal(mixed[32:], second)
+
+
+def test_unlike_forms_are_put_together_as_one_that_every_type_is_multiplied_by() -> None:
+    torch.manual_seed(0)
+    first, second = torch.randn(32, 96), torch.randn(32, 256) * 3
+    eight, four, wide = int8_of(first), int4_of(first, 32), int4_of(second, 128)
+    dense = [form.dense() for form in (four, wide)]
+
+    grouped, mixed = beside([four, wide]), beside([eight, wide])
+    plain = [beside(parts) for parts in ([second.bfloat16(), eight], [eight, second.bfloat16()])]
+
+    assert isinstance(grouped, Int4) and torch.equal(grouped.dense(), torch.cat(dense, 1))
+    assert isinstance(mixed, Int8) and relative(mixed.dense(), torch.cat([eight.dense(), dense[1]], 1)) < 0.01
+    assert all(isinstance(matrix, Tensor) and matrix.dtype == torch.bfloat16 for matrix in plain)
+    above = stacked([int8_of(first), second[:, :96]])
+    assert isinstance(above, Tensor) and torch.equal(above[32:], second[:, :96])
+
+
+@pytest.mark.parametrize("quantize", ["int8", "dynamic_int8", "int4"])
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_quantized_model_answers_in_every_type(tmp_path: Path, kind: str, quantize: str) -> None:
+    folder = write(tmp_path / "model", kind)
+
+    def tokens(dtype: torch.dtype) -> list[int]:
+        model = model_on(folder, dtype=dtype, quantize=quantize)
+        (answer,) = answers_of(core_of(model), [[5, 9, 33, 7]], [4])
+        return answer.tokens
+
+    assert tokens(torch.float16) == tokens(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("GPTNeoX", {"hidden_size": 80, "num_attention_heads": 1, "intermediate_size": 320, "num_hidden_layers": 1}),
+        ("GPTJ", {"n_embd": 48, "n_head": 3, "n_layer": 1, "rotary_dim": 4}),
+    ],
+)
+def test_layers_that_multiply_int4_and_int8_at_once_answer(
+    tmp_path: Path, family: str, config: dict[str, int], dtype: torch.dtype
+) -> None:
+    model = model_on(write_decoder(tmp_path / "model", family, **config), dtype=dtype, quantize="int4")
+
+    (answer,) = answers_of(core_of(model), [[5, 9, 33, 7]], [4])
+
+    assert answer.tokens
 
 
 def test_matrices_may_be_taken_in_another_order_than_the_tables(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ SIZES: dict[str, Any] = {
 ORIGINAL = "original_max_position_embeddings"
 KINDS: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default"},
+    "default, all of it": {"rope_type": "default", "partial_rotary_factor": 0.5},
     "linear": {"rope_type": "linear", "factor": 2.0},
     "dynamic": {"rope_type": "dynamic", "factor": 4.0},
     "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, ORIGINAL: 32},
@@ -63,3 +64,6 @@ def test_faults_of_the_scaling_are_named_with_their_place() -> None:
     assert "known are rope_type 'default', 'linear', 'dynamic', 'llama3', 'yarn' and 'longrope'" in fault(type="su")
     assert "'factor' is None; it must be a number above 0 (in 'rope_scaling')" in fault(type="yarn")
     assert "'short_factor' is [1.0]; it must be 16 numbers above 0" in fault(type="longrope", short_factor=[1.0])
+    assert "this family turns all of a head, not a 'partial_rotary_factor' of 0.5" in fault(
+        type="linear", factor=2.0, partial_rotary_factor=0.5
+    )

@@ -69,11 +69,15 @@ def rotary_of(fields: Fields, head_width: int, *, theta: str = "rope_theta", sha
     own = {} if (original := fields.given(ORIGINAL)) is None else {ORIGINAL: original}  # beside the object, it counts
     inner = Fields({**said, **own, theta: said.get("rope_theta", fields.given(theta))}, silent)
     base = inner.number(theta, above=1.0)
+    kind = said.get("rope_type", said.get("type", "default"))
     part = said.get("partial_rotary_factor", 1.0 if share is None else fields.given(share))
+    if share is None and part != 1:  # transformers' models without a share ignore it, or compute no step
+        if kind != "default":
+            fields.refuse(name, f"this family turns all of a head, not a 'partial_rotary_factor' of {part!r}")
+        part = 1.0
     width = int(head_width * part) if type(part) in (int, float) and 0 < part <= 1 else 0
     if width < 2 or width % 2:
         fields.refuse(share or name, f"of each head's {head_width} numbers an even count must be turned, not {part!r}")
-    kind = said.get("rope_type", said.get("type", "default"))
     kinds: dict[str, Any] = {}
     if kind == "linear":
         kinds["linear"] = inner.number("factor")

@@ -23,7 +23,7 @@ from heavylift_runtime.native.architectures.parts import by_kind, linear_of, nor
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import beside
+from heavylift_runtime.native.quantize.joined import beside
 
 
 def build(shape: NeoXShape, weights: Weights, group: Group) -> Decoder:

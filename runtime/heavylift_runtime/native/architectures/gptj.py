@@ -17,7 +17,7 @@ from heavylift_runtime.native.architectures.parts import fused, linear_of, norm_
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import beside
+from heavylift_runtime.native.quantize.joined import beside
 
 
 def build(shape: Shape, weights: Weights, group: Group) -> Decoder:

@@ -21,7 +21,7 @@ from heavylift_runtime.native.kernels import calls as kernels
 from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import stacked
+from heavylift_runtime.native.quantize.joined import stacked
 
 FEW = 8
 """Rows of which an expert's weights cost more to read than its products take."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from heavylift_runtime.native.layers import LayerNorm
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import Matrix, each, stacked
+from heavylift_runtime.native.quantize.forms import Matrix, each
+from heavylift_runtime.native.quantize.joined import stacked
 
 Parts = tuple[Matrix, Tensor | None]
 """A Linear's weight (out, in) and its bias (out,), where it has one."""

@@ -39,7 +39,8 @@ from heavylift_runtime.native.kernels.recording import between
 from heavylift_runtime.native.layers import PositionBias, RMSNorm, activated, attend, gated
 from heavylift_runtime.native.linear import Linear
 from heavylift_runtime.native.loader import Weights
-from heavylift_runtime.native.quantize.forms import Matrix, stacked
+from heavylift_runtime.native.quantize.forms import Matrix
+from heavylift_runtime.native.quantize.joined import stacked
 from heavylift_runtime.native.sight import Sight
 from heavylift_runtime.native.vocabulary import Vocabulary
 

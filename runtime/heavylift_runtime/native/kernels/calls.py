@@ -76,7 +76,7 @@ class Product:
     """x @ weight.T + bias + base for x (N, in), a weight (out, in) as it is, bias (out,), base (N, out)."""
 
     def __init__(self, weight: Tensor | Int8, bias: Tensor | None = None) -> None:
-        """`weight`: fp32 or bf16, then for activations of the same type; or in whole numbers, for both."""
+        """`weight`: fp32 or bf16, then for activations of the same type; or in whole numbers, for these and fp16."""
         self._outputs, self._inputs = weight.shape
         self._bias = None if bias is None else bias.float().contiguous()
         if isinstance(weight, Tensor):
@@ -97,6 +97,8 @@ class Product:
         """(N, in) → (N, out), in x's type"""
         rows, inputs = x.shape
         assert inputs == self._inputs, f"{inputs} inputs for a weight of {self._inputs}"
+        if x.dtype == torch.float16 and len(self._types) > 1:
+            return self(x.float(), None if base is None else base.float()).half()
         if not x.is_contiguous():
             x = x.contiguous()
         if base is not None and not base.is_contiguous():

@@ -138,15 +138,20 @@ INLINE void range(const struct matrix *m, const struct factor *x, int64_t rows, 
     }
 }
 
-/* Rows of x in whole numbers of -127..127, plus 128: one part, or a second one for what the first leaves over. */
+/* Rows of x in whole numbers of -127..127, plus 128: one part, or a second one for what the first leaves over. No whole
+ * number stands for NaN: a row that has one gets it as its step, and so in all that is made of it. */
 static void level(const struct matrix *m, const void *x, int64_t row, const struct factor *into) {
     const int type = into->type;
     int64_t inputs = m->inputs;
     uint8_t *first = (uint8_t *)into->numbers + row * m->parts * into->pitch;
     __m512 top = _mm512_setzero_ps();
-    for (int64_t k = 0; k < inputs; k += 16)
-        top = _mm512_max_ps(top, _mm512_abs_ps(load(x, row * inputs + k, inputs - k, type)));
-    float step = fmaxf(_mm512_reduce_max_ps(top), 1e-30f) / 127;
+    __mmask16 lost = 0;
+    for (int64_t k = 0; k < inputs; k += 16) {
+        __m512 size = _mm512_abs_ps(load(x, row * inputs + k, inputs - k, type));
+        top = _mm512_max_ps(top, size);
+        lost |= _mm512_cmp_ps_mask(size, size, _CMP_UNORD_Q);
+    }
+    float step = lost ? NAN : fmaxf(_mm512_reduce_max_ps(top), 1e-30f) / 127;
     into->tops[row] = step;
     __m512 each = _mm512_set1_ps(step);
     for (int64_t k = 0; k < inputs; k += 16) {

@@ -1,12 +1,12 @@
 """What a Linear's weight may be in memory: numbers as they are, or whole numbers with scales.
 
-Not the rounding (rounding.py) and not the products (products.py). A form's fields have a matrix's outputs as their
-dimension 0, so that outputs are put together, parted and reordered as they are for a tensor.
+Not the rounding (rounding.py), not several as one (joined.py) and not the products (products.py). A form's fields have
+a matrix's outputs as their dimension 0, so that outputs are parted and reordered as they are for a tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -90,42 +90,3 @@ def each(matrix: Matrix, change: Callable[[Tensor], Tensor]) -> Matrix:
     if isinstance(matrix, Tensor):
         return change(matrix)
     return type(matrix)(*(change(getattr(matrix, field.name)) for field in fields(matrix)))
-
-
-def stacked(parts: Sequence[Matrix]) -> Matrix:
-    """Matrices of the same inputs as one: their outputs one after another."""
-    first = parts[0]
-    if isinstance(first, Tensor) or not _alike(parts):
-        return torch.cat(_dense(parts))
-    return type(first)(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(first)))
-
-
-def beside(parts: Sequence[Matrix]) -> Matrix:
-    """Matrices of the same outputs as one: their inputs one after another.
-
-    Of Scaled ones, an output's larger scale holds for both: what had the smaller one is rounded a second time.
-    """
-    first = parts[0]
-    if isinstance(first, Tensor) or not _alike(parts):
-        return torch.cat(_dense(parts), 1)
-    if isinstance(first, Int4):
-        return Int4(*(torch.cat([getattr(part, field.name) for part in parts], 1) for field in fields(first)))
-    scaled = [part for part in parts if isinstance(part, Scaled)]
-    scale = torch.stack([part.scale for part in scaled]).amax(0)
-    return type(scaled[0])(torch.cat([_rescaled(part, scale) for part in scaled], 1), scale)
-
-
-def _rescaled(part: Scaled, scale: Tensor) -> Tensor:
-    """The levels under a scale that is at least the part's own."""
-    levels = part.levels.float() * (part.scale / scale).unsqueeze(1)
-    return levels.to(part.levels.dtype) if isinstance(part, Float8) else levels.round_().to(torch.int8)
-
-
-def _alike(parts: Sequence[Matrix]) -> bool:
-    """All of one form; then of one group, too, where the inputs are the same."""
-    groups = {part.group for part in parts if isinstance(part, Int4)}
-    return len({type(part) for part in parts}) == 1 and len(groups) <= 1
-
-
-def _dense(parts: Sequence[Matrix]) -> list[Tensor]:
-    return [part if isinstance(part, Tensor) else part.dense() for part in parts]
