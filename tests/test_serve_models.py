@@ -95,6 +95,16 @@ def test_a_model_that_is_loaded_already_is_409_and_an_unknown_one_404(many: Serv
         assert isinstance(reply.json()["error"], str)
 
 
+@pytest.mark.parametrize("place", ["nowhere", "n" * 300])
+def test_a_name_that_was_asked_for_with_a_wrong_url_can_be_loaded(many: Served, tmp_path: Path, place: str) -> None:
+    refused = [load(many, "late", tmp_path / place) for _ in range(2)]
+
+    assert [reply.status_code for reply in refused] == [404, 404]
+    assert all(reply.json()["error"].startswith("'url' must be a folder of this container") for reply in refused)
+    assert load(many, "late", script(tmp_path, "late")).status_code == 200
+    assert unload(many, "late").status_code == 200
+
+
 def test_a_model_that_memory_cannot_hold_is_507_and_leaves_nothing(many: Served, tmp_path: Path) -> None:
     ranks = many.ranks()
     declared = load(many, "big", script(tmp_path, "big", "engine=Python\nrequired_memory_mb=9000000\n"))
@@ -109,8 +119,12 @@ def test_a_model_that_memory_cannot_hold_is_507_and_leaves_nothing(many: Served,
 def test_a_model_with_wrong_files_is_refused_with_its_sentence(many: Served, tmp_path: Path) -> None:
     options = load(many, "bad", script(tmp_path, "bad", "engine=Python\nbatch_sise=3\n"))
     broken = load(many, "broken", write_script(tmp_path / "broken", "import no_such_module"))
+    weights = write_script(tmp_path / "looped", "", "engine=Python\n")
+    (weights / "w.bin").symlink_to("w.bin")
+    looped = load(many, "looped", weights)
 
-    assert (options.status_code, broken.status_code) == (400, 424)
+    assert (options.status_code, broken.status_code, looped.status_code) == (400, 424, 400)
+    assert "'looped' cannot be read" in looped.json()["error"]
     assert "did you mean 'batch_size'" in options.json()["error"]
     assert "no_such_module" in broken.json()["error"]
     assert many.ping() == 200
@@ -119,6 +133,13 @@ def test_a_model_with_wrong_files_is_refused_with_its_sentence(many: Served, tmp
 @pytest.mark.parametrize("body", [{}, {"model_name": "x"}, {"model_name": 3, "url": ""}, [], "x"])
 def test_a_wrong_request_to_load_is_400(many: Served, body: object) -> None:
     assert httpx.post(f"{many.address}/models", json=body).status_code == 400
+
+
+def test_a_name_that_no_path_could_reach_is_refused(many: Served, tmp_path: Path) -> None:
+    reply = load(many, "a/b", script(tmp_path, "reached"))
+
+    assert reply.status_code == 400
+    assert "'model_name' must have no '/'" in reply.json()["error"]
 
 
 def test_ping_is_200_without_models_and_a_model_that_dies_for_good_leaves_by_itself(

@@ -41,8 +41,9 @@ class Hall:
         """Load one, and return once it is ready; raises Refused (400, 404, 409, 424, 507)."""
         if name in self._models or name in self._loading:
             raise Refused(409, f"model {name[:80]!r} is loaded already")
+        folder = _root(url)
         self._loading.add(name)
-        loading = asyncio.create_task(self._load(name, _root(url)))
+        loading = asyncio.create_task(self._load(name, folder))
         loading.add_done_callback(lambda task: self._loading.discard(name))
         await asyncio.shield(loading)  # a client that goes away does not leave half a model
 
@@ -61,9 +62,11 @@ class Hall:
     async def _load(self, name: str, folder: Path) -> None:
         try:
             options = Options.load(folder, self._environ)
+            _check_memory(name, folder, options)
         except OptionsError as error:
             raise Refused(400, str(error)) from error
-        _check_memory(name, folder, options)
+        except OSError as error:
+            raise Refused(400, f"model {name[:80]!r} cannot be read: {error}") from error
         self._births += 1
         scratch = self._scratch / f"model-{self._births}"
         scratch.mkdir(mode=0o700)
@@ -100,10 +103,13 @@ class Hall:
 
 def _root(url: str) -> Path:
     """The model's folder: the one that is named, or the only one in it that has a serving.properties."""
-    folder = Path(url)
-    if not folder.is_absolute() or not folder.is_dir():
-        raise Refused(404, f"'url' must be a folder of this container, as /opt/ml/models/…/model: got {url[:200]!r}")
-    return model_folder(folder)
+    folder, why = Path(url), ""
+    try:
+        if folder.is_absolute() and folder.is_dir():
+            return model_folder(folder)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        why = f" ({error.strerror})"
+    raise Refused(404, f"'url' must be a folder of this container, as /opt/ml/models/…/model: got {url[:200]!r}{why}")
 
 
 def _check_memory(name: str, folder: Path, options: Options) -> None:

@@ -121,6 +121,8 @@ def _wanted(body: bytes) -> tuple[str, str]:
         value = document.get(member) if isinstance(document, dict) else None
         if not (isinstance(value, str) and 0 < len(value) <= 1024 and value.isprintable()):
             faults.append(f"{member!r} must be a text of 1 to 1024 printable characters")
+        elif member == "model_name" and "/" in value:
+            faults.append(f"'model_name' must have no '/', for it is one part of a path: got {value[:80]!r}")
     if faults:
         raise Refused(400, "; ".join(faults))
     return document["model_name"], document["url"]
