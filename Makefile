@@ -15,8 +15,10 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 MODEL ?= models/tiny-t5.yaml
+WORKERS ?= 2  # pytest's processes, each with an embedded AWS of its own; 1.5 GB each
 QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, silence elsewhere
 
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile  # a file's tests share what it sets up
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 
@@ -42,13 +44,13 @@ setup: .venv/installed
 	touch $@
 
 test: setup lint checkov
-	$(BIN)/python -m pytest --durations=40
+	$(PYTEST) --durations=40
 
 test-matrix: setup
 	HEAVYLIFT_MATRIX=benchmarks/results/oracle_matrix.json $(BIN)/python -m pytest tests/test_native_matrix.py
 
 test-quick: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # Engines in environments of their own: their ranks run there (heavylift_runtime/engines/interpreter.py), the server here.
 PIP_INSTALL = -m pip install $(QUIET) --disable-pip-version-check
