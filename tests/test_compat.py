@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -67,10 +67,12 @@ def test_a_test_of_a_users_may_fill_an_input_by_hand() -> None:
 
 
 def test_an_output_takes_text_bytes_and_anything_with_a_json_form() -> None:
-    output = Output().add("é").add(b"\x00").add({"n": np.int64(3), "a": np.ones(2), "d": date(2026, 1, 2)}, "key")
+    told = {"n": np.int64(3), "a": np.ones(2), "d": date(2026, 1, 2), "t": datetime(2026, 1, 2, 3, 4, 5)}
+    output = Output().add("é").add(b"\x00").add(told, "key")
 
     assert output.content.get_values()[:2] == ["é".encode(), b"\x00"]
-    assert json.loads(output.content.get("key")) == {"n": 3, "a": [1.0, 1.0], "d": "2026-01-02"}
+    read = json.loads(output.content.get("key"))
+    assert read == {"n": 3, "a": [1.0, 1.0], "d": "2026-01-02", "t": "2026-01-02 03:04:05"}
 
 
 def test_what_has_no_json_form_is_refused() -> None:
@@ -103,6 +105,25 @@ def test_a_finalizer_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture)
     Output().finalize(lambda cup: cup / 0, 1).execute_finalize()
 
     assert "the function given to Output.finalize failed" in caplog.text
+
+
+def test_a_finalizers_value_is_given_to_who_calls_it() -> None:
+    assert Output().finalize(max, 1, 3, 2).execute_finalize() == 3
+
+
+def test_pairs_are_two_lists_that_may_be_given_read_and_changed() -> None:
+    pairs = PairList(keys=["a"], values=[1])
+    pairs.add(pair=("b", 2))
+    pairs.add(key="c", value=0)
+    pairs.add(key="first", value=b"", index=0)
+    pairs.add_all(other=PairList(pair_list=[("d", 4)]))
+    pairs.values[1] = 9
+
+    assert (pairs.keys, pairs.values) == (["first", "a", "b", "c", "d"], [b"", 9, 2, 0, 4])
+    assert (pairs.get_keys(), pairs.get_values(), pairs.get(key="a")) == (pairs.keys, pairs.values, 9)
+    assert list(PairList(pair_map={"x": 1})) == [("x", 1)]
+    with pytest.raises(ValueError, match="as many keys as values: got 2 and 1"):
+        PairList(["a", "b"], [1])
 
 
 def test_pairs_keep_their_order_and_may_lack_keys() -> None:

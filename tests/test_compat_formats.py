@@ -112,8 +112,14 @@ def test_npz_arrays_keep_their_order() -> None:
         ("é".encode(), "text/plain; charset=utf-8", {"inputs": ["é"]}),
         (b"inputs\na\nb\n", "text/csv", {"inputs": ["a", "b"]}),
         (b"question,context\nwho,me\n", "text/csv", {"inputs": [{"question": "who", "context": "me"}]}),
+        (b"Question,Context\nwho,me\n", "text/csv", {"inputs": [{"Question": "who", "Context": "me"}]}),
         (b"\x00", "audio/wav", {"inputs": b"\x00"}),
-        (b"inputs=a+b&n=", "application/x-www-form-urlencoded", {"inputs": "a b", "n": ""}),
+        (b"\xff", "application/octet-stream", {"inputs": b"\xff"}),
+        (b"PAR1", "application/x-parquet", {"inputs": b"PAR1"}),
+        (b"<p>", "text/html", {"inputs": b"<p>"}),
+        (b"inputs=a+b&n=", "application/x-www-form-urlencoded", {"inputs": "inputs=a+b&n="}),
+        (b"", None, {"inputs": ""}),
+        (b'{"a": 1}', "application/jsonlines", {"a": 1}),
     ],
 )
 def test_a_body_is_decoded_by_its_content_type(body: bytes, kind: str | None, value: object) -> None:
@@ -121,14 +127,25 @@ def test_a_body_is_decoded_by_its_content_type(body: bytes, kind: str | None, va
 
 
 def test_a_csv_without_a_known_column_is_refused() -> None:
-    with pytest.raises(ValueError, match="must name one of question, context, inputs: got tea"):
+    with pytest.raises(ValueError, match="must name one of question, context, inputs: got 'tea'"):
         decode(of(b"tea\ngreen\n", "text/csv"), "text/csv")
+
+
+def test_a_csv_without_names_is_an_array_of_numbers() -> None:
+    rows = decode(of(b"1,2\n3,4.5\n", "text/csv"), content_type="text/csv", require_csv_headers=False)
+
+    assert rows.tolist() == [[1.0, 2.0], [3.0, 4.5]]
+    for body in (b"tea,2\n", b""):
+        with pytest.raises(ValueError, match="must be numbers alone"):
+            decode(of(body, "text/csv"), "text/csv", require_csv_headers=False)
 
 
 def test_arrays_and_images_are_decoded_and_read_by_content_type() -> None:
     numbers = [np.array([1, 2])]
 
-    assert decode(create_npz_request(numbers), "tensor/npz")[0].tolist() == [1, 2]
+    assert decode(create_npz_request(numbers), "tensor/npz")["inputs"][0].tolist() == [1, 2]
+    for kind in ("tensor/ndlist", "application/x-npy"):
+        assert decode(create_numpy_request(numbers), kind)["inputs"][0].tolist() == [1, 2]
     assert create_numpy_request(numbers).get_data()[0].tolist() == [1, 2]
     assert create_npz_request(numbers).get_as_numpy()[0].tolist() == [1, 2]
     assert create_image_request(Image.new("RGB", (3, 2))).get_data().size == (3, 2)

@@ -7,9 +7,27 @@ from typing import Any, TypeVar
 
 from djl_python.request_io import RequestInput, TextInput
 
-__all__ = ["MARK", "RequestInput", "TextInput", "init_handler", "input_formatter", "marked", "prediction_handler"]
+__all__ = [
+    "MARK",
+    "SAGEMAKER_ADAPTER_IDENTIFIER_HEADER",
+    "RequestInput",
+    "TextInput",
+    "init_handler",
+    "input_formatter",
+    "marked",
+    "prediction_handler",
+]
 
+SAGEMAKER_ADAPTER_IDENTIFIER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 MARK = "_djl_python_part"
+MARKS = {
+    "init": "is_init_handler",
+    "input": "is_input_formatter",
+    "prediction": "is_prediction_handler",
+    "output": "is_output_formatter",
+}
+"""The attributes by which LMI knows a function of each part (service_loader.get_annotated_function)."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,4 +51,5 @@ def prediction_handler(function: F) -> F:
 def marked(function: F, part: str) -> F:
     """The function, which now says its part."""
     setattr(function, MARK, part)
+    setattr(function, MARKS[part], True)
     return function

@@ -23,8 +23,9 @@ _JAVA = {"bool": "BOOLEAN"}  # DJL's names that are not numpy's in capitals
 _ORDERS: Mapping[bytes, Literal["<", ">", "|"]] = {b"<": "<", b">": ">", b"=": "<", b"|": "|"}
 
 
-def to_nd_list(arrays: Sequence[ArrayLike]) -> bytes:
-    """The NDList of some arrays."""
+def to_nd_list(np_list: Any) -> bytes:
+    """The NDList of an array, or of a list of them."""
+    arrays = _several(np_list)
     encoded = [struct.pack(">i", len(arrays))]
     for each in arrays:
         array = np.asarray(each)
@@ -40,7 +41,9 @@ def to_nd_list(arrays: Sequence[ArrayLike]) -> bytes:
 
 
 def from_nd_list(encoded: bytes | bytearray) -> list[NDArray[Any]]:
-    """The arrays of an NDList; raises ValueError where it is none."""
+    """The arrays of an NDList, or of an npz file (a zip: it begins with PK); raises ValueError where it is neither."""
+    if bytes(encoded[:2]) == b"PK":
+        return from_npz(encoded)
     reader = _Reader(bytes(encoded))
     count = reader.number(">i")
     arrays = [_array(reader) for _ in range(count)]
@@ -49,10 +52,10 @@ def from_nd_list(encoded: bytes | bytearray) -> list[NDArray[Any]]:
     return arrays
 
 
-def to_npz(arrays: Sequence[ArrayLike]) -> bytes:
-    """The npz file of some arrays, named arr_0, arr_1 …"""
+def to_npz(np_list: Any) -> bytes:
+    """The npz file of an array, or of a list of them, named arr_0, arr_1 …"""
     file = io.BytesIO()
-    np.savez(file, *arrays)
+    np.savez(file, *_several(np_list))
     return file.getvalue()
 
 
@@ -60,6 +63,10 @@ def from_npz(encoded: bytes | bytearray) -> list[NDArray[Any]]:
     """The arrays of an npz file in its order; raises ValueError for objects, which would have to be unpickled."""
     with np.load(io.BytesIO(bytes(encoded)), allow_pickle=False) as file:
         return [file[name] for name in file.files]
+
+
+def _several(np_list: Any) -> Sequence[ArrayLike]:
+    return np_list if isinstance(np_list, list | tuple) else [np_list]
 
 
 def _array(reader: _Reader) -> NDArray[Any]:

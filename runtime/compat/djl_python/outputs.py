@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any
 
 from djl_python.pair_list import PairList
@@ -45,9 +45,9 @@ class Output:
         self.message = message
         return self
 
-    def add_property(self, key: str, value: str) -> Output:
+    def add_property(self, key: str, val: str) -> Output:
         """A header, as `content-type`."""
-        self.properties[key] = value
+        self.properties[key] = val
         return self
 
     def get_properties(self) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Output:
     def add(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Output:
         """Text as UTF-8, bytes as they are, anything else as JSON; `batch_index`: which request's reply it is."""
         if isinstance(value, bytes | bytearray):
-            data = bytes(value)
+            data = value if isinstance(value, Frame) else bytes(value)
         else:
             data = value.encode("utf-8") if isinstance(value, str) else to_json(value)
         if key is not None and not isinstance(key, str):
@@ -70,29 +70,33 @@ class Output:
         self.content.add(key if batch_index is None else f"batch_{batch_index}.{key or ''}", data)
         return self
 
-    def add_as_json(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Output:
+    def add_as_json(self, val: Any, key: str | None = None, batch_index: int | None = None) -> Output:
         """As JSON, texts too."""
-        return self.add(to_json(value), key, batch_index)
+        return self.add(to_json(val), key, batch_index)
 
-    def add_as_numpy(self, arrays: Any, key: str | None = None, batch_index: int | None = None) -> Output:
+    def add_as_numpy(self, np_list: Any, key: str | None = None, batch_index: int | None = None) -> Output:
         """An array, or several, as an NDList."""
         from djl_python.np_util import to_nd_list
 
-        return self.add(to_nd_list(_several(arrays)), key, batch_index)
+        return self.add(to_nd_list(np_list), key, batch_index)
 
-    def add_as_npz(self, arrays: Any, key: str | None = None, batch_index: int | None = None) -> Output:
+    def add_as_npz(self, np_list: Any, key: str | None = None, batch_index: int | None = None) -> Output:
         """An array, or several, as an npz file."""
         from djl_python.np_util import to_npz
 
-        return self.add(to_npz(_several(arrays)), key, batch_index)
+        return self.add(to_npz(np_list), key, batch_index)
 
     def add_stream_content(
-        self, stream: Iterable[Any] | AsyncIterable[Any], output_formatter: Formatter | None = as_json_line
+        self,
+        stream_content: Iterable[Any] | AsyncIterable[Any],
+        output_formatter: Formatter | None = as_json_line,
     ) -> Output:
         """Items that are sent as they come; the formatter gives each one's bytes (None: they are bytes already)."""
-        self.stream_content = stream
+        self.stream_content = stream_content
         self.output_formatter = output_formatter
         return self
+
+    _default_stream_output_formatter = staticmethod(as_json_line)  # scripts name it, as in LMI
 
     def chunk(self, item: Any) -> bytes:
         """A streamed item's bytes; raises TypeError where the formatter gives none."""
@@ -109,24 +113,25 @@ class Output:
         self.properties["content-type"] = "application/json"
         return self.add({"error": error, "code": code, "message": message})
 
-    def finalize(self, function: Callable[..., object], *arguments: Any) -> Output:
+    def finalize(self, func: Callable[..., object], *args: Any) -> Output:
         """Call a function once the reply has been sent."""
-        self.finalize_function, self.finalize_function_args = function, arguments
+        self.finalize_function, self.finalize_function_args = func, args
         return self
 
-    def execute_finalize(self) -> None:
-        """Call it; what it raises is only logged."""
+    def execute_finalize(self) -> object:
+        """Call it, and give what it gives; what it raises is only logged."""
         if self.finalize_function is None:
-            return
+            return None
         try:
-            self.finalize_function(*self.finalize_function_args)
+            return self.finalize_function(*self.finalize_function_args)
         except Exception:
             _log.exception("the function given to Output.finalize failed")
+            return None
 
     @staticmethod
-    def binary_encode(frame: Mapping[str, Any]) -> Frame:
-        """A frame of an asynchronous handler's stream, from `data`, `last`, `error` and `code`."""
-        return Frame(frame)
+    def binary_encode(response: Mapping[str, Any]) -> Frame:
+        """A frame of an asynchronous handler's answer, from `data`, `last`, `error` and `code`."""
+        return Frame(response)
 
     def __str__(self) -> str:
         return f"Output(code={self.code}, message={self.message!r}, properties={self.properties})"
@@ -152,11 +157,8 @@ def to_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    for name in ("tolist", "isoformat"):  # numpy's and torch's scalars and arrays; dates
-        if hasattr(value, name):
-            return getattr(value, name)()
+    if hasattr(value, "tolist"):  # numpy's and torch's scalars and arrays
+        return value.tolist()
+    if hasattr(value, "isoformat"):  # of a date and a time, LMI writes `2026-01-02 03:04:05`
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _several(arrays: Any) -> Sequence[Any]:
-    return arrays if isinstance(arrays, list | tuple) else [arrays]

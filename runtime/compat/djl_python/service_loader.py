@@ -77,6 +77,40 @@ def load_model_service(model_dir: str, entry_point: str, device_id: int = -1) ->
     return ModelService(module, model_dir)
 
 
+def has_function_in_module(module: ModuleType, function_name: str) -> bool:
+    """The module has a function of this name."""
+    return callable(getattr(module, function_name, None))
+
+
+def find_decorated_function(module: ModuleType, decorator_attribute: str) -> Callable[..., Any] | None:
+    """The module's function with an attribute that a decorator gave it (input_parser.MARKS), or None."""
+    found = (each for each in vars(module).values() if callable(each) and getattr(each, decorator_attribute, False))
+    return next(found, None)
+
+
+def get_annotated_function(
+    model_dir: str, decorator_attribute: str, namespace: str | None = None
+) -> Callable[..., Any] | None:
+    """The same of a folder's model.py, which is imported once; None where there is no such file.
+
+    `namespace` is upstream's word for adapters that bring a model.py of their own: it changes nothing here.
+    """
+    del namespace
+    module = model_of(model_dir)
+    return None if module is None else find_decorated_function(module, decorator_attribute)
+
+
+def model_of(model_dir: str) -> ModuleType | None:
+    """A folder's model.py, also where it is the script that runs; None where there is no such file."""
+    file = Path(model_dir, "model.py")
+    if not file.is_file():
+        return None
+    loaded = sys.modules.get("model")
+    if loaded is not None and Path(loaded.__file__ or "").resolve() == file.resolve():
+        return loaded
+    return load_model_service(model_dir, "model.py").module
+
+
 def _decorated(parts: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
     """As LMI's documentation has them: init_handler(model_dir), whose model prediction_handler(data, model) gets."""
     model: list[Any] = [None]
@@ -87,7 +121,7 @@ def _decorated(parts: dict[str, Callable[..., Any]], model_dir: str) -> Handler:
                 model[:] = [offered(parts["init"], model_dir, properties=inputs.get_properties())]
             return None
         own = "input" in parts
-        given = parts["input"](inputs) if own else decode(inputs, inputs.get_property("content-type"))
+        given = parts["input"](inputs) if own else _decoded(inputs, inputs.get_property("content-type"))
         made = offered(parts["prediction"], given, *model)
         return parts["output"](made) if "output" in parts else made
 
@@ -114,13 +148,19 @@ def _sagemaker(functions: dict[str, Callable[..., Any]], model_dir: str) -> Hand
         if "transform_fn" in functions:
             return _answered(functions["transform_fn"](*model, inputs.get_as_bytes(), kind, accept), accept)
         own = "input_fn" in functions
-        given = functions["input_fn"](inputs.get_as_bytes(), kind) if own else decode(inputs, kind)
+        given = functions["input_fn"](inputs.get_as_bytes(), kind) if own else _decoded(inputs, kind)
         made = functions["predict_fn"](given, *model)
         if "output_fn" not in functions:
             return encode(Output(), made, accept)
         return _answered(functions["output_fn"](made, accept), accept)
 
     return handle
+
+
+def _decoded(inputs: Input, kind: str | None) -> Any:
+    """The body for a function that computes: of arrays, the arrays themselves."""
+    arrays = (kind or "").lower().startswith(("tensor/", "application/x-npy"))
+    return decode(inputs, kind)["inputs"] if arrays else decode(inputs, kind)
 
 
 def _answered(made: Any, accept: str) -> Output:

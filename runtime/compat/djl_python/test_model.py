@@ -53,18 +53,18 @@ def create_json_request(value: Any, key: str | None = None) -> Input:
     return _request(to_json(value), "application/json", key)
 
 
-def create_numpy_request(arrays: Sequence[Any], key: str | None = None) -> Input:
+def create_numpy_request(list: Sequence[Any], key: str | None = None) -> Input:
     """Arrays as a request: an NDList."""
     from djl_python.np_util import to_nd_list
 
-    return _request(to_nd_list(arrays), "tensor/ndlist", key)
+    return _request(to_nd_list(list), "tensor/ndlist", key)
 
 
-def create_npz_request(arrays: Sequence[Any], key: str | None = None) -> Input:
+def create_npz_request(list: Sequence[Any], key: str | None = None) -> Input:
     """Arrays as a request: an npz file."""
     from djl_python.np_util import to_npz
 
-    return _request(to_npz(arrays), "tensor/npz", key)
+    return _request(to_npz(list), "tensor/npz", key)
 
 
 def create_image_request(image: Any, key: str | None = None) -> Input:
@@ -90,7 +90,6 @@ def create_concurrent_batch_request(
         own = {**request.properties, **(properties[number] if properties else {})}
         for name, value in own.items():
             batch.properties[f"batch_{number}.{name}"] = value
-            batch.properties.setdefault(name, value)
         for key, value in request.content:
             batch.content.add(f"batch_{number}.{key or 'data'}", value)
     return batch
@@ -131,10 +130,10 @@ def extract_output_as_npz(outputs: Output, key: str | None = None) -> Any:
     return from_npz(extract_output_as_bytes(outputs, key))
 
 
-def load_properties(folder: str | None) -> dict[str, str]:
+def load_properties(properties_dir: str | None) -> dict[str, str]:
     """serving.properties of a folder, `option.` taken off."""
-    file = Path(folder or "", "serving.properties")
-    lines = file.read_text("utf-8").splitlines() if folder is not None and file.is_file() else []
+    file = Path(properties_dir or "", "serving.properties")
+    lines = file.read_text("utf-8").splitlines() if properties_dir is not None and file.is_file() else []
     pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith(("#", "!")))
     return {key.strip().removeprefix("option."): value.strip() for key, _, value in pairs}
 
