@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import IntEnum
 from pathlib import Path
 
 import httpx
@@ -60,28 +63,86 @@ def test_a_session_keeps_values_and_arrays_under_any_key(sessions: SessionManage
     again = sessions.get_session(session.session_id)
 
     assert isinstance(again, Session)
-    assert (again.get("../a key/ü"), again.get("nothing", 7)) == ([1, "two"], 7)
+    assert (again.get("../a key/ü"), again.get(key="nothing", d=7)) == ([1, "two"], 7)
     np.testing.assert_array_equal(again.get_as_numpy("state", (2, 2)), np.full((2, 2), 3, "float32"))
-    again.remove("state")
-    with pytest.raises(ValueError, match="has no array 'state': give create=True"):
-        session.get_as_numpy("state", (2, 2))
+    with pytest.raises(ValueError, match="has no array 'other': give create=True"):
+        session.get_as_numpy("other", (2, 2))
 
 
-def test_an_array_of_another_shape_and_a_value_that_is_no_json_are_refused(sessions: SessionManager) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "a", (1, 2): b"\x00", None: {3, 4}, "dict": [{"tuple": 1}]},
+        (1, (2.5, [True, None])),
+        [frozenset({1}), bytearray(b"x"), float("inf"), {}, ()],
+        [date(2026, 1, 2), datetime(2026, 1, 2, 3, 4, 5, 6), datetime(2026, 1, 2, tzinfo=UTC)],
+        [np.float32(1.5), np.bool_(True), np.arange(6, dtype="int16").reshape(2, 3), np.array(3)],
+    ],
+)
+def test_what_is_put_into_a_session_comes_back_as_it_was(sessions: SessionManager, value: object) -> None:
     session = sessions.create_session()
-    session.get_as_numpy("state", (2, 2), create=True)
+    session.put("value", value)
+
+    assert repr(session.get("value")) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        IntEnum("Cup", ["tea"])(1),
+        OrderedDict(a=1),
+        [np.array([{}])],
+        {"a": np.rec.array([(1,)])},
+        datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=1))),
+    ],
+)
+def test_a_value_that_would_come_back_as_another_is_refused(sessions: SessionManager, value: object) -> None:
+    session = sessions.create_session()
+    session.put("value", "old")
+
+    with pytest.raises(TypeError, match=r"a session keeps values of plain types .*: got .*; put what it is made of"):
+        session.put("value", value)
+    assert session.get("value") == "old"
+
+
+def test_an_array_that_is_created_is_new_and_one_of_another_shape_is_refused(sessions: SessionManager) -> None:
+    session = sessions.create_session()
+    old = session.get_as_numpy(key="state", shape=(2, 2), dtype="float32", create=True)
+    old[:] = 3
 
     with pytest.raises(ValueError, match=r"has shape \(2, 2\) and type float32: not \(3,\), float32"):
         session.get_as_numpy("state", (3,))
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        session.put("object", object())
+    new = session.get_as_numpy("state", 3, create=True)
+
+    assert (new.tolist(), session.get_as_numpy("state", (3,)).tolist()) == ([0, 0, 0], [0, 0, 0])
+    assert old.tolist() == [[3, 3], [3, 3]]
 
 
-@pytest.mark.parametrize("wrong", [None, "", "..", "../..", "6f1c1c1e-0000-4000-8000-000000000000", "x" * 5000, 3])
-def test_what_is_no_open_session_is_none(sessions: SessionManager, wrong: object) -> None:
-    assert sessions.get_session(wrong) is None
+def test_a_session_has_a_folder_for_files_and_is_removed_with_all_it_keeps(sessions: SessionManager) -> None:
+    session = sessions.create_session()
+    Path(session.files_path, "frame.png").write_bytes(b"png")
+    session.put("value", 1)
+
+    assert session.remove() is True
+    assert not Path(session.files_path).exists()
+    assert sessions.get_session(session.session_id) is None
     with pytest.raises(ValueError, match="there is no open session"):
-        sessions.close_session(wrong)
+        session.remove()
+
+
+@pytest.mark.parametrize("none", [None, "", "NEW_SESSION", "6f1c1c1e-0000-4000-8000-000000000000"])
+def test_where_there_is_no_open_session_it_is_none(sessions: SessionManager, none: object) -> None:
+    assert sessions.get_session(none) is None
+    with pytest.raises(ValueError, match="there is no open session"):
+        sessions.close_session(none)
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "..", "../..", "x" * 5000, 3])
+def test_what_is_no_id_of_a_session_is_refused(sessions: SessionManager, wrong: object) -> None:
+    for of in (sessions.get_session, sessions.close_session):
+        with pytest.raises(ValueError, match="a session's id is 36 characters that create_session gave: got "):
+            of(wrong)
 
 
 def test_a_session_that_was_not_used_for_its_time_is_over_and_leaves_its_place(
