@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Split, Weight, shard
 from heavylift_runtime.native import loader as loader_module
+from heavylift_runtime.native import sources as sources_module
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.header import Stored
@@ -90,6 +92,24 @@ def test_any_part_is_read_and_cast_as_torch_cuts_and_casts_it(
     parts = world if weight.axis is not None else 1
     assert len(read) == len(set(read)) * (world // parts)
     assert sum(stop - start for start, stop in set(read)) == len(content)  # each byte by one rank, and none between
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_pieces_of_a_file_are_read_to_its_end_and_a_file_that_ends_before_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool
+) -> None:
+    (tmp_path / "f").write_bytes(content := bytes(range(256)) * 4)
+    if not kernels:
+        monkeypatch.setattr(sources_module, "_pieces", lambda: None)
+    found = bytearray(5 * 100)
+
+    Folder(tmp_path).read_rows("f", 124, 200, 100, memoryview(found))
+
+    assert bytes(found) == b"".join(content[start : start + 100] for start in range(124, 1024, 200))
+    with pytest.raises(LoadError, match="ends at byte 1024, before byte 1025; copy it again"):
+        Folder(tmp_path).read_rows("f", 125, 200, 100, memoryview(found))
+    with pytest.raises(LoadError, match="gone: cannot be read"):
+        Folder(tmp_path).read_rows("gone", 0, 200, 100, memoryview(found))
 
 
 def tasks_of(sizes: list[tuple[int, int]], limit: int) -> Iterator[Task]:
