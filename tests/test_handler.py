@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +44,29 @@ def test_a_batch_is_one_call_and_its_answers_keep_their_order() -> None:
     answers = Handler(handle, {}).answer([call(b"a", tea="green"), call(b"b", tea="black"), call(b"c")])
 
     assert [answer.body for answer in answers] == [b"a", b"b", b"c"]
-    assert seen == [["green", "green", "black", "green"]]
+    assert seen == [[None, "green", "black", None]]
+
+
+def test_no_request_of_a_batch_sees_or_sets_what_is_anothers_or_the_servers() -> None:
+    seen: list[Any] = []
+
+    def handle(inputs: Input) -> Output:
+        outputs = Output()
+        for index, each in enumerate(inputs.get_batches()):
+            names = ("Content-Type", "tenant", "model_dir", "batch_style")
+            seen.append([*(each.get_property(name) for name in names), each.is_batch()])
+            outputs.add("", batch_index=index)
+        return outputs
+
+    attributes = "tenant=one;batch_1.tenant=one;batch_1.Content-Type=text/x;Batch_Size=3;Content-Type=a/b;model_dir=/x"
+    first = Call({"content-type": "text/plain", "x-amzn-sagemaker-custom-attributes": attributes}, b"a")
+    handler = Handler(handle, {"model_dir": "/m", "batch_size": "4", "batch_style": "new"})
+    one = ["text/plain", "one", "/m", "new", False]
+
+    handler.answer([first])
+    handler.answer([first, call(b"b", content_type="application/json")])
+
+    assert seen == [one, one, ["application/json", None, "/m", "new", False]]
 
 
 def test_a_batch_answered_by_the_requests_own_keys_is_sound() -> None:
@@ -225,9 +248,24 @@ def test_the_fields_of_a_form_are_contents_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"--x\r\n", b"--x\r\nno name\r\n--x--"])
-def test_a_broken_form_is_an_error_and_no_end(body: bytes) -> None:
-    with pytest.raises(HandlerFault, match="form"):
-        Handler(lambda inputs: None, {}).answer([call(body, content_type="multipart/form-data; boundary=x")])
+def test_a_broken_form_is_400_and_its_neighbours_in_the_batch_are_answered(body: bytes) -> None:
+    def handle(inputs: Input) -> Output:
+        outputs = Output()
+        for index, each in enumerate(inputs.get_batches()):
+            outputs.add(each.get_as_bytes(), batch_index=index)
+        return outputs
+
+    broken = call(body, content_type="multipart/form-data; boundary=x")
+    latin = call(b"a=\xe4", content_type="application/x-www-form-urlencoded")
+    handler = Handler(handle, {})
+    (alone,) = handler.answer([broken])
+    one, first, two, second = handler.answer([broken, call(b"a"), latin, call(b"b")])
+
+    assert (alone.code, one.code, two.code) == (400, 400, 400)
+    assert "form" in json.loads(alone.body)["error"]
+    assert json.loads(two.body) == {"error": "the form is not UTF-8: unexpected end of data at byte 2", "code": 400}
+    assert [(each.code, each.body) for each in (first, second)] == [(200, b"a"), (200, b"b")]
+    assert handler.answer([call(b"a"), broken])[0].body == b"a"
 
 
 def test_the_engine_speaks_the_words_of_the_channel() -> None:

@@ -77,13 +77,14 @@ def test_the_first_call_is_empty(script: Served) -> None:
 
 def test_options_and_headers_are_properties_and_options_win(script: Served) -> None:
     attributes = {"X-Amzn-SageMaker-Custom-Attributes": "lemon=yes;model_dir=/etc"}
-    found = script.ask({"kind": "properties"}, **attributes).json()
+    found = script.ask({"kind": "properties"}, **attributes, **{"X-Tea": "oolong"}).json()
 
     assert found["flavour"] == "green"
     assert found["model_id"] == "/nowhere"
     assert found["lemon"] == "yes"
     assert found["model_dir"] != "/etc"
     assert found["content-type"] == "application/json"
+    assert found["x-tea"] == "oolong"
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from djl_python.pair_list import PairList
+
+_OF_ONE = re.compile(r"batch_\d+\.")
 
 
 class Properties(dict[str, Any]):
@@ -74,7 +77,8 @@ class Input:
 
     def _part(self, prefix: str) -> Input:
         own = {key.removeprefix(prefix): value for key, value in self.properties.items() if key.startswith(prefix)}
-        part = Input({key: value for key, value in self.properties.items() if not key.startswith("batch_")} | own)
+        whole = {key: value for key, value in self.properties.items() if key != "batch_size" and not _OF_ONE.match(key)}
+        part = Input(own | whole)  # as of one that came alone: options win
         for key, value in self.content:
             if key is not None and key.startswith(prefix):
                 part.content.add(key.removeprefix(prefix), value)
@@ -136,13 +140,11 @@ class Input:
         return None if data is None else Image.open(io.BytesIO(data))
 
     def get_as_numpy(self, key: str | None = None) -> Any:
-        """The same as a list of numpy arrays, from an NDList or an npz file (which is a zip: it begins with PK)."""
-        from djl_python.np_util import from_nd_list, from_npz
+        """The same as a list of numpy arrays, from an NDList or an npz file."""
+        from djl_python.np_util import from_nd_list
 
         data = self.get_as_bytes(key)
-        if data is None:
-            return None
-        return from_npz(data) if bytes(data[:2]) == b"PK" else from_nd_list(data)
+        return None if data is None else from_nd_list(data)
 
     def get_as_npz(self, key: str | None = None) -> Any:
         """The same as the arrays of an npz file, in its order."""

@@ -5,11 +5,14 @@ A body has the key `data`; the fields of a form are further contents under their
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message as Part
 from email.parser import BytesHeaderParser
 from urllib.parse import parse_qsl
+
+_BATCHED = re.compile(r"batch_(size$|\d+\.)", re.IGNORECASE)  # what the server alone tells a script of a batch
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,17 @@ class Call:
     """One client's request."""
 
     properties: Mapping[str, str]
-    """Its headers, names in small letters, those that SageMaker passes on."""
+    """Its headers, names in small letters."""
     body: bytes
 
 
 def properties_of(call: Call) -> dict[str, str]:
-    """The headers, and SageMaker's custom attributes `k=v;k2=v2` one by one; a header wins over an attribute."""
+    """The headers, and SageMaker's custom attributes `k=v;k2=v2` one by one; a header wins over an attribute. Neither
+    makes one request a batch."""
     pairs = (each.partition("=") for each in call.properties.get("x-amzn-sagemaker-custom-attributes", "").split(";"))
-    return {name.strip(): value.strip() for name, equals, value in pairs if equals} | dict(call.properties)
+    given = {name.strip(): value.strip() for name, equals, value in pairs if equals}
+    own = {name: value for name, value in given.items() if name.lower() not in call.properties}
+    return {name: value for name, value in (own | dict(call.properties)).items() if not _BATCHED.match(name)}
 
 
 def contents_of(call: Call) -> Iterator[tuple[str, bytes]]:
@@ -35,7 +41,11 @@ def contents_of(call: Call) -> Iterator[tuple[str, bytes]]:
         return
     yield "data", call.body
     if kind.lower().startswith("application/x-www-form-urlencoded"):
-        for key, value in parse_qsl(call.body.decode("utf-8"), keep_blank_values=True):
+        try:
+            text = call.body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the form is not UTF-8: {error.reason} at byte {error.start}") from error
+        for key, value in parse_qsl(text, keep_blank_values=True):
             yield key, value.encode()
 
 

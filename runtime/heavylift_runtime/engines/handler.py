@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import re
 import threading
 import traceback
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from djl_python.inputs import Input
@@ -26,6 +26,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _LONGEST = 2000  # characters of an exception's text
 _UNSENT = ("content-length", "transfer-encoding", "connection")  # the server's own
+_Contents = list[tuple[str, bytes]]  # of one request, by their keys
 _OUT_OF_MEMORY = ("No available memory for the cache blocks", "CUDA error: out of memory")
 
 
@@ -61,6 +62,7 @@ class Handler:
 
     def __init__(self, handle: Callable[[Input], Any], properties: Mapping[str, Any]) -> None:
         self._handle, self._properties, self._loop = handle, dict(properties), _Loop()
+        self._options = {name: value for name, value in properties.items() if name != "batch_size"}  # of each request
 
     def warm_up(self, what: str = "its empty first call") -> None:
         """The call without content; raises LoadError where the script fails it."""
@@ -74,10 +76,18 @@ class Handler:
             raise LoadError(f"the script answered {what} with code {output.code}: {texts or _message(output)}")
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """One answer for each call, in order; raises HandlerFault, which is then the answer of all of them."""
+        """One answer for each call, in order: 400 where its form is broken, which the script does not see. Raises
+        HandlerFault, which is then the answer of all of them."""
+        read = [_read(call) for call in calls]
+        sound = [(call, contents) for call, contents in zip(calls, read, strict=True) if isinstance(contents, list)]
+        answers = iter(self._answered(sound, len(calls)) if sound else ())
+        return [next(answers) if isinstance(each, list) else each for each in read]
+
+    def _answered(self, calls: Sequence[tuple[Call, _Contents]], together: int) -> list[Answer]:
+        """Of `together` calls, these are sound."""
         try:
-            output = self._output(self._call(self._input(calls)))
-            if output.stream_content is not None and len(calls) > 1:
+            output = _output(self._call(self._input(calls)))
+            if output.stream_content is not None and together > 1:
                 raise ValueError("a batch of requests cannot be answered by one stream: set batch_size=1")
             answers = self._answers(output, len(calls))
         except Exception as error:  # whatever a script raises is its client's answer, and no reason to stop
@@ -92,31 +102,17 @@ class Handler:
         given = self._handle(inputs)
         return self._loop.run(given) if inspect.isawaitable(given) else given
 
-    def _output(self, given: Any) -> Output:
-        """The reply; of an asynchronous generator's Outputs, the first one's headers and the contents of all as a
-        stream."""
-        if not isinstance(given, AsyncIterable):
-            return _output(given)
-        outputs = self._loop.each(given)
-        first = _streamed(next(outputs, Output(204, "No content")))
-        if faults := _failures(first):
-            raise faults[0]
-        whole = Output(first.code, first.message)
-        whole.properties = first.properties
-        contents = (value for each in chain([first], outputs) for value in _streamed(each).content.get_values())
-        return whole if first.content.is_empty() else whole.add_stream_content(contents, None)
-
-    def _input(self, calls: Sequence[Call]) -> Input:
+    def _input(self, calls: Sequence[tuple[Call, _Contents]]) -> Input:
         if len(calls) == 1:
-            inputs = Input(properties_of(calls[0]) | self._properties)
-            for key, value in contents_of(calls[0]):
+            ((call, contents),) = calls
+            inputs = Input(properties_of(call) | self._options)
+            for key, value in contents:
                 inputs.content.add(key, value)
             return inputs
-        # as in LMI: the first request's headers stand for all, and each one's own are under its prefix
-        inputs = Input(properties_of(calls[0]) | self._properties | {"batch_size": str(len(calls))})
-        for number, call in enumerate(calls):
+        inputs = Input(self._options | {"batch_size": str(len(calls))})
+        for number, (call, contents) in enumerate(calls):
             inputs.properties |= {f"batch_{number}.{key}": value for key, value in properties_of(call).items()}
-            for key, value in contents_of(call):
+            for key, value in contents:
                 inputs.content.add(f"batch_{number}.{key}", value)
         return inputs
 
@@ -127,8 +123,6 @@ class Handler:
         headers = _headers(output)
         if output.stream_content is not None:
             return [Answer(code, headers, chunks=self._chunks(output, output.stream_content))]
-        if count == 1 and (faults := _failures(output)):
-            raise faults[0]
         if count == 1 or code >= 300:
             return [Answer(code, headers, b"".join(output.content.get_values()))] * count
         bodies: dict[str, bytes] = {}
@@ -145,7 +139,7 @@ class Handler:
         types = [headers.pop(f"{prefix}_Content-Type", None) for prefix in wanted]
         usual = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         own = [headers if kind is None else {**usual, "content-type": kind} for kind in types]
-        return [_answer(code, each, bodies[prefix]) for prefix, each in zip(wanted, own, strict=True)]
+        return [Answer(code, each, bodies[prefix]) for prefix, each in zip(wanted, own, strict=True)]
 
     def _chunks(self, output: Output, stream: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
         items = self._loop.each(stream) if isinstance(stream, AsyncIterable) else stream
@@ -201,6 +195,15 @@ def words(error: Exception) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def _read(call: Call) -> _Contents | Answer:
+    """What a request holds, or why it cannot be read."""
+    try:
+        return list(contents_of(call))
+    except ValueError as error:
+        told = {"error": str(error), "code": 400}
+        return Answer(400, {"content-type": "application/json"}, json.dumps(told).encode())
+
+
 def _output(given: Any) -> Output:
     """What a handler may return: an Output, None, JSON, text or bytes."""
     if isinstance(given, Output):
@@ -214,26 +217,6 @@ def _output(given: Any) -> Output:
     if isinstance(given, bytes | bytearray):
         return Output().add_property("content-type", "application/octet-stream").add(given)
     raise TypeError(f"handle() must return an Output, a dict, a list, a str, bytes or None: got {type(given).__name__}")
-
-
-def _streamed(given: Any) -> Output:
-    if not isinstance(given, Output):
-        raise TypeError(f"an asynchronous generator of handle() must give Outputs: got {type(given).__name__}")
-    return given
-
-
-def _failures(output: Output) -> list[HandlerFault]:
-    """What the frames among the contents say of an error."""
-    values = output.content.get_values()
-    return [HandlerFault(*each.failure) for each in values if isinstance(each, Frame) and each.failure is not None]
-
-
-def _answer(code: int, headers: dict[str, str], body: bytes) -> Answer:
-    """One of a batch; a frame's error is its client's alone."""
-    if not isinstance(body, Frame) or body.failure is None:
-        return Answer(code, headers, body)
-    failed = Output().error(body.failure[1], body.failure[0])
-    return Answer(failed.code, failed.properties, failed.content.value_at(0))
 
 
 def _message(output: Output) -> str:

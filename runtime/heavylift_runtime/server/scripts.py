@@ -31,13 +31,8 @@ class Scripts:
         """Answer as the script does; raises Refused only where nothing was sent."""
         if not body:
             raise Refused(400, "the body is empty")
-        passed = {
-            name: value
-            for name, value in visit.headers.items()
-            if name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-")
-        }
         visit.rows = 1
-        result = await self._result(visit, Call(passed, body))
+        result = await self._result(visit, Call(visit.headers, body))
         if isinstance(result, Whole):
             headers = {name.lower(): value for name, value in result.headers.items()}
             media_type = headers.pop("content-type", "application/octet-stream")
