@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from djl_python.inputs import Input
@@ -86,7 +87,7 @@ class Handler:
     def _answered(self, calls: Sequence[tuple[Call, _Contents]], together: int) -> list[Answer]:
         """Of `together` calls, these are sound."""
         try:
-            output = _output(self._call(self._input(calls)))
+            output = self._output(self._call(self._input(calls)))
             if output.stream_content is not None and together > 1:
                 raise ValueError("a batch of requests cannot be answered by one stream: set batch_size=1")
             answers = self._answers(output, len(calls))
@@ -101,6 +102,20 @@ class Handler:
     def _call(self, inputs: Input) -> Any:
         given = self._handle(inputs)
         return self._loop.run(given) if inspect.isawaitable(given) else given
+
+    def _output(self, given: Any) -> Output:
+        """The reply; of an asynchronous generator's Outputs, the first one's headers and the contents of all as a
+        stream."""
+        if not isinstance(given, AsyncIterable):
+            return _output(given)
+        outputs = self._loop.each(given)
+        first = _streamed(next(outputs, Output(204, "No content")))
+        if faults := _failures(first):
+            raise faults[0]
+        whole = Output(first.code, first.message)
+        whole.properties = first.properties
+        contents = (value for each in chain([first], outputs) for value in _streamed(each).content.get_values())
+        return whole if first.content.is_empty() else whole.add_stream_content(contents, None)
 
     def _input(self, calls: Sequence[tuple[Call, _Contents]]) -> Input:
         if len(calls) == 1:
@@ -123,6 +138,8 @@ class Handler:
         headers = _headers(output)
         if output.stream_content is not None:
             return [Answer(code, headers, chunks=self._chunks(output, output.stream_content))]
+        if count == 1 and (faults := _failures(output)):
+            raise faults[0]
         if count == 1 or code >= 300:
             return [Answer(code, headers, b"".join(output.content.get_values()))] * count
         bodies: dict[str, bytes] = {}
@@ -139,7 +156,7 @@ class Handler:
         types = [headers.pop(f"{prefix}_Content-Type", None) for prefix in wanted]
         usual = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         own = [headers if kind is None else {**usual, "content-type": kind} for kind in types]
-        return [Answer(code, each, bodies[prefix]) for prefix, each in zip(wanted, own, strict=True)]
+        return [_answer(code, each, bodies[prefix]) for prefix, each in zip(wanted, own, strict=True)]
 
     def _chunks(self, output: Output, stream: Iterable[Any] | AsyncIterable[Any]) -> Iterator[bytes]:
         items = self._loop.each(stream) if isinstance(stream, AsyncIterable) else stream
@@ -217,6 +234,26 @@ def _output(given: Any) -> Output:
     if isinstance(given, bytes | bytearray):
         return Output().add_property("content-type", "application/octet-stream").add(given)
     raise TypeError(f"handle() must return an Output, a dict, a list, a str, bytes or None: got {type(given).__name__}")
+
+
+def _streamed(given: Any) -> Output:
+    if not isinstance(given, Output):
+        raise TypeError(f"an asynchronous generator of handle() must give Outputs: got {type(given).__name__}")
+    return given
+
+
+def _failures(output: Output) -> list[HandlerFault]:
+    """What the frames among the contents say of an error."""
+    values = output.content.get_values()
+    return [HandlerFault(*each.failure) for each in values if isinstance(each, Frame) and each.failure is not None]
+
+
+def _answer(code: int, headers: dict[str, str], body: bytes) -> Answer:
+    """One of a batch; a frame's error is its client's alone."""
+    if not isinstance(body, Frame) or body.failure is None:
+        return Answer(code, headers, body)
+    failed = Output().error(body.failure[1], body.failure[0])
+    return Answer(failed.code, failed.properties, failed.content.value_at(0))
 
 
 def _message(output: Output) -> str:
