@@ -203,9 +203,10 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         engine(tmp_path / "model")
 
 
-def test_it_is_served_whole_and_as_a_stream(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["engine=Python\noption.entryPoint=djl_python.huggingface", "engine=MPI"])
+def test_it_is_served_whole_and_as_a_stream(tmp_path: Path, named: str) -> None:
     folder = write(tmp_path / "llama", "llama")
-    (folder / "serving.properties").write_text("engine=Python\noption.entryPoint=djl_python.huggingface\n")
+    (folder / "serving.properties").write_text(f"{named}\noption.rolling_batch=auto\n")
     body = {"inputs": "2468", "parameters": {"max_new_tokens": 6}}
 
     with serving(folder) as served:

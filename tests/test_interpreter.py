@@ -15,7 +15,7 @@ from heavylift_runtime.engines import registry
 from heavylift_runtime.engines.interpreter import VARIABLE, environment_of, interpreter_of
 from heavylift_runtime.options import Options
 from tests.conftest import ROOT
-from tests.served import serving
+from tests.served import serving, write_script
 
 GONE = (("no_such_module", "no-such-package"),)
 
@@ -93,3 +93,12 @@ def test_an_interpreter_that_is_none_ends_the_server_with_a_sentence(tmp_path: P
         code, last = served.end()
 
     assert code == 1 and "option.pythonExecutable must be a Python" in last
+
+
+@pytest.mark.slow
+def test_a_models_own_variables_are_in_its_ranks_and_go_before_the_containers(tmp_path: Path) -> None:
+    script = "import os\n\ndef handle(inputs):\n    return [os.environ.get(name) for name in ('TEA', 'CUP', 'RANK')]\n"
+    properties = "engine=MPI\noption.env=TEA=green=1,CUP=2\n"
+
+    with serving(write_script(tmp_path / "model", script, properties), {"TEA": "black"}) as served:
+        assert served.ask({}).json() == ["green=1", "2", "0"]

@@ -125,8 +125,8 @@ from djl_python import Input, Output
 
 def partition(inputs: Input) -> None:
     target = Path(inputs.get_property("save_mp_checkpoint_path"))
-    rank = os.environ.get("RANK", "0")
-    (target / f"part-{rank}").write_text(f"{inputs.get_property('tensor_parallel_degree')} {inputs.is_empty()}")
+    rank, tea = os.environ.get("RANK", "0"), os.environ["TEA"]
+    (target / f"part-{rank}").write_text(f"{inputs.get_property('tensor_parallel_degree')} {inputs.is_empty()} {tea}")
 
 def handle(inputs):
     if inputs.is_empty():
@@ -143,15 +143,16 @@ def test_a_script_of_a_users_own_partitions_and_is_served_from_what_it_wrote(tmp
     source.mkdir(parents=True)
     (source / "model.py").write_text(SCRIPT)
     (source / "tokenizer.json").write_text("{}")
-    (source / PROPERTIES).write_text(f"engine={engine}\noption.model_id=/none\noption.tensor_parallel_degree=2\n")
+    said = f"engine={engine}\noption.env=TEA=green\n"
+    (source / PROPERTIES).write_text(f"{said}option.model_id=/none\noption.tensor_parallel_degree=2\n")
 
     assert run(tmp_path, "partition") == 0
 
     ranks = range(2 if engine == "MPI" else 1)
-    assert (made / PROPERTIES).read_text() == f"engine={engine}\noption.tensor_parallel_degree=2\n"
+    assert (made / PROPERTIES).read_text() == f"{said}option.tensor_parallel_degree=2\n"
     assert (made / "tokenizer.json").exists()
     with serving(made) as served:
-        assert served.ask({}).json() == {f"part-{rank}": "2 True" for rank in ranks}
+        assert served.ask({}).json() == {f"part-{rank}": "2 True green" for rank in ranks}
 
 
 @pytest.mark.slow

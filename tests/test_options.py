@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heavylift_runtime import entry
 from heavylift_runtime.errors import OptionsError
 from heavylift_runtime.keys import known_keys
 from heavylift_runtime.options import Options, model_folder
@@ -23,6 +24,59 @@ def test_a_value_is_everything_after_the_first_equals_sign() -> None:
     options = Options.parse("engine=Python\noption.prefix= a=b#c\n# a comment\n! another\n\n", {})
 
     assert options.properties == {"prefix": "a=b#c"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["engine=Python", "engine = Python", "engine: Python", "engine : Python", "engine Python", "engine\t:Python"],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_key_ends_where_java_says(line: str, end: str) -> None:
+    options = Options.parse(f"{line}{end}option.say a: b=c{end}option.sign=\u2028=:{end}", {})
+
+    assert (options.engine, dict(options.properties)) == ("script", {"say": "a: b=c", "sign": "\u2028=:"})
+
+
+def test_a_line_without_a_value_or_a_key_is_refused() -> None:
+    assert [fault.partition(" is not ")[0] for fault in faults("engine\n=native\n: native\n")] == [
+        "serving.properties: line 1",
+        "serving.properties: line 2",
+        "serving.properties: line 3",
+    ]
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "serving.properties").write_bytes(b"\xef\xbb\xbfengine=DeepSpeed\n")
+
+    assert Options.load(tmp_path, {}).engine == "deepspeed"
+
+
+def test_variables_of_the_model_are_its_ranks_and_no_property_and_no_line_shows_their_values() -> None:
+    options = Options.parse("engine=Python\noption.env=HF_TOKEN=hf_secret, A = 1=2,", {})
+
+    assert options.environment == {"HF_TOKEN": "hf_secret", "A": "1=2"}
+    assert "env" not in options.properties
+    assert "option.env=HF_TOKEN,A" in options.describe() and "hf_secret" not in options.describe()
+    assert Options.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("A", "option.env must be NAME=value pairs with commas between them, and pair 1 is none"),
+        ("A=1,hf_secret", "option.env must be NAME=value pairs with commas between them, and pair 2 is none"),
+        ("A-B=hf_secret", "option.env must be NAME=value pairs with commas between them, and pair 1 is none"),
+        ("RANK=1", "option.env must be variables of the model's, and RANK is not one of these: leave it out"),
+        *(
+            (f"{name}=1", f"and {name} is not one of these: leave it out")
+            for name in ("HEAVYLIFT_OPT_ML", "PYTHONPATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "MASTER_PORT")
+        ),
+    ],
+)
+def test_variables_that_are_none_or_the_runtimes_own_are_refused_without_their_values(text: str, sentence: str) -> None:
+    (fault,) = faults(f"engine=native\noption.env={text}")
+
+    assert fault.endswith(sentence) and "hf_secret" not in fault
 
 
 def test_the_file_wins_over_option_variables_and_serving_variables_win_over_the_file() -> None:
@@ -155,6 +209,68 @@ def test_a_model_py_in_the_folder_is_the_script_also_with_lmi_s_other_engines(tm
     assert (options.engine, options.entry_point, options.tensor_parallel_degree) == ("script", "model.py", 3)
 
 
+@pytest.mark.parametrize("engine", ["Python", "MPI"])
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("", "accelerate"),
+        ("option.rolling_batch=auto", "accelerate"),
+        ("option.rolling_batch=scheduler", "accelerate"),
+        ("option.rolling_batch=disable\noption.task=text-generation", "accelerate"),
+        ("option.rolling_batch=vllm", "vllm"),
+        ("option.task=feature-extraction", "script"),
+    ],
+)
+def test_a_model_id_and_no_model_py_are_lmi_s_handler_that_needs_no_code(
+    tmp_path: Path, engine: str, said: str, name: str
+) -> None:
+    (tmp_path / "serving.properties").write_text(f"engine={engine}\noption.model_id=org/model\n{said}\n")
+
+    options = Options.load(tmp_path, {})
+
+    assert (options.engine, options.model_id) == (name, "org/model")
+    assert options.entry_point == (None if name == "vllm" else "djl_python.huggingface")
+
+
+def test_a_checkpoint_in_the_folder_itself_needs_no_code_and_no_model_id(tmp_path: Path) -> None:
+    (tmp_path / "serving.properties").write_text("engine=Python\n")
+
+    assert (Options.load(tmp_path, {}).engine, Options.load(tmp_path, {}).entry_point) == ("script", None)
+
+    (tmp_path / "config.json").write_text("{}")
+
+    assert (Options.load(tmp_path, {}).engine, Options.load(tmp_path, {}).model_id) == ("accelerate", None)
+    assert Options.load(tmp_path, {"OPTION_ENGINE": "native"}).engine == "accelerate"
+    (tmp_path / "model.py").write_text("")
+    assert Options.load(tmp_path, {}).entry_point == "model.py"
+
+
+def test_the_environment_alone_names_a_model_and_a_task_that_no_text_answers(tmp_path: Path) -> None:
+    numbers = Options.load(tmp_path, {"HF_MODEL_ID": "org/model", "HF_TASK": "feature-extraction"})
+    text = Options.load(tmp_path, {"HF_MODEL_ID": "org/model", "HF_TASK": "text-generation"})
+    lmi = Options.load(tmp_path, {"HF_MODEL_ID": "org/model", "SERVING_LOAD_MODELS": "test::MPI=/opt/ml/model"})
+
+    assert (numbers.engine, numbers.entry_point) == ("script", "djl_python.huggingface")
+    assert (text.engine, lmi.engine) == ("native", "accelerate")
+
+
+def test_on_neuroncores_the_handler_that_needs_no_code_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "neuron", lambda: True)
+
+    options = Options.load(tmp_path, {"OPTION_ENGINE": "Python", "OPTION_MODEL_ID": "org/model"})
+
+    assert options.engine == "neuronx"
+
+
+@pytest.mark.parametrize("name", ["OPTION_ENTRYPOINT", "OPTION_ENTRY_POINT", "DJL_ENTRY_POINT"])
+def test_an_entry_point_of_the_environment_goes_before_the_model_py(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.py").write_text("")
+
+    assert Options.load(tmp_path, {name: "serve.py"}).entry_point == "serve.py"
+
+
 @pytest.mark.parametrize(
     ("environ", "engine", "mpi"),
     [
@@ -199,8 +315,25 @@ def test_formatters_beside_a_no_code_engine_are_a_script_that_knows_its_engine(
     assert dict(options.properties) == {"entryPoint": "model.py", **named}
 
 
-def test_different_numbers_of_workers_are_refused() -> None:
-    assert faults("minWorkers=1\nmaxWorkers=2") == ("minWorkers and maxWorkers must be the same: got 1 and 2",)
+def test_of_two_numbers_of_workers_the_larger_one_is_loaded_from_the_start_with_a_warning() -> None:
+    options = Options.parse("minWorkers=1\nmaxWorkers=4", {})
+
+    assert options.workers == 4
+    assert options.warnings == ("minWorkers=1 is not read: all maxWorkers=4 copies are loaded from the start",)
+    assert faults("minWorkers=3\nmaxWorkers=2") == ("minWorkers must be at most maxWorkers: got 3 and 2",)
+    assert "maxWorkers must be a whole number from 1 to 64" in faults(f"minWorkers=1\nmaxWorkers={'9' * 5000}")[0]
+
+
+@pytest.mark.parametrize(("gpus", "workers", "unread"), [("0", 2, "cpu"), ("", 3, "gpu")])
+def test_workers_for_one_kind_of_device_go_before_those_for_any_on_a_machine_that_has_it(
+    gpus: str, workers: int, unread: str
+) -> None:
+    text = "minWorkers=1\nmaxWorkers=1\ngpu.minWorkers=2\ngpu.maxWorkers=2\ncpu.minWorkers=3\ncpu.maxWorkers=3\n"
+
+    options = Options.parse(text, {"CUDA_VISIBLE_DEVICES": gpus})
+
+    assert options.workers == workers
+    assert [warning.split(" ")[0] for warning in options.warnings] == [f"{unread}.minWorkers", f"{unread}.maxWorkers"]
 
 
 def test_a_model_id_that_is_neither_s3_nor_a_folder_is_refused() -> None:

@@ -78,6 +78,7 @@ def test_all_faults_are_listed_at_once_in_the_order_of_the_text(tmp_path: Path) 
         ("engine: script", "3:9: engine: script needs 'code', the folder with model.py"),
         ("code: ../c", "3:7: 'code' must be a folder beside this file, or below"),
         ("options: {dtype: fp16}", "3:11: 'options.dtype' is set by 'dtype'; write it there"),
+        ("options: {env: A=1}", "3:11: 'options.env' is set by 'environment'; write it there"),
         ('code: c\noptions: {a: "b\\nengine=MPI"}', "4:14: 'options.a' must be printable text in one line"),
         ("environment: {OPTION_DTYPE: fp16}", "3:15: 'environment.OPTION_DTYPE' would override what Heavylift sets"),
         ("environment: {A: 1}", "3:18: 'environment.A' must be text; got 1"),

@@ -25,6 +25,76 @@ def test_an_old_key_and_its_new_one_that_disagree_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        ("float32", "fp32"),
+        ("float", "fp32"),
+        ("float16", "fp16"),
+        ("half", "fp16"),
+        ("bfloat16", "bf16"),
+        ("BF16", "bf16"),
+        ("auto", "auto"),
+    ],
+)
+def test_a_type_may_have_torch_s_and_vllm_s_name(text: str, dtype: str) -> None:
+    assert Options.parse(f"engine=native\noption.dtype={text}", {}).dtype == dtype
+    assert Options.parse("", {"OPTION_DTYPE": text}).dtype == dtype
+    assert Options.parse("", {"SM_VLLM_DTYPE": text}).dtype == dtype
+    assert Options.parse("", {"DTYPE": text}).dtype == dtype
+
+
+@pytest.mark.parametrize("text", ["True", "False", "true", "huggingface"])
+def test_streaming_may_be_spelled_as_python_spells_it(text: str) -> None:
+    assert Options.parse("engine=native", {"OPTION_ENABLE_STREAMING": text}).engine == "native"
+    assert "option.enable_streaming must be" in faults("option.enable_streaming=yes")[0]
+
+
+def test_a_quantization_may_be_in_any_letters_and_vllm_s_are_for_vllm_to_judge() -> None:
+    vllm = Options.parse("", {"SM_VLLM_QUANTIZATION": "compressed-tensors"})
+
+    assert Options.parse("engine=native\noption.quantize=AWQ", {}).quantize == "awq"
+    assert (vllm.engine, vllm.quantize) == ("vllm", "compressed-tensors")
+    assert (
+        "option.quantize=compressed-tensors is not of engine native" in faults("option.quantize=compressed-tensors")[0]
+    )
+
+
+def test_deepspeed_s_own_rolling_batch_names_it() -> None:
+    text = (
+        "engine=MPI\noption.tensor_parallel_degree=2\noption.rolling_batch=deepspeed\noption.max_rolling_batch_size=64"
+    )
+
+    starter = Options.parse(f"{text}\noption.entryPoint=djl_python.deepspeed", {})
+
+    assert (starter.engine, starter.capacity, starter.ranks) == ("deepspeed", 64, 2)
+    assert Options.parse(text, {}).engine == "deepspeed"
+    assert "is of engine deepspeed, not of native" in faults("engine=native\noption.rolling_batch=deepspeed")[0]
+
+
+def test_a_users_script_may_call_its_rolling_batch_as_it_likes() -> None:
+    script = Options.parse("engine=Python\noption.entryPoint=model.py\noption.rolling_batch=true", {})
+
+    assert script.properties["rolling_batch"] == "true"
+    assert "option.rolling_batch must be" in faults("engine=native\noption.rolling_batch=true")[0]
+
+
+def test_neuron_s_own_keys_are_read() -> None:
+    text = "option.entryPoint=djl_python.transformers_neuronx\noption.rolling_batch=auto\n"
+
+    strategy = Options.parse(f"{text}option.rolling_batch_strategy=continuous_batching", {})
+    batch = Options.parse(f"{text}option.batch_size=4", {})
+
+    assert (strategy.engine, strategy.warnings) == ("neuronx", ())
+    assert (batch.capacity, batch.warnings) == (4, ("option.batch_size is an old name: write batch_size",))
+
+
+def test_a_batch_size_between_a_users_script_and_its_libraries_is_none_of_the_server() -> None:
+    script = Options.parse("engine=Python\noption.entryPoint=model.py\noption.batch_size=4", {})
+
+    assert (script.batch_size, script.properties["batch_size"], script.warnings) == (1, "4", ())
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("s3url", "s3://bucket/model/"),
@@ -110,9 +180,46 @@ def test_variables_of_vllm_s_own_container_mean_keys_and_name_the_engine() -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "tokens"), [("4096", 4096), ("16k", 16_000), ("16K", 16_384), ("25.6k", 25_600), ("1M", 2**20)]
+)
+def test_a_length_may_be_in_thousands_as_on_vllm_s_command_line(text: str, tokens: int) -> None:
+    options = Options.parse("", {"SM_VLLM_MAX_MODEL_LEN": text, "SM_VLLM_MAX_NUM_BATCHED_TOKENS": text})
+
+    assert options.max_model_len == int(options.properties["max_num_batched_tokens"]) == tokens
+    assert Options.parse("", {"SM_VLLM_SERVED_MODEL_NAME": text}).properties["served_model_name"] == text
+
+
+@pytest.mark.parametrize("text", ["16q", "1.5K", "k", "999999999t"])
+def test_a_length_that_vllm_would_not_read_is_refused(text: str) -> None:
+    assert "option.max_model_len must be a whole number" in faults("", {"SM_VLLM_MAX_MODEL_LEN": text})[0]
+
+
+def test_an_empty_variable_of_vllm_s_container_is_a_flag() -> None:
+    options = Options.parse("", {"SM_VLLM_TRUST_REMOTE_CODE": "", "SM_VLLM_ENABLE_AUTO_TOOL_CHOICE": ""})
+
+    assert options.properties["trust_remote_code"] == options.properties["enable_auto_tool_choice"] == "true"
+
+
+def test_a_variable_that_a_notebook_wrote_as_a_json_text_is_that_text() -> None:
+    options = Options.parse("", {"SM_NUM_GPUS": '"4"', "HF_MODEL_ID": '"org/model"'})
+
+    assert (options.tensor_parallel_degree, options.model_id) == (4, "org/model")
+
+
+def test_lengths_and_limits_of_tgi_are_read_or_named_as_without_effect() -> None:
+    unread = ("MAX_INPUT_LENGTH", "MAX_BATCH_TOTAL_TOKENS", "MAX_STOP_SEQUENCES", "MESSAGES_API_ENABLED")
+
+    options = Options.parse("", {"MAX_TOTAL_TOKENS": "2048", "QUANTIZE": "awq", **dict.fromkeys(unread, "4")})
+
+    assert (options.max_model_len, options.quantize) == (2048, "awq")
+    assert set(options.warnings) == {f"{name} means nothing here: it is not read" for name in unread}
+
+
+@pytest.mark.parametrize(
     ("environ", "key", "value"),
     [
         ({"HF_REVISION": "main"}, "revision", "main"),
+        ({"HF_MODEL_REVISION": "main"}, "revision", "main"),
         ({"HF_TASK": "text-generation"}, "task", "text-generation"),
         ({"HF_MODEL_TRUST_REMOTE_CODE": "true"}, "trust_remote_code", "true"),
         ({"CUDA_MEMORY_FRACTION": "0.8"}, "gpu_memory_utilization", "0.8"),
@@ -138,6 +245,22 @@ def test_keys_of_lmi_s_java_server_are_read_with_a_warning() -> None:
         "SERVING_WAIT_MODEL_LOADING",
         "load_on_devices",
         "max_idle_time",
+    ]
+
+
+def test_what_lmi_has_and_here_means_nothing_is_read_with_a_warning() -> None:
+    text = "gpu.required_memory_mb=1\ngpu.reserved_memory_mb=1\nrequired_memory_mb=1\nreserved_memory_mb=2\n"
+    environ = {"SERVING_PROMETHEUS": "true", "SERVING_GPU_RESERVED_MEMORY_MB": "1"}
+
+    options = Options.parse(f"engine=native\n{text}option.enable_venv=true", environ)
+
+    assert (options.required_memory_mb, options.reserved_memory_mb) == (1, 2)
+    assert sorted(warning.replace(",", "").split(" ")[0] for warning in options.warnings) == [
+        "SERVING_GPU_RESERVED_MEMORY_MB",
+        "SERVING_PROMETHEUS",
+        "gpu.required_memory_mb",
+        "gpu.reserved_memory_mb",
+        "option.enable_venv",
     ]
 
 

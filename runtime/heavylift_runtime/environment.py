@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
 # Those that name a key otherwise than by OPTION_ or SERVING_ and its name in capitals.
@@ -22,6 +23,7 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
         "HF_TRUST_REMOTE_CODE": "option.trust_remote_code",
         "HF_REVISION": "option.revision",
+        "HF_MODEL_REVISION": "option.revision",
         "HF_TASK": "option.task",
         "CUDA_MEMORY_FRACTION": "option.gpu_memory_utilization",
         "MAX_BATCH_PREFILL_TOKENS": "option.max_rolling_batch_prefill_tokens",
@@ -29,6 +31,9 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "SM_NUM_GPUS": "option.tensor_parallel_degree",
         "PIPELINE_PARALLEL_DEGREE": "option.pipeline_parallel_degree",
         "MAX_BATCH_SIZE": "option.max_rolling_batch_size",
+        "MAX_TOTAL_TOKENS": "option.max_model_len",
+        "DTYPE": "option.dtype",
+        "QUANTIZE": "option.quantize",
         "MAX_CONCURRENT_REQUESTS": "job_queue_size",
         "MODEL_LOADING_TIMEOUT": "option.model_loading_timeout",
         "PREDICT_TIMEOUT": "option.predict_timeout",
@@ -52,7 +57,8 @@ ROOT, ROOT_VARIABLE = "/opt/ml", "HEAVYLIFT_OPT_ML"
 OF_JAVA = frozenset(
     {
         *("allow_multi_status", "chunked_read_timeout", "cluster_address", "cors_allowed_headers"),
-        *("cors_allowed_methods", "cors_allowed_origin", "inference_address", "io_ratio"),
+        *("cors_allowed_methods", "cors_allowed_origin", "gpu.required_memory_mb", "gpu.reserved_memory_mb"),
+        *("inference_address", "io_ratio", "prometheus"),
         *("load_on_devices", "log_model_metric", "log_request_metric", "management_address", "max_idle_time"),
         *("metrics_aggregation", "model_store", "model_url_pattern", "number_of_netty_threads", "plugin_folder"),
         *("use_native_io", "wait_model_loading"),
@@ -60,7 +66,7 @@ OF_JAVA = frozenset(
 )
 """Keys of serving.properties that are about LMI's Java server. They are read, with a warning."""
 
-# Those of LMI's images that have no meaning here: its Java server's, its downloads', its own switches.
+# Those of LMI's images that have no meaning here: its Java server's, its downloads', its own switches; and TGI's.
 MEANINGLESS = frozenset(
     {
         "SERVING_OPTS",
@@ -70,7 +76,10 @@ MEANINGLESS = frozenset(
         "SERVING_WAIT_MODEL_LOADING",
         "SERVING_HEALTH_CHECK_OVERRIDE",
         "SERVING_MODEL_STORE",
-        *(f"SERVING_{name.upper()}" for name in OF_JAVA),
+        *(f"SERVING_{name.upper().replace('.', '_')}" for name in OF_JAVA),
+        *("MAX_BATCH_TOTAL_TOKENS", "MAX_BEST_OF", "MAX_CLIENT_BATCH_SIZE", "MAX_INPUT_LENGTH", "MAX_INPUT_TOKENS"),
+        *("MAX_STOP_SEQUENCES", "MAX_TOP_N_TOKENS", "MAX_WAITING_TOKENS", "MESSAGES_API_ENABLED"),
+        "WAITING_SERVED_RATIO",
     }
 )
 
@@ -83,6 +92,8 @@ _OF_VLLM = {
     "QUANTIZATION": "option.quantize",
 }
 _VLLM = "SM_VLLM_"
+_IN_WORDS = ("MAX_MODEL_LEN", "MAX_NUM_BATCHED_TOKENS", "KV_CACHE_MEMORY_BYTES")  # vLLM reads 16k and 16K there
+_SUFFIXED = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([kmgt])|(\d{1,9})([KMGT])")
 
 _LOADED = re.compile(r"[^:=,]*:[^:=,]*:(?P<engine>[A-Za-z]+)(:[^=,]*)?=[^,]+")  # name:version:engine:devices=url
 
@@ -103,11 +114,11 @@ def merged(written: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
         elif name == "ENABLE_CUDA_GRAPHS":
             values.setdefault("option.enforce_eager", "false" if environ[name].lower() in ("true", "1") else "true")
         elif name.startswith(_VLLM):
-            values.setdefault(_of_vllm(name), environ[name])
+            values.setdefault(_of_vllm(name), _said_to_vllm(name, environ[name]))
         elif name.startswith("SERVING_"):
             values[key or name.removeprefix("SERVING_").lower()] = environ[name]
         elif key is not None:
-            values.setdefault(key, environ[name])
+            values.setdefault(key, _unquoted(environ[name]))
         elif name.startswith("OPTION_"):
             values.setdefault(f"option.{name.removeprefix('OPTION_').lower()}", environ[name])
     if any(name.startswith(_VLLM) for name in environ) and not {"engine", "option.entryPoint"} & values.keys():
@@ -130,6 +141,22 @@ def foreign(environ: Mapping[str, str]) -> dict[str, str]:
 def _of_vllm(name: str) -> str:
     rest = name.removeprefix(_VLLM)
     return _OF_VLLM.get(rest, f"option.{rest.lower()}")
+
+
+def _said_to_vllm(name: str, text: str) -> str:
+    """As its container's entry point and its command line read it: an empty variable is a flag alone, 16k is 16 000 and
+    16K is 16 · 1024."""
+    if name.removeprefix(_VLLM) in _IN_WORDS and (number := _SUFFIXED.fullmatch(text)) is not None:
+        decimal, thousands, binary, kibis = number.groups()
+        if decimal is not None:
+            return str(int(Decimal(decimal) * 1000 ** ("kmgt".index(thousands) + 1)))
+        return str(int(binary) * 1024 ** ("KMGT".index(kibis) + 1))
+    return text or "true"
+
+
+def _unquoted(text: str) -> str:
+    """Notebooks write a variable with json.dumps, which puts a text in quotes."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from heavylift_runtime.engines.registry import ENGINES
-
-Value = str | int | bool
-
-
-class BadValue(ValueError):
-    """A value outside of what its key allows; the message is the allowed values."""
+from heavylift_runtime.readings import (
+    Value,
+    degree,
+    dtype,
+    flag,
+    lowered,
+    one_of,
+    streaming,
+    variables,
+    whole,
+    word,
+)
 
 
 @dataclass(frozen=True)
@@ -29,51 +35,9 @@ class Key:
     engines: tuple[str, ...] = ("*",)
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A whole number from low to high."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
-            raise BadValue(f"a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def one_of(*allowed: str) -> Callable[[str], str]:
-    """One of some words."""
-
-    def read(text: str) -> str:
-        if text not in allowed:
-            raise BadValue(" or ".join(repr(word) for word in allowed))
-        return text
-
-    return read
-
-
-def word(text: str) -> str:
-    """Any text but none."""
-    if not text:
-        raise BadValue("a text that is not empty")
-    return text
-
-
-def flag(text: str) -> bool:
-    """true or false, in any letters: AWS's samples write True."""
-    return one_of("true", "false")(text.lower()) == "true"
-
-
-def degree(text: str) -> int:
-    """A number of ranks; `max` is replaced by the number of devices before it gets here (options.py)."""
-    try:
-        return whole(1, 64)(text)
-    except BadValue as error:
-        raise BadValue(f"{error}, or 'max'") from error
-
-
 _EVERY = ("*",)
 _SCRIPT = ("script",)
-_ROLLS = ("auto", "disable", "scheduler", "lmi-dist", "vllm", "trtllm", "tnx")
+_ROLLS = ("auto", "disable", "scheduler", "lmi-dist", "vllm", "trtllm", "tnx", "deepspeed")
 _FORMATTERS = ("json", "jsonlines", "sse")
 _QUANTIZE = "none, int8, int4, fp8, …: what the engine has"
 
@@ -84,7 +48,7 @@ _ROWS = (
     Key("job_queue_size", "job_queue_size", whole(1, 100_000), "requests that may wait; more are refused"),
     Key("throttle_http_code", "throttle_http_code", whole(400, 599), "the status where the queue is full: 503 or 429"),
     Key("max_request_size", "max_request_size", whole(1, 1 << 30), "bytes of a request's body"),
-    Key("minWorkers", "workers", whole(1, 64), "copies of the model; the same as maxWorkers"),
+    Key("minWorkers", "workers", whole(1, 64), "copies of the model; maxWorkers goes before it"),
     Key("maxWorkers", "workers", whole(1, 64), "copies of the model"),
     Key("retry_threshold", "retry_threshold", whole(0, 100), "restarts of a dead copy within ten minutes"),
     Key("required_memory_mb", "required_memory_mb", whole(0, 10_000_000), "memory that must be free to load it"),
@@ -95,10 +59,11 @@ _ROWS = (
     Key("option.install_requirements", "install_requirements", flag, "let pip bring requirements.txt", _SCRIPT),
     Key("option.mpi_mode", "mpi_mode", flag, "the script runs in tensor_parallel_degree processes", _SCRIPT),
     Key("option.pythonExecutable", "", word, "the Python that runs the ranks"),
-    Key("option.dtype", "dtype", one_of("auto", "fp32", "fp16", "bf16"), "the type of the weights"),
+    Key("option.env", "environment", variables, "variables of the ranks: NAME=value,NAME=value"),
+    Key("option.dtype", "dtype", dtype, "the type of the weights"),
     Key("option.tensor_parallel_degree", "tensor_parallel_degree", degree, "ranks that share one copy"),
     Key("option.pipeline_parallel_degree", "pipeline_parallel_degree", whole(1, 64), "stages that share one copy"),
-    Key("option.quantize", "quantize", word, _QUANTIZE),
+    Key("option.quantize", "quantize", lowered, _QUANTIZE),
     Key("option.rolling_batch", "rolling_batch", one_of(*_ROLLS), "disable: as many rows as batch_size at once"),
     Key("option.max_rolling_batch_size", "max_rolling_batch_size", whole(1, 1024), "rows that run at once"),
     Key("option.max_model_len", "max_model_len", whole(1, 1 << 24), "tokens of a prompt and its answer together"),
@@ -122,7 +87,7 @@ _ROWS = (
         "what a script is told that the client accepts where it does not say",
         _SCRIPT,
     ),
-    Key("option.enable_streaming", "", one_of("true", "false", "huggingface"), "a client's `stream` decides instead"),
+    Key("option.enable_streaming", "", streaming, "a client's `stream` decides instead"),
     Key("option.model_loading_timeout", "model_loading_timeout", whole(1, 36_000), "seconds until loading has failed"),
     Key("option.predict_timeout", "predict_timeout", whole(1, 3600), "seconds until a request has failed"),
 )
@@ -136,10 +101,9 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "option.quantization": "option.quantize",
         "option.model_dir": "option.model_id",
         "max_dynamic_batch_size": "batch_size",
+        "option.batch_size": "batch_size",
         "min_workers": "minWorkers",
         "max_workers": "maxWorkers",
-        "gpu.minWorkers": "minWorkers",
-        "gpu.maxWorkers": "maxWorkers",
     }
 )
 

@@ -6,8 +6,6 @@ Precedence is LMI's: the file wins over OPTION_* and its relatives, SERVING_* ov
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -15,22 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from heavylift_runtime.engines.devices import devices
-from heavylift_runtime.engines.registry import ENGINES, engine_of
+from heavylift_runtime.engines.registry import ENGINES
+from heavylift_runtime.entry import completed
 from heavylift_runtime.environment import MEANINGLESS, merged
 from heavylift_runtime.errors import OptionsError
-from heavylift_runtime.keys import KEYS, BadValue, Value, known_keys
+from heavylift_runtime.keys import KEYS, known_keys
 from heavylift_runtime.manner import followed
 from heavylift_runtime.properties import read_properties
-from heavylift_runtime.spellings import ENGINE_OF_ROLLING, engine_meant, is_users, leave_out, renamed_keys
+from heavylift_runtime.readings import BadValue, Value
+from heavylift_runtime.spellings import (
+    ENGINE_OF_ROLLING,
+    engine_meant,
+    is_users,
+    leave_out,
+    number_of_copies,
+    renamed_keys,
+)
 
 PROPERTIES = "serving.properties"
-_MANIFEST = Path("MAR-INF", "MANIFEST.json")  # of a TorchServe archive
 _SECRET = ("token", "secret", "password", "credential", "api_key", "access_key")
-_SCRIPTED = ("python", "mpi", "deepspeed", "fastertransformer")  # `engine=` of LMI under which a model.py may run
 _MPI = ("mpi", "deepspeed")  # those under which it runs on every rank
-_UNSHOWN = ("properties", "warnings")
+_UNSHOWN = ("environment", "properties", "warnings")
 _ALWAYS = ("engine", "model_id", "dtype", "tensor_parallel_degree", "workers", "batch_size", "job_queue_size")
-_FORMATTER = re.compile(rb"^@(?:\w+\.)*(?:in|out)put_formatter\b", re.MULTILINE)
 _ROLLING = 32  # rows at once where nothing says how many; LMI's default
 
 
@@ -70,6 +74,7 @@ class Options:
     model_loading_timeout: int = 3600
     predict_timeout: int = 60
     mpi_mode: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the ranks, beside the server's own
     spelling: str = "Python"  # a script's `engine=` as it is written, which the script may ask for
     properties: Mapping[str, str] = field(default_factory=dict)  # every `option.*` as written, without the prefix
     warnings: tuple[str, ...] = ()  # what was read, and should be written otherwise
@@ -86,7 +91,7 @@ class Options:
         except OptionsError as error:
             faults.extend(error.faults)
             engine = "script" if values.get("engine", "").lower() == "python" else "native"
-        values = renamed_keys(values, engine, faults, warnings)
+        values = number_of_copies(renamed_keys(values, engine, faults, warnings), environ, faults, warnings)
         leave_out(values, written, environ, engine, warnings)
         found = _read(values, engine, faults)
         options: dict[str, Any] = {name: value for name, (_, value) in found.items()} | {"engine": engine}
@@ -96,6 +101,7 @@ class Options:
                 options.setdefault("mpi_mode", True)
         if "batch_size" not in found and engine != "script":
             options.setdefault("max_rolling_batch_size", _ROLLING)
+        values.pop("option.env", None)  # as in LMI: a script is not told of it
         properties = {key.removeprefix("option."): text for key, text in values.items() if key.startswith("option.")}
         parsed = cls(**options, properties=properties, warnings=tuple(warnings))
         faults.extend(_contradictions(parsed))
@@ -111,15 +117,7 @@ class Options:
             written = read_properties(path.read_text("utf-8")) if path.is_file() else {}
         except UnicodeDecodeError as error:
             raise OptionsError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-        given = merged(written, environ).get("engine", "Python")
-        named = "option.entryPoint" in written or "OPTION_ENTRYPOINT" in environ
-        if (folder / "model.py").is_file() and not named and given.lower() in _SCRIPTED:
-            written = {"engine": given, "option.entryPoint": "model.py"} | written
-        if (folder / _MANIFEST).is_file() and not named:
-            written = {"engine": "Python", "option.entryPoint": _archived(folder / _MANIFEST)} | written
-        entry_point = merged(written, environ).get("option.entryPoint", "")
-        if entry_point.startswith("djl_python.") and _formats(folder / "model.py"):
-            written = _formatted(written, entry_point)
+        written = completed(written, environ, folder)
         if merged(written, environ).get("option.tensor_parallel_degree") == "max":
             written["option.tensor_parallel_degree"] = str(devices(environ))
         return cls.parse(written, environ)
@@ -140,6 +138,7 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """As JSON, for a worker process."""
         return {each.name: getattr(self, each.name) for each in fields(self)} | {
+            "environment": dict(self.environment),
             "properties": dict(self.properties),
             "warnings": list(self.warnings),
         }
@@ -167,31 +166,10 @@ class Options:
             if each.name not in _UNSHOWN
             and (each.name in _ALWAYS or getattr(self, each.name) != getattr(usual, each.name))
         ]
+        shown += [f"option.env={','.join(self.environment)}"] if self.environment else []
         own = [key for key in self.properties if f"option.{key}" not in KEYS]
         shown += [f"option.{key}={'***' if _is_secret(key) else self.properties[key]}" for key in own]
         return " ".join(shown)
-
-
-def _archived(manifest: Path) -> str:
-    """The file of the handler in a TorchServe archive; OptionsError where the manifest names none."""
-    try:
-        name = json.loads(manifest.read_bytes())["model"]["handler"].partition(":")[0]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise OptionsError(f"{manifest} names no handler: it needs model.handler, a .py file of the folder") from error
-    return str(name if name.endswith(".py") else f"{name}.py")
-
-
-def _formats(script: Path) -> bool:
-    """It has formatters for the requests and answers of a no-code engine, as LMI looks for them beside one."""
-    return script.is_file() and _FORMATTER.search(script.read_bytes()) is not None
-
-
-def _formatted(written: Mapping[str, str], entry_point: str) -> dict[str, str]:
-    """The script in the entry point's place, and its engine named as a script's formatters are answered by it."""
-    row = engine_of("Python", entry_point)
-    rolling = [word for word, name in ENGINE_OF_ROLLING.items() if name == row.name][-1:]
-    named = {"option.rolling_batch": rolling[0]} if rolling else {"engine": row.engine_property}
-    return {**written, **named, "option.entryPoint": "model.py"}
 
 
 def model_folder(given: Path) -> Path:
@@ -217,9 +195,9 @@ def _read(values: Mapping[str, str], engine: str, faults: list[str]) -> dict[str
         try:
             value = key.read(text)
         except BadValue as error:
-            if key.field == "dtype" and is_users(engine, values.get("option.entryPoint")):
+            if key.field in ("dtype", "rolling_batch") and is_users(engine, values.get("option.entryPoint")):
                 continue  # a word between a script and its libraries, such as int8
-            faults.append(f"{name} must be {error}: got {text!r}")
+            faults.append(f"{name} must be {error}" + (f": got {text!r}" if key.field != "environment" else ""))
             continue
         if not key.field:
             continue
@@ -243,7 +221,9 @@ def _contradictions(options: Options) -> list[str]:
     if options.dtype != "auto" and options.dtype not in row.dtypes:
         faults.append(f"option.dtype={options.dtype} is not a type of engine {row.name}: use {', '.join(row.dtypes)}")
     quantizations = (*row.quantizations, *row.gpu_quantizations)
-    if options.quantize not in quantizations and not is_users(row.name, options.entry_point):
+    elsewhere = {name for each in ENGINES.values() for name in (*each.quantizations, *each.gpu_quantizations)}
+    vllms = row.name == "vllm" and options.quantize not in elsewhere  # it has more of them, and says which
+    if options.quantize not in quantizations and not vllms and not is_users(row.name, options.entry_point):
         has = ", ".join(quantizations)
         faults.append(f"option.quantize={options.quantize} is not of engine {row.name}: use {has}")
     if options.tensor_parallel_degree > 1 and not row.tensor_parallel and row.name != "script":

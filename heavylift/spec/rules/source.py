@@ -11,7 +11,8 @@ from heavylift.plan.images import hardware_of
 from heavylift.spec.fault import Fault, Path, dotted, shown
 from heavylift.spec.rules.read import Data, Rule, named, part, rows, whole
 from heavylift_runtime.engines.registry import ENGINES
-from heavylift_runtime.keys import KEYS, BadValue, known_keys
+from heavylift_runtime.keys import KEYS, known_keys
+from heavylift_runtime.readings import BadValue
 
 SOURCES = ("path", "s3", "id")
 MOST_STAGES = 64  # beyond it, the field itself refuses
@@ -23,6 +24,7 @@ OWN_OPTIONS = {
     "model_id": "model",
     "entryPoint": "code",
     "engine": "engine",
+    "env": "environment",
 }
 
 

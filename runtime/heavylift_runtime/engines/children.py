@@ -177,7 +177,7 @@ def _start(number: int, options: Options, folder: Path, scratch: Path, rendezvou
     descriptor = theirs.fileno()
     python = interpreter_of(options, os.environ)
     command = [python, "-P", "-m", "heavylift_runtime", "worker", "--channel", str(descriptor)]
-    environ = environment_of(python, os.environ | seen)
+    environ = environment_of(python, os.environ | dict(options.environment) | seen)
     with theirs:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True, env=environ

@@ -39,6 +39,11 @@ def devices(environ: Mapping[str, str], files: Path = _FILES) -> int:
     return len(gpus(environ, files)) or len(list(files.glob("neuron[0-9]*"))) or 1
 
 
+def neuron(files: Path = _FILES) -> bool:
+    """This machine has NeuronCores."""
+    return any(files.glob("neuron[0-9]*"))
+
+
 def told(options: Options, copy: int, environ: Mapping[str, str]) -> dict[str, str]:
     """What the processes of a copy find in their environment; LoadError where its group needs more GPUs than there
     are."""

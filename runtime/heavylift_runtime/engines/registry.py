@@ -157,7 +157,8 @@ _ROWS = (
             *("n_positions", "context_length_estimate", "compiled_graph_path", "model_loader", "amp", "unroll"),
             *("neuron_optimize_level", "enable_mixed_precision_accumulation", "enable_saturate_infinity", "fuse_qkv"),
             *("group_query_attention", "attention_layout", "collectives_layout", "cache_layout", "all_reduce_dtype"),
-            *("cast_logits_dtype", "low_cpu_mem_usage", "load_split_model"),  # the last two: what the SDK does anyway
+            *("cast_logits_dtype", "rolling_batch_strategy"),  # the second: continuous_batching, where the family can
+            *("low_cpu_mem_usage", "load_split_model"),  # what the SDK does anyway
         ),
         one_process=True,
     ),
