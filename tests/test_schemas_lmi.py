@@ -117,6 +117,8 @@ def test_every_other_parameter_reaches_the_engine() -> None:
         ({"inputs": "a", "prompt": "b"}, "the body has 'prompt' and 'inputs'"),
         ({"inputs": "a", "parameters": []}, "'parameters' must be an object: got a list"),
         ({"inputs": "a", "parameters": {"max_tokens": 3}}, "did you mean 'max_new_tokens'?"),
+        ({"inputs": "a", "parameters": {"num_return_sequences": 2}}, "did you mean 'n'?"),
+        ({"inputs": "a", "parameters": {"eos_token_id": 0}}, 'unknown parameter "eos_token_id": use '),
         ({"inputs": "a", "parameters": {"max_new_tokens": 0}}, "from 1 to 4096: got 0"),
         ({"inputs": "a", "parameters": {"max_new_tokens": True}}, "from 1 to 4096: got true"),
         ({"inputs": "a", "parameters": {"max_new_tokens": 1.0}}, "from 1 to 4096: got 1.0"),

@@ -177,6 +177,14 @@ def test_a_wrong_chat_is_refused_with_the_reason(body: dict[str, Any], sentence:
     assert sentence in refusal(CHAT, **body)
 
 
+def test_what_is_null_or_turned_off_was_not_asked_for() -> None:
+    assert exchange(CHAT, messages=USER, logprobs=False, top_logprobs=0).requests[0].sampling.logprobs is None
+    assert exchange(CHAT, messages=USER, prompt=None, guided_json=None).requests
+    assert exchange("/invocations", inputs="hi", messages=None).requests[0].prompt == "hi"
+    assert exchange("/invocations", prompt="hi", inputs=None, messages=None).requests[0].prompt == "hi"
+    assert "'messages' must be a list" in refusal("/invocations", messages=None)
+
+
 def test_sagemakers_one_door_takes_both() -> None:
     chat = exchange("/invocations", messages=USER)
     completion = exchange("/invocations", prompt="a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ def test_a_stream_counts_its_events_and_the_last_has_the_text(path: str, body: d
     assert events[-1]["details"] == {
         "finish_reason": "eos_token", "generated_tokens": 7, "seed": None, "input_length": 5,
     }  # fmt: skip
+
+
+def test_details_tell_the_seed_that_was_drawn_and_which_one_made_each_of_the_best() -> None:
+    one, other = (exchange({"inputs": "a", "parameters": {"details": True, "do_sample": True}}) for _ in range(2))
+    best = exchange({"inputs": "a", "parameters": {"details": True, "do_sample": True, "best_of": 2, "seed": 4}})
+    answers = [finished(["x"]), finished(["y"])]
+    likely = [token._replace(logprob=-0.1) for token in answers[1].tokens]
+
+    drawn = json.loads(one.reply([finished(["x"])]))["details"]["seed"]
+    details = json.loads(best.reply([answers[0], replace(answers[1], tokens=likely)]))["details"]
+
+    assert drawn == one.requests[0].sampling.seed != other.requests[0].sampling.seed
+    assert isinstance(drawn, int)
+    assert details["seed"] == best.requests[1].sampling.seed != 4
+    assert details["best_of_sequences"][0]["seed"] == 4
 
 
 @pytest.mark.parametrize("parameters", [{"temperature": 1.0}, {"top_p": 1.0}, {"top_k": 10}, {"do_sample": True}])

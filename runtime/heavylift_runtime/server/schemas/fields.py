@@ -16,6 +16,8 @@ from heavylift_runtime.server.schemas.document import is_unicode, shown
 
 D = TypeVar("D")
 LONGEST_KEY = 256  # characters of a value in a key
+LIKE = 0.66  # difflib's ratio of a name and its misspelling: pad_token_id and detokenize have 0.64
+MEANT = {"num_return_sequences": "n"}  # transformers' names for what no spelling is near to
 MOST_FAULTS = 20  # the nearest names of a million keys would hold everybody up
 
 
@@ -127,11 +129,11 @@ class Fields:
         self._known += names
 
     def rest(self) -> None:
-        """Every name that was not asked for is a fault."""
+        """Every name that was given, and not asked for, is a fault."""
         known = frozenset(self._known)
-        unknown = (name for name in self._values if name not in known)
+        unknown = (name for name, value in self._values.items() if value is not None and name not in known)
         for number, name in enumerate(itertools.islice(unknown, MOST_FAULTS)):
-            near = get_close_matches(name[:80], self._known, n=1)
+            near = [MEANT.get(name)] if MEANT.get(name) in known else get_close_matches(name[:80], known, 1, LIKE)
             every = f": use {', '.join(self._known)}" if number == 0 else ""
             hint = f": did you mean {near[0]!r}?" if near else every
             self.faults.append(f"unknown {self._what} {shown(name)}{hint}")

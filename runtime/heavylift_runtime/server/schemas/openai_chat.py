@@ -72,7 +72,7 @@ def read(document: Mapping[str, Any], defaults: Defaults) -> Chat:
     )
     logprobs = fields.flag("logprobs", default=False)
     top = fields.whole("top_logprobs", low=0, high=MOST_LOGPROBS)
-    if top is not None and not logprobs:
+    if top and not logprobs:
         faults.append("'top_logprobs' needs 'logprobs': true")
     asked = read_asked(fields, defaults, most, (top or 0) if logprobs else None)
     generation = fields.flag("add_generation_prompt", default=True)

@@ -63,7 +63,8 @@ def _of_path(path: str, defaults: Defaults) -> _Schema:
 
 def _of_document(document: Mapping[str, Any], usual: _Schema, defaults: Defaults) -> _Schema:
     """The schema of a request at /invocations; Refused where it could be two."""
-    found = [name for name in ("messages", "prompt", "inputs") if name in document]
+    named = [name for name in ("messages", "prompt", "inputs") if name in document]
+    found = [name for name in named if document[name] is not None] or named
     if len(found) > 1:
         raise Refused(400, f"the body has {' and '.join(map(repr, found))}: give 'messages', 'prompt' or 'inputs'")
     return {"messages": _chat, "prompt": _completions}.get("".join(found), lambda _: usual)(defaults)

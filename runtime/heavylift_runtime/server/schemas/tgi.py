@@ -7,8 +7,9 @@ is given.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heavylift_runtime.engines.engine import Piece, Request, Token
@@ -44,11 +45,14 @@ class TgiExchange:
     def reply(self, finished: Sequence[Finished]) -> bytes:
         (group,) = self.wish.choices.of(finished)
         best, *others = group
+        seeds = {id(each): request.sampling.seed for request, each in zip(self.requests, finished, strict=True)}
         document: dict[str, Any] = {"generated_text": self._text(best.text)}
         if self.wish.details:
-            document["details"] = self._details(best)
+            document["details"] = self._details(best, seeds[id(best)])
             if others:
-                rows = [{"generated_text": self._text(each.text), **self._details(each)} for each in others]
+                rows = [
+                    {"generated_text": self._text(each.text)} | self._details(each, seeds[id(each)]) for each in others
+                ]
                 document["details"]["best_of_sequences"] = rows
         return dump([document] if self.listed else document)
 
@@ -72,7 +76,8 @@ class TgiExchange:
             event["top_tokens"] = self._top(token)
         ending = None
         if last and self.wish.details:
-            ending = self._counts(piece.finish_reason, piece.generated_tokens, piece.prompt_tokens)
+            seed = self.requests[0].sampling.seed
+            ending = _counts(piece.finish_reason, piece.generated_tokens, piece.prompt_tokens, seed)
         return server_sent(
             {**event, "generated_text": self._text("".join(self.said)) if last else None, "details": ending}
         )
@@ -80,12 +85,8 @@ class TgiExchange:
     def _text(self, answer: str) -> str:
         return self.prompt + answer if self.wish.full_text else answer
 
-    def _counts(self, finish_reason: str | None, generated: int, prompt: int) -> dict[str, Any]:
-        seed = self.requests[0].sampling.seed
-        return {"finish_reason": finish_reason, "generated_tokens": generated, "seed": seed, "input_length": prompt}
-
-    def _details(self, answer: Finished) -> dict[str, Any]:
-        found = self._counts(answer.finish_reason, answer.generated_tokens, answer.prompt_tokens)
+    def _details(self, answer: Finished, seed: int | None) -> dict[str, Any]:
+        found = _counts(answer.finish_reason, answer.generated_tokens, answer.prompt_tokens, seed)
         number = len(answer.tokens)
         tokens = [_token(token, place == number, answer.finish_reason) for place, token in enumerate(answer.tokens, 1)]
         found |= {"prefill": [], "tokens": tokens}
@@ -118,6 +119,9 @@ def read(path: str, document: Mapping[str, Any], defaults: Defaults) -> TgiExcha
         faults.append(f"'adapter_id' must be one text: got {len(wish.adapters)}")
     if faults:
         raise Refused(400, "; ".join(faults))
+    sampling = wish.sampling
+    if wish.details and sampling.temperature > 0 and sampling.seed is None:  # TGI tells the seed that it has drawn
+        wish = replace(wish, sampling=replace(sampling, seed=secrets.randbits(63)))
     requests = wish.choices.expand([defaults.prompts.fill(inputs)], wish.sampling, wish.adapters)
     return TgiExchange(requests, stream, inputs, wish, path not in (WHOLE, STREAM))
 
@@ -125,6 +129,10 @@ def read(path: str, document: Mapping[str, Any], defaults: Defaults) -> TgiExcha
 def failure(code: int, sentence: str) -> Answer:
     """The reply instead of a 200."""
     return Answer(_STATUS.get(code, code), JSON, dump(_error(code, sentence)))
+
+
+def _counts(finish_reason: str | None, generated: int, prompt: int, seed: int | None) -> dict[str, Any]:
+    return {"finish_reason": finish_reason, "generated_tokens": generated, "seed": seed, "input_length": prompt}
 
 
 def _error(code: int, sentence: str) -> dict[str, str]:
