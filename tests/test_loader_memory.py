@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from heavylift_runtime.families import family_of
+from heavylift_runtime.native.loader import FEW
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import Folder
 from tests.t5_checkpoints import SMALL, write_tokenizer
@@ -126,9 +127,9 @@ def test_a_rank_that_rounds_holds_its_rounded_shard_and_one_matrix_as_it_is_read
 
 
 @pytest.mark.parametrize(("kind", "quantize"), [("safetensors", "int8"), ("safetensors", "int4"), ("bin", "int4")])
-def test_ranks_that_read_for_each_other_and_round_hold_no_more_than_from_a_disk(
+def test_ranks_that_read_for_each_other_and_round_hold_their_shelves_more_than_from_a_disk(
     folders: dict[str, Path], kind: str, quantize: str, tmp_path: Path
 ) -> None:
     found = together(folders[kind], 2, "bfloat16", tmp_path, quantize)
 
-    assert all(rank["peak"] <= 1.15 * rank["shard"] + LARGEST + ROUNDING + BUFFER for rank in found), found
+    assert all(rank["peak"] <= 1.15 * rank["shard"] + LARGEST + ROUNDING + BUFFER + FEW for rank in found), found
