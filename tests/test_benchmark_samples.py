@@ -115,6 +115,7 @@ FAILED = {"status": "error", "http_status": 500}
         (gzip.compress(lines_of([10.0]) + b"3\n"), "line 3: its keys are not"),
         (gzip.compress(lines_of([10.0]) + b"\n"), "cannot be read: Expecting value"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",  # gzip's bytes tell the time
 )  # fmt: skip
 def test_damaged_or_foreign_samples_are_refused_with_a_sentence(content: bytes, sentence: str) -> None:
     with pytest.raises(FormatError) as told:
