@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import mmap
 import sys
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heavylift_runtime.native.heap import ALIGNED, Region, aligned
+from heavylift_runtime.native.heap import ALIGNED, LEAD, Region, aligned, populate
 
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
@@ -23,13 +24,20 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
+def populates() -> bool:
+    """Whether the kernel gives pages when it is asked."""
+    with mmap.mmap(-1, mmap.PAGESIZE) as memory:
+        return populate(ctypes.addressof(ctypes.c_uint8.from_buffer(memory)), mmap.PAGESIZE)
+
+
 @given(
-    wanted=st.lists(st.tuples(st.integers(0, 30_000), st.sampled_from(DTYPES), st.booleans()), min_size=1, max_size=12)
+    wanted=st.lists(st.tuples(st.integers(0, 30_000), st.sampled_from(DTYPES), st.booleans()), min_size=1, max_size=12),
+    ahead=st.booleans(),
 )
 def test_tensors_of_a_region_never_share_a_byte_and_outlive_those_beside_them(
-    wanted: list[tuple[int, torch.dtype, bool]],
+    wanted: list[tuple[int, torch.dtype, bool]], ahead: bool
 ) -> None:
-    region = Region(sum(aligned(count * dtype.itemsize) for count, dtype, _ in wanted))
+    region = Region(sum(aligned(count * dtype.itemsize) for count, dtype, _ in wanted), ahead=ahead)
     tensors = {place: region.room(count, dtype) for place, (count, dtype, _) in enumerate(wanted)}
     for place, tensor in tensors.items():
         assert tensor.data_ptr() % ALIGNED == 0 or not len(tensor)
@@ -38,6 +46,7 @@ def test_tensors_of_a_region_never_share_a_byte_and_outlive_those_beside_them(
     for place, (_, _, goes) in enumerate(wanted):
         if goes:
             del tensors[place]
+    region.close()
     del region
 
     for place, tensor in tensors.items():
@@ -50,14 +59,14 @@ def test_tensors_of_a_region_never_share_a_byte_and_outlive_those_beside_them(
     OVERCOMMIT.exists() and OVERCOMMIT.read_text().strip() == "2", reason="this kernel promises nothing"
 )
 def test_a_region_may_be_larger_than_the_machine_for_not_all_tensors_lie_there_at_once() -> None:
-    tensor = Region(2**40).room(1000, torch.float32).fill_(1)
+    tensor = Region(2**40, ahead=False).room(1000, torch.float32).fill_(1)
 
     assert tensor.sum() == 1000
 
 
 def test_a_tensors_memory_goes_back_to_the_kernel_with_it_and_not_before_its_views() -> None:
     size = 64 * 1024 * 1024
-    region = Region(2 * size)
+    region = Region(2 * size, ahead=False)
     gone, kept = region.room(size, torch.int8).fill_(1), region.room(size, torch.int8).fill_(2)
     view, full = gone.view(8, -1)[3], resident()
 
@@ -71,8 +80,22 @@ def test_a_tensors_memory_goes_back_to_the_kernel_with_it_and_not_before_its_vie
     assert bool((kept == 2).all())
 
 
+@pytest.mark.skipif(not populates(), reason="this kernel gives no pages before they are used (Linux does since 5.14)")
+@pytest.mark.parametrize("ahead", [True, False])
+def test_pages_come_before_they_are_used_a_little_ahead_where_that_is_asked(ahead: bool) -> None:
+    before, size = resident(), 16 * LEAD
+    region = Region(size, ahead=ahead)
+
+    region.room(100, torch.int8)
+    region.close(wait=True)
+
+    came = resident() - before
+    assert LEAD // 2 < came < 2 * LEAD if ahead else came < LEAD // 2
+    assert not region.room(size // 2, torch.int8).any()
+
+
 def test_more_tensors_than_a_region_was_told_of_are_a_fault_of_ours() -> None:
-    region = Region(aligned(100))
+    region = Region(aligned(100), ahead=False)
     region.room(100, torch.int8)
 
     with pytest.raises(AssertionError, match="more tensors than were told of"):

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from heavylift_runtime.engines.cores import cores
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.stages import Stage
 from heavylift_runtime.native import heap
@@ -116,7 +117,7 @@ class Loader:
         sizes = [self._bytes(weight.name) for weight in held]
         self.total, room = sum(sizes), sum(map(heap.aligned, sizes))
         try:
-            self._region = heap.Region(room)
+            self._region = heap.Region(room, ahead=not rounds and cores() > world)
         except OSError as error:
             raise LoadError(
                 f"{checkpoint.source.place}: no memory for the {room / 1e9:.1f} GB of this rank's weights: "
@@ -139,6 +140,7 @@ class Loader:
     def __exit__(self, kind: object, *_: object) -> None:
         """Stops the readers; after a load without error, proves that every weight was used."""
         self._pool.shutdown(cancel_futures=True)
+        self._region.close()
         if self._shelves is not None and kind is None:  # else the end of the process does it, after its own sentence:
             self._shelves.close()  # the others' complaint that it has left is not to be the first
         heap.blocks_apart(heap.SERVING)
