@@ -65,7 +65,7 @@ class Region:
     def __init__(self, size: int, *, ahead: bool) -> None:
         """`size`: bytes of all tensors together, each `aligned`; `ahead`: asks so, for which a core must be free, and
         tensors must stay."""
-        self._size, self._used, self._asked = size, 0, 0
+        self._size, self._last, self._used, self._asked = size, 0, 0, 0
         self._asking = ThreadPoolExecutor(1, "pages") if ahead and sys.platform == "linux" else None
         self._memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
         if (advice := getattr(mmap, "MADV_HUGEPAGE", None)) is not None:
@@ -80,7 +80,7 @@ class Region:
             return torch.empty(0, dtype=dtype)
         held = (ctypes.c_uint8 * size).from_buffer(self._memory, self._used)
         first = -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._used += aligned(size)
+        self._last, self._used = self._used, self._used + aligned(size)
         self._ask()
         if (whole := (self._used - first) // mmap.PAGESIZE * mmap.PAGESIZE) > 0 and hasattr(mmap, "MADV_DONTNEED"):
             weakref.finalize(held, self._memory.madvise, mmap.MADV_DONTNEED, first, whole).atexit = False
@@ -98,8 +98,13 @@ class Region:
             return
         start = ctypes.addressof(ctypes.c_uint8.from_buffer(self._memory))
         for at in range(self._asked, min(self._size, self._used + LEAD), STEP):
-            self._asking.submit(populate, start + at, min(STEP, self._size - at))
+            self._asking.submit(self._bring, start, at, min(STEP, self._size - at))
             self._asked = at + STEP
+
+    def _bring(self, start: int, at: int, size: int) -> None:
+        """Not where tensors lie that came before the last one, and may have gone."""
+        if at + size > self._last:
+            populate(start + at, size)
 
 
 def populate(start: int, size: int) -> bool:
