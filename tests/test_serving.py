@@ -73,7 +73,7 @@ def test_a_key_is_letters_digits_and_dots(key: str) -> None:
 
 def test_the_reader_is_the_runtimes() -> None:
     with pytest.raises(OptionsError):
-        read_properties("no equals sign")
+        read_properties("alone")
 
 
 def code(folder: Path) -> Path:

@@ -116,7 +116,7 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
     def load() -> int:
         size = size_of()
         first, last = size * rank // world, size * (rank + 1) // world
-        memory = Region(last - first).room(last - first, torch.uint8)
+        memory = Region(last - first, ahead=False).room(last - first, torch.uint8)
         view = memoryview(memory.numpy())  # type: ignore[arg-type]  # an array has a buffer since 3.12 only
         with ThreadPoolExecutor(readers) as pool:
             shares = [range(each * block, last - first, readers * block) for each in range(readers)]
