@@ -59,5 +59,6 @@ def _alike(parts: Sequence[Matrix]) -> Sequence[Matrix]:
 
 def _in_groups(part: Int4, group: int) -> Int4:
     """The same numbers in smaller groups (each size that the kernel reads divides the larger ones)."""
-    times = part.group // group
+    if (times := part.group // group) == 1:
+        return part
     return Int4(part.levels, *(each.repeat_interleave(times, 1) for each in (part.scale, part.middle)))
