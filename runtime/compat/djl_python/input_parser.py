@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from djl_python.request_io import RequestInput, TextInput
 
 __all__ = [
-    "MARK",
+    "MARKS",
     "SAGEMAKER_ADAPTER_IDENTIFIER_HEADER",
     "RequestInput",
     "TextInput",
@@ -19,7 +19,6 @@ __all__ = [
 ]
 
 SAGEMAKER_ADAPTER_IDENTIFIER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
-MARK = "_djl_python_part"
 MARKS = {
     "init": "is_init_handler",
     "input": "is_input_formatter",
@@ -50,6 +49,5 @@ def prediction_handler(function: F) -> F:
 
 def marked(function: F, part: str) -> F:
     """The function, which now says its part."""
-    setattr(function, MARK, part)
     setattr(function, MARKS[part], True)
     return function

@@ -17,7 +17,7 @@ from typing import Any
 
 from djl_python.calling import offered
 from djl_python.encode_decode import decode, encode
-from djl_python.input_parser import MARK
+from djl_python.input_parser import MARKS
 from djl_python.inputs import Input
 from djl_python.outputs import Output
 from djl_python.torchserve import MANIFEST, torchserve_handler
@@ -40,7 +40,8 @@ class ModelService:
         if callable(handle):
             found: Handler = handle
             return found
-        parts = {getattr(each, MARK): each for each in vars(self.module).values() if hasattr(each, MARK)}
+        known = list(vars(self.module).values())
+        parts = {part: each for part, mark in MARKS.items() for each in known if getattr(each, mark, None) is True}
         if "prediction" in parts:
             return _decorated(parts, self.model_dir)
         if parts.keys() & {"input", "output"}:
