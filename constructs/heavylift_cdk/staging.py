@@ -29,7 +29,7 @@ from heavylift_cdk.weights import Weights
 
 CORE = Path(heavylift.__file__).resolve().parents[1]
 # what the core reads of it
-RUNTIME = ("__init__", "errors", "keys", "engines/__init__", "engines/registry", "engines/tasks")
+RUNTIME = ("__init__", "errors", "keys", "readings", "engines/__init__", "engines/registry", "engines/tasks")
 EXCLUDE = (
     "**",
     "!heavylift/**",
