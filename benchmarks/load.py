@@ -99,6 +99,7 @@ def prepare(side: Side) -> None:
         sequential(Path(side.place))
         if side.cache == "cold":
             drop(Path(side.place))
+    os.sync()  # what s5cmd wrote for the side before goes to the disk now, and not while this one reads
 
 
 def turn(side: Side, environ: dict[str, str], peers: Path | None) -> dict[str, float]:
@@ -210,13 +211,14 @@ def measure(home: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
         }  # fmt: skip
         turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
         rates: dict[str, list[float]] = {"cold": [], "warm": [], "past": []}
-        for _ in range(rounds):
+        for number in range(rounds):
             for cache, seen in rates.items():
                 sequential(home / "whole")
                 if cache != "warm":
                     drop(home / "whole")
+                os.sync()
                 seen.append(size / (past_page_cache if cache == "past" else sequential)(home / "whole"))
-            for side, done in turns.items():
+            for side, done in (list(turns.items()) if number % 2 == 0 else reversed(turns.items())):
                 done.append(turn(side, environ, peers))
     line = statistics.median(size / one["seconds"] for side, done in turns.items() if side.name == LINE for one in done)
     rows = []
