@@ -218,7 +218,7 @@ def measure(home: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
                     drop(home / "whole")
                 os.sync()
                 seen.append(size / (past_page_cache if cache == "past" else sequential)(home / "whole"))
-            for side, done in (list(turns.items()) if number % 2 == 0 else reversed(turns.items())):
+            for side, done in list(turns.items()) if number % 2 == 0 else reversed(turns.items()):
                 done.append(turn(side, environ, peers))
     line = statistics.median(size / one["seconds"] for side, done in turns.items() if side.name == LINE for one in done)
     rows = []

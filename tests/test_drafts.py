@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from heavylift_runtime.engines.cores import SMALL
 from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.architectures import Model
-from heavylift_runtime.native.drafts import MOST
+from heavylift_runtime.native.drafts import AGAIN, MOST, Drafts
 from heavylift_runtime.native.kernels import library
 from heavylift_runtime.native.linear import is_drafting
 from heavylift_runtime.native.mesh import Mesh
 from heavylift_runtime.native.news import News
 from heavylift_runtime.native.vocabulary import Vocabulary
+from heavylift_runtime.native.wish import Wish
 from heavylift_runtime.options import Options
 from tests.native_cores import Answer, answers_of, arrival, core_of, model_on, replies_of, run
 from tests.rank_threads import on_mesh
@@ -105,6 +108,64 @@ def test_a_pass_brings_several_tokens(small: SmallModels, kind: str, monkeypatch
     assert len(found[0].tokens) == 40
     assert len(seen) < 20  # of a trained model, most guesses are right
     assert max(seen) <= MOST or kind == "llama"  # whose prompt is read before
+
+
+def test_where_guesses_are_wrong_there_are_soon_none_but_a_trial_now_and_then(
+    small: SmallModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, limit = PROMPTS[0], 200
+    model = model_on(TINY / "tiny-llama")
+    alone = answers_of(core_of(model), [prompt], [limit], ignore_eos=True)
+    monkeypatch.setattr(Vocabulary, "guess", lambda self, hidden: torch.full((len(hidden),), 7))
+    seen = passes(monkeypatch, model)
+
+    found = answers_of(core_of(model, drafted=4), [prompt], [limit], ignore_eos=True)
+
+    assert found == alone and 7 not in found[0].tokens
+    guessing = [at for at, tokens in enumerate(seen[1:]) if tokens > 1]
+    trials = [at for at in guessing if at > guessing[0] + 30]
+    assert len(guessing) - len(trials) < 25
+    assert [after - before for before, after in pairwise(trials)] == [AGAIN] * (len(trials) - 1) and len(trials) >= 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts"), [(1, [7, 4, 1, 0]), (2, [3, 3, 1, 0]), (4, [1, 1, 0, 0]), (8, [0, 0, 0, 0])]
+)
+def test_the_more_are_right_the_more_are_guessed(small: SmallModels, rows: int, counts: list[int]) -> None:
+    model = small.model("t5")
+    drafts = Drafts(model, model.stores(1, 8, 8), MOST - 1)
+    found = []
+    for right, wrong in [(1, 0), (9, 1), (5, 5), (1, 9)]:
+        for _ in range(100):
+            drafts.learn(right, wrong)
+        found.append(drafts.worth(rows))
+        drafts.forget()
+
+    assert found == counts
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype", "held", "given"),
+    [
+        ({}, torch.float32, SMALL, MOST - 1),
+        ({}, torch.float32, SMALL - 1, 0),  # a cache may hold them
+        ({}, torch.bfloat16, SMALL, 0),  # a guess saves half of the bytes only
+        ({"speculative_length": "0"}, torch.float32, SMALL, 0),
+        ({"speculative_length": "2"}, torch.bfloat16, 1, 2),
+    ],
+)
+def test_large_weights_in_fp32_guess_without_being_asked(
+    wanted: dict[str, str], dtype: torch.dtype, held: int, given: int
+) -> None:
+    assert Wish.of(wanted).guesses(dtype, "none", held, invariant=False, stages=1) == given
+
+
+def test_what_cannot_be_guessed_with_and_was_not_asked_for_is_served_without() -> None:
+    wish = Wish.of({})
+
+    assert wish.guesses(torch.float32, "int8", SMALL, invariant=False, stages=1) == 0
+    assert wish.guesses(torch.float32, "none", SMALL, invariant=True, stages=1) == 0
+    assert wish.guesses(torch.float32, "none", SMALL, invariant=False, stages=2) == 0
 
 
 def test_guesses_stay_behind_where_another_draws_its_tokens(small: SmallModels) -> None:

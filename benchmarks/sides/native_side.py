@@ -19,7 +19,7 @@ def side(settings: dict[str, Any]) -> tuple[Generate, str]:
         quantize=settings.get("quantize", "none"),
         batch_invariant=settings.get("batch_invariant", False),
         batch_size=16,
-        properties={"speculative_length": str(settings.get("speculative_length", 0))},
+        properties={name: str(settings[name]) for name in ("speculative_length",) if name in settings},
     )
     engine = load(options, Path(settings["folder"]), 0, 1, "")
     return generate_with(engine), f"torch {torch.__version__}, {torch.get_num_threads()} threads"

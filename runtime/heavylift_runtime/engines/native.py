@@ -69,10 +69,11 @@ def load(
         check_float8(device)
     wish.check(device)
     dtype = _dtype(options.dtype, checkpoint)
-    wish.check_drafts(dtype, options.quantize, invariant=options.batch_invariant, stages=pipeline)
+    held = _held(checkpoint, options, dtype)
+    guesses = wish.guesses(dtype, options.quantize, held, invariant=options.batch_invariant, stages=pipeline)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
-    if (count := _threads(checkpoint, options, dtype)) is not None:
+    if (count := threads(world * options.workers, held)) is not None:
         torch.set_num_threads(count)
     report(f"checkpoint: {checkpoint.source.place} is sound, {len(checkpoint.tensors)} tensors")
     rules = rules_of(checkpoint, options.properties, options.engine)
@@ -90,7 +91,10 @@ def load(
         model = model_of(checkpoint.config, loader if device == HOST else Placed(loader, device), mesh.group)
     mesh.everyone.barrier()
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
-    budget = torch.tensor([int(wish.share * free(device)) // (world * options.workers if device == HOST else 1)])
+    own = torch.tensor([int(wish.share * free(device)) // (world * options.workers if device == HOST else 1)])
+    budget = int(mesh.everyone.all_gather(own).min())
+    if device != HOST or (wish.drafted is None and held > budget):
+        guesses = 0
     limits = Limits.of(model, options.max_model_len)
     steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
     with torch.inference_mode():
@@ -99,13 +103,13 @@ def load(
             markers.start,
             markers.ends,
             options.capacity,
-            int(mesh.everyone.all_gather(budget).min()),
+            budget - (held // dtype.itemsize if guesses else 0),  # a copy of each number in 8 bits
             limits,
             invariant=options.batch_invariant,
             mesh=mesh,
             rules=rules,
             record=recorder_of(device, eager=wish.eager, compiles=wish.compiles) if steady else None,
-            drafted=wish.drafted,
+            drafted=guesses,
         )
     return NativeEngine(core, text, mesh, options.capacity)
 
@@ -122,11 +126,10 @@ def _dtype(wanted: str, checkpoint: Checkpoint) -> torch.dtype:
     return dtype
 
 
-def _threads(checkpoint: Checkpoint, options: Options, dtype: torch.dtype) -> int | None:
-    """Of this rank; None: the environment says it."""
+def _held(checkpoint: Checkpoint, options: Options, dtype: torch.dtype) -> int:
+    """Bytes of weights on a rank, about: stages are alike."""
     tensor, pipeline = options.tensor_parallel_degree, options.pipeline_parallel_degree
-    held = checkpoint.family.bytes_per_rank(checkpoint.config, tensor, dtype.itemsize, checkpoint.tensors) // pipeline
-    return threads(tensor * pipeline * options.workers, held)
+    return checkpoint.family.bytes_per_rank(checkpoint.config, tensor, dtype.itemsize, checkpoint.tensors) // pipeline
 
 
 class NativeEngine:

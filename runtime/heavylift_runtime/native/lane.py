@@ -155,6 +155,8 @@ class Lane:
         self._gone.clear()
         self._searches.clear()
         self.scheduler.clear()
+        if self._drafts is not None:
+            self._drafts.forget()
 
     def _advance(self, wanting: list[Sequence], found: Found) -> list[Progress]:
         """Each row's next token, or each beam search's next beams."""
@@ -188,6 +190,8 @@ class Lane:
                 reason = "length"
             if reason is not None or guessed[place : place + 1] != [chosen.token]:
                 break
+        if guessed and self._drafts is not None:
+            self._drafts.learn(place, reason is None and place < len(guessed))
         return Progress(sequence, tuple(choices[: place + 1]), reason)
 
     def _spread(self, leader: Sequence, logits: Mapping[int, Tensor]) -> Progress | None:

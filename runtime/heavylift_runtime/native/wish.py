@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from heavylift_runtime.engines.cores import SMALL
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native.drafts import MOST
 from heavylift_runtime.native.kernels import calls as kernels
@@ -28,8 +29,8 @@ class Wish:
     """enforce_eager: no CUDA graphs."""
     compiles: bool = False
     """torch_compile: passes of one token for each row are compiled, which takes a while for each of their sizes."""
-    drafted: int = 0
-    """speculative_length: tokens that are guessed before a pass (drafts.py)."""
+    drafted: int | None = None
+    """speculative_length: tokens that are guessed before a pass at most (drafts.py); None: as many as pay, if any."""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Wish:
@@ -43,8 +44,8 @@ class Wish:
         if share is None:
             said = given["gpu_memory_utilization"]
             faults.append(f"option.gpu_memory_utilization must be above 0 and at most 1: got {said!r}")
-        drafted = given.get("speculative_length", "0")
-        if not (drafted.isascii() and drafted.isdigit() and int(drafted) < MOST):
+        drafted = given.get("speculative_length")
+        if drafted is not None and not (drafted.isascii() and drafted.isdigit() and int(drafted) < MOST):
             faults.append(
                 f"option.speculative_length must be a whole number from 0, which is none, to {MOST - 1}: "
                 f"got {drafted!r}"
@@ -52,7 +53,7 @@ class Wish:
         if faults or share is None:
             raise LoadError("\n".join(faults))
         eager, compiles = (text.lower() == "true" for text in flags)
-        return cls(share, eager, compiles, int(drafted))
+        return cls(share, eager, compiles, None if drafted is None else int(drafted))
 
     def check(self, device: torch.device) -> None:
         """LoadError where the device has nothing of the kind."""
@@ -66,10 +67,13 @@ class Wish:
                 "leave it out"
             )
 
-    def check_drafts(self, dtype: torch.dtype, quantize: str, *, invariant: bool, stages: int) -> None:
-        """LoadError where guesses cannot be made or proved."""
-        if not self.drafted:
-            return
+    def guesses(self, dtype: torch.dtype, quantize: str, held: int, *, invariant: bool, stages: int) -> int:
+        """Tokens to guess before a pass on a processor, at most; LoadError where some are asked for and cannot be.
+
+        `held`: bytes of weights on a rank. Not asked for, there are guesses with weights in fp32 that no cache holds.
+        """
+        if self.drafted == 0:
+            return 0
         faults = []
         if dtype not in kernels.TYPES or not kernels.usable(torch.empty(0, dtype=dtype)):
             faults.append(
@@ -82,8 +86,11 @@ class Wish:
             faults.append("'speculative_length' does not go with 'batch_invariant', which fixes the rows of a pass")
         if stages > 1:
             faults.append(f"'speculative_length' does not go with 'pipeline_parallel_degree' above 1: got {stages}")
+        if self.drafted is None:
+            return MOST - 1 if not faults and dtype == torch.float32 and held >= SMALL else 0
         if faults:
             raise LoadError("\n".join([*faults, "leave 'speculative_length' out, or mend these"]))
+        return self.drafted
 
 
 def _share(text: str) -> float | None:
