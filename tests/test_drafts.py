@@ -10,12 +10,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import Tensor
 
+from heavylift_runtime.engines import native
 from heavylift_runtime.engines.cores import SMALL
 from heavylift_runtime.engines.engine import Request, Sampling
 from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError
+from heavylift_runtime.native import wish
 from heavylift_runtime.native.architectures import Model
 from heavylift_runtime.native.drafts import AGAIN, MOST, Drafts
 from heavylift_runtime.native.kernels import library
@@ -160,12 +163,35 @@ def test_large_weights_in_fp32_guess_without_being_asked(
     assert Wish.of(wanted).guesses(dtype, "none", held, invariant=False, stages=1) == given
 
 
-def test_what_cannot_be_guessed_with_and_was_not_asked_for_is_served_without() -> None:
-    wish = Wish.of({})
+@pytest.mark.parametrize(("room", "guesses"), [(3.0, True), (1.1, False)])
+def test_guesses_nobody_asked_for_need_room_for_the_weights_once_more(
+    room: float, guesses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TINY / "tiny-llama"
+    monkeypatch.setattr(wish, "SMALL", 0)
+    weights = sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
+    monkeypatch.setattr(native, "free", lambda device: int(room * weights))
+    seen = passes(monkeypatch, model_on(folder))
+    engine = load(Options(dtype="fp32"), folder, 0, 1, "")
 
-    assert wish.guesses(torch.float32, "int8", SMALL, invariant=False, stages=1) == 0
-    assert wish.guesses(torch.float32, "none", SMALL, invariant=True, stages=1) == 0
-    assert wish.guesses(torch.float32, "none", SMALL, invariant=False, stages=2) == 0
+    replies_of(engine, [Request("sort: d b a c", Sampling(20, ignore_eos=True))])
+
+    assert (max(seen[1:]) > 1) == guesses
+
+
+def test_copies_for_guesses_that_there_is_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "free", lambda device: 1000 * 1000)
+
+    with pytest.raises(LoadError, match=r"^'speculative_length' takes 0\.0 GB more on each rank.*: leave it out"):
+        load(Options(dtype="fp32", properties={"speculative_length": "2"}), TINY / "tiny-llama", 0, 1, "")
+
+
+def test_what_cannot_be_guessed_with_and_was_not_asked_for_is_served_without() -> None:
+    silent = Wish.of({})
+
+    assert silent.guesses(torch.float32, "int8", SMALL, invariant=False, stages=1) == 0
+    assert silent.guesses(torch.float32, "none", SMALL, invariant=True, stages=1) == 0
+    assert silent.guesses(torch.float32, "none", SMALL, invariant=False, stages=2) == 0
 
 
 def test_guesses_stay_behind_where_another_draws_its_tokens(small: SmallModels) -> None:

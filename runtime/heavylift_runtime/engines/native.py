@@ -70,7 +70,8 @@ def load(
     wish.check(device)
     dtype = _dtype(options.dtype, checkpoint)
     held = _held(checkpoint, options, dtype)
-    guesses = wish.guesses(dtype, options.quantize, held, invariant=options.batch_invariant, stages=pipeline)
+    rounded = options.quantize if checkpoint.packing is None else checkpoint.packing.name
+    guesses = wish.guesses(dtype, rounded, held, invariant=options.batch_invariant, stages=pipeline)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if (count := threads(world * options.workers, held)) is not None:
@@ -95,6 +96,12 @@ def load(
     budget = int(mesh.everyone.all_gather(own).min())
     if device != HOST or (wish.drafted is None and held > budget):
         guesses = 0
+    copies = held // dtype.itemsize if guesses else 0  # of each number one in 8 bits
+    if copies > 0 and copies >= budget:
+        raise LoadError(
+            f"'speculative_length' takes {copies / 1e9:.1f} GB more on each rank, for copies in 8 bits, of which each "
+            f"may have {budget / 1e9:.1f} GB: leave it out, or take a machine with more memory"
+        )
     limits = Limits.of(model, options.max_model_len)
     steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
     with torch.inference_mode():
@@ -103,7 +110,7 @@ def load(
             markers.start,
             markers.ends,
             options.capacity,
-            budget - (held // dtype.itemsize if guesses else 0),  # a copy of each number in 8 bits
+            budget - copies,
             limits,
             invariant=options.batch_invariant,
             mesh=mesh,
