@@ -102,6 +102,8 @@ def load(
             f"'speculative_length' takes {copies / 1e9:.1f} GB more on each rank, for copies in 8 bits, of which each "
             f"may have {budget / 1e9:.1f} GB: leave it out, or take a machine with more memory"
         )
+    if guesses:
+        report(f"speculative_length: up to {guesses}, with copies in 8 bits of at most {copies / 1e6:.0f} MB")
     limits = Limits.of(model, options.max_model_len)
     steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
     with torch.inference_mode():
