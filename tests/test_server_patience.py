@@ -6,10 +6,14 @@ import asyncio
 import json
 import socket
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from heavylift_runtime import steps
 from heavylift_runtime.server import body, patience, rolling, texts
@@ -64,6 +68,113 @@ def test_a_client_that_does_not_read_is_ended_and_holds_nobody_up(monkeypatch: p
         await until(lambda: serving.parrot.cancelled)
 
     with_server(story)
+
+
+class Unhurried:
+    """A loop whose time comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> Call:
+        self.calls.append(call := Call(self, lambda: callback(*arguments)))
+        return call
+
+    def go_on(self) -> None:
+        """All that waits for its time."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.made()
+
+
+@dataclass(eq=False)
+class Call:
+    """Of a loop, later."""
+
+    loop: Unhurried
+    made: Callable[[], object]
+
+    def cancel(self) -> None:
+        self.loop.calls.remove(self)
+
+
+class Pipe(asyncio.Transport):
+    """Takes what it is given, and sends nothing of it unless the test says so."""
+
+    waiting = 0
+    closing = aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def write(self, data: Any) -> None:
+        self.waiting += len(data)
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+
+def connected() -> tuple[patience.ImpatientProtocol, Pipe, Unhurried]:
+    pipe, loop = Pipe(), Unhurried()
+    given: Any = loop
+    config = uvicorn.Config(Serving(Parrot(), 1, 1, None).app, log_config=None, ws="none")
+    protocol = patience.ImpatientProtocol(config, ServerState(), {}, given)
+    protocol.connection_made(pipe)
+    loop.calls.clear()  # that of the first head
+    return protocol, pipe, loop
+
+
+def test_a_client_that_reads_a_long_reply_slowly_gets_all_of_it() -> None:
+    protocol, pipe, loop = connected()
+    pipe.write(b"x" * 1_000_000)
+    protocol.pause_writing()
+    for _ in range(10):
+        pipe.waiting -= 90_000
+        loop.go_on()
+        assert not pipe.aborted
+    loop.go_on()
+
+    assert pipe.aborted  # the rest it does not read
+
+
+@pytest.mark.parametrize("closed_before", [False, True])
+def test_a_client_that_leaves_the_end_of_a_reply_unread_is_hung_up_on(closed_before: bool) -> None:
+    protocol, pipe, loop = connected()
+    pipe.write(b"x" * 80_000)
+    protocol.pause_writing()
+    if closed_before:
+        protocol.transport.close()
+    pipe.waiting = 10_000
+    protocol.resume_writing()
+    if not closed_before:
+        protocol.transport.close()
+    assert not pipe.aborted
+    loop.go_on()
+
+    assert pipe.aborted
+
+
+def test_a_connection_on_which_nothing_waits_to_be_sent_is_watched_no_longer() -> None:
+    protocol, pipe, loop = connected()
+    pipe.write(b"x" * 80_000)
+    protocol.pause_writing()
+    pipe.waiting = 0
+    protocol.resume_writing()
+    protocol.transport.close()
+    loop.go_on()
+
+    assert not pipe.aborted and not loop.calls
 
 
 @pytest.mark.parametrize("half", [b"", b"POST /invocations HTTP/1.1\r\nhost:"])

@@ -6,18 +6,24 @@ A write of its own costs a call of the kernel, and wakes a client that cannot go
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 
 class Gathered(asyncio.Transport):
     """Over another one."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closing: Callable[[], None] = lambda: None
+    ) -> None:
+        """`closing`: told that it is closed once all is sent, which may be never."""
         super().__init__()
         self._transport = transport
         self._loop = loop
+        self._closing = closing
         self._parts: list[bytes] = []
         self.is_closing = transport.is_closing  # type: ignore[method-assign]  # asked for with every message
+        self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
         self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
 
@@ -34,6 +40,7 @@ class Gathered(asyncio.Transport):
         """Once all is sent."""
         self.flush()
         self._transport.close()
+        self._closing()
 
     def abort(self) -> None:
         """At once."""

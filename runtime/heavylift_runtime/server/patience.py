@@ -17,7 +17,8 @@ from heavylift_runtime.server.gathered import Gathered
 from heavylift_runtime.server.until_close import until_close
 
 HEADER_SECONDS = 10.0
-STALLED_SECONDS = 30.0  # in which a client must read enough for the transport's buffer (64 KiB) to empty
+STALLED_SECONDS = 30.0  # in which a client must read so much of what waits to be sent to it, or all that is left
+LEAST_READ = 65_536  # bytes
 LARGEST_HEAD = 65_536  # bytes of a request's line and headers, and of its trailers
 MOST_PIPELINED = 8  # requests that a client may send before it has the answer to the first
 VERSIONS = ("1.0", "1.1")
@@ -38,7 +39,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        super().connection_made(Gathered(transport, self.loop))
+        super().connection_made(Gathered(transport, self.loop, self._see_read))
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -118,12 +119,13 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._stalled is None:
-            self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
+        self._see_read()
 
     def resume_writing(self) -> None:
         self._go_on()
         super().resume_writing()
+        if self.transport.is_closing():
+            self._see_read()
 
     def on_response_complete(self) -> None:
         """The reply leaves before its visit is told to the log and the metrics."""
@@ -161,6 +163,19 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _see_read(self) -> None:
+        """From now on what waits to be sent must become less; no more is written before it has, or ever."""
+        waiting = self.transport.get_write_buffer_size()
+        if self._stalled is None and waiting:
+            self._stalled = self.loop.call_later(STALLED_SECONDS, self._look, waiting)
+
+    def _look(self, waited: int) -> None:
+        self._stalled = None
+        if waited - self.transport.get_write_buffer_size() < LEAST_READ:
+            self.transport.abort()
+        else:
+            self._see_read()
 
     def _go_on(self) -> None:
         if self._stalled is not None:
