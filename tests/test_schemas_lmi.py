@@ -165,6 +165,11 @@ def test_other_types_are_refused(headers: dict[str, str], code: int) -> None:
     assert refusal({"inputs": "a"}, **headers).code == code
 
 
+@pytest.mark.parametrize("accept", ["*/*", "text/html, */*;q=0.1", "", " "])
+def test_an_accept_that_leaves_nothing_out_gets_json(accept: str) -> None:
+    assert exchange({"inputs": "a"}, accept=accept).media_type == "application/json"
+
+
 def test_a_byte_order_mark_before_the_object_is_no_part_of_it() -> None:
     found = exchange(b"\xef\xbb\xbf" + json.dumps({"inputs": "hello"}).encode(), **{"content-encoding": "identity"})
 

@@ -118,7 +118,7 @@ def _prompts(inputs: Any, faults: list[str]) -> tuple[str, ...]:
 
 def _media_type(headers: Mapping[str, str], stream: bool, defaults: Defaults) -> str:
     """JSON, or for a stream what Accept names, else what the model's options say; Refused (406) where neither fits."""
-    accept = headers.get("accept", "*/*").lower()
+    accept = headers.get("accept", "").strip().lower() or "*/*"  # an empty one names nothing, and leaves out nothing
     if not stream:
         if not any(each in accept for each in (JSON, "application/*", "*/*")):
             raise Refused(406, f"the reply is application/json, which Accept leaves out: got {accept[:80]!r}")
