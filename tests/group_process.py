@@ -53,7 +53,11 @@ def main() -> None:
                 group.send(group.receive(torch.empty_like(tensor), rank - 1), rank + 1)
             else:
                 assert torch.equal(group.receive(torch.empty_like(tensor), rank - 1), gathered[0])
-            for result in (gathered, total, first):
+            rows = torch.randn(4, 96, generator=generator)
+            sums = group.all_reduce(rows.clone())
+            alone = [group.all_reduce(row.clone()) for row in rows]
+            assert torch.equal(sums, torch.stack(alone)), "a row's sum depends on its company"
+            for result in (gathered, total, first, sums):
                 digest.update(result.float().numpy().tobytes())
     print(digest.hexdigest(), flush=True)
     told = sys.stdin.readline().strip()

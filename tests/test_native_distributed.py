@@ -50,7 +50,7 @@ def results(kind: str, world: int, tmp_path: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_memory_gloo_and_the_way_back_to_gloo_give_every_rank_the_same(tmp_path: Path) -> None:
+def test_memory_gloo_and_the_way_back_to_gloo_give_every_rank_the_same_and_each_row_its_own_sum(tmp_path: Path) -> None:
     world = 3
     plain, quick, full = (results(kind, world, tmp_path) for kind in ("gloo", "memory", "full"))
 

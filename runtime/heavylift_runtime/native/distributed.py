@@ -21,6 +21,10 @@ IDLE = timedelta(days=365)
 """How long a follower waits for the next batch. A rank that dies closes its sockets, and then nobody waits."""
 
 
+PART = 256 * 1024
+"""Numbers of each rank that are held at once where they are added up one after the other."""
+
+
 class Group(Protocol):
     """The ranks that hold one model together."""
 
@@ -99,7 +103,15 @@ class Gloo:
         return part
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        self._group.allreduce(tensor).wait()
+        if self.world == 2 or tensor.is_cuda or not tensor.is_floating_point():
+            self._group.allreduce(tensor).wait()
+            return tensor
+        # gloo begins to add with another rank in each part of a tensor: a row's sum would depend on the rows beside it
+        for part in torch.split(tensor.view(-1), PART):
+            first, *others = self.all_gather(part)
+            part.copy_(first)
+            for other in others:
+                part.add_(other)
         return tensor
 
     def all_gather(self, tensor: Tensor, out: Tensor | None = None) -> Tensor:

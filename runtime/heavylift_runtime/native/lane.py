@@ -146,6 +146,8 @@ class Lane:
         plan, self._plan = self._plan, None
         for portion in () if plan is None else plan.sources:
             portion.sequence.encoded, portion.sequence.parts = False, 0
+        for row in () if plan is None else plan.rows:
+            row.guessed = []
         self.unread = None
         self._let_go()
 
