@@ -5,6 +5,7 @@ Not a fixture: a test's module makes one, and decides how long it is kept.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,9 @@ class SmallModels:
     def __init__(self, place: Path) -> None:
         """`place`: an empty folder."""
 
+        writing = threading.RLock()  # ranks that are threads ask at once: one writes, the others wait for it
+
+        @cache
         def write(kind: str) -> Path:
             if kind == "t5":
                 return write_t5(place / kind)
@@ -33,7 +37,11 @@ class SmallModels:
             core = core_of(self.model(kind))
             return [answers_of(core, [prompt], [limit])[0] for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
 
-        self.folder = cache(write)
+        def folder(kind: str) -> Path:
+            with writing:
+                return write(kind)
+
+        self.folder = folder
         """A checkpoint."""
         self.model = cache(lambda kind: model_on(self.folder(kind)))
         """On one rank, in fp32."""

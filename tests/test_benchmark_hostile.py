@@ -68,6 +68,7 @@ def test_ten_seconds_of_stall_are_in_the_tail_from_the_intended_send_and_hidden_
     assert sum(value > 5_000 for value in seen) <= 1 and percentile(seen, 99) < 5_000, "what a closed load hides"
 
 
+@pytest.mark.slow
 def test_a_stream_that_drips_for_ever_is_a_timeout_and_the_run_ends() -> None:
     drip = Reply(200, parts=((0.05, b'{"token": {"text": "a"}}\n'),) * 100_000)  # for more than an hour
 
@@ -79,6 +80,7 @@ def test_a_stream_that_drips_for_ever_is_a_timeout_and_the_run_ends() -> None:
     assert not any(row.correct for row in samples[0].rows)
 
 
+@pytest.mark.slow
 def test_a_probe_that_never_ends_does_not_hold_the_run() -> None:
     drip = Reply(200, parts=((0.05, b" "),) * 100_000)
 

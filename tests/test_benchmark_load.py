@@ -96,6 +96,7 @@ def test_an_open_load_sends_at_its_times_whatever_the_replies_do() -> None:
     assert len(recording.measured) == 60
 
 
+@pytest.mark.slow
 def test_a_stall_shows_in_the_tail_from_the_intended_send_not_in_the_service_time() -> None:
     def stalled(number: int, body: bytes) -> Reply:
         if number == 20:
@@ -116,6 +117,7 @@ def test_a_stall_shows_in_the_tail_from_the_intended_send_not_in_the_service_tim
     assert "the generator lagged" in judge(recording).void[0]
 
 
+@pytest.mark.slow
 def test_a_stall_of_the_server_alone_is_not_the_generators_lag() -> None:
     def stalled(number: int, body: bytes) -> Reply:
         if number == 10:
@@ -136,6 +138,7 @@ def test_a_stall_of_the_server_alone_is_not_the_generators_lag() -> None:
     assert max(sample.latency_ms for sample in recording.measured) >= 4000
 
 
+@pytest.mark.slow
 def test_a_warm_up_goes_on_until_the_endpoint_is_steady_and_is_in_no_number() -> None:
     def warming(number: int, body: bytes) -> Reply:
         threading.Event().wait(max(0.0, 0.6 - 0.05 * number))  # far more than a busy machine's noise
@@ -152,6 +155,7 @@ def test_a_warm_up_goes_on_until_the_endpoint_is_steady_and_is_in_no_number() ->
     assert statistics.median(s.latency_ms for s in recording.measured) < warm[0].latency_ms / 2
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_never_becomes_steady_is_void_and_costs_no_more_than_its_warm_up() -> None:
     def slower_and_slower(number: int, body: bytes) -> Reply:
         threading.Event().wait(0.1 * number)

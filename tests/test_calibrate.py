@@ -80,6 +80,7 @@ def test_before_a_calibration_the_same_batches_are_far_off() -> None:
     assert np.median(errors) > 0.3  # and the interval says so: a factor of two and more
 
 
+@pytest.mark.slow
 def test_what_no_measurement_tells_keeps_its_wide_uncertainty() -> None:
     prior = calibration_for("native", None)
 

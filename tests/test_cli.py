@@ -175,6 +175,7 @@ def test_a_command_that_needs_the_embedded_aws_says_how_to_start_it(
     assert "start it with `heavylift up FILE --local`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ls_shows_the_sound_models_and_says_what_is_wrong_with_the_others(
     models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +316,7 @@ def test_boto3_goes_to_the_region_that_the_cdk_goes_to(
     assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"
 
 
+@pytest.mark.slow
 def test_a_terminal_that_cannot_show_a_sign_gets_another(models: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "heavylift.cli", "plan", str(models / "tiny-t5.yaml")]

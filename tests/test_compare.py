@@ -151,6 +151,7 @@ def test_the_command_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.Captu
     assert ">worse</div>" in text and "http" not in text.replace("http-equiv", "") and "<script" not in text
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_is_one_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for side in ("a", "b"):
         for seed in (1, 2):

@@ -53,6 +53,7 @@ def allowed(synthesized: Synthesized, name: str, action: str) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_cdk_nag_and_cfn_lint_find_nothing_that_has_no_reason(synthesized: Synthesized) -> None:
     assert nag(synthesized) == []
     assert [fault for name in plans() for fault in lint(synthesized, f"heavylift-{name}")] == []

@@ -35,6 +35,7 @@ def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> N
     assert nag(synthesized) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", CASES)
 def test_cfn_lint_finds_nothing(synthesized: Synthesized, stack: str) -> None:
     assert lint(synthesized, stack) == []

@@ -46,6 +46,7 @@ def image_hash(checkout: Path, hardware: Hardware = "cpu") -> str:
     return only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edited",
     [

@@ -71,6 +71,7 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     return Synthesized(folder)
 
 
+@pytest.mark.slow
 def test_nag_and_lint_find_nothing(synthesized: Synthesized) -> None:
     assert nag(synthesized) == []
     assert [fault for stack in ("heavylift-foundation", *STACKS) for fault in lint(synthesized, stack)] == []
@@ -94,6 +95,7 @@ def test_sagemakers_own_model_accepts_the_job(synthesized: Synthesized, stack: s
     assert (wanted["Key"], json.loads(wanted["Expected"])) == (job.key, job.expected)
 
 
+@pytest.mark.slow
 def test_botocore_would_refuse_an_inf2_for_either_job_and_neuroncores_for_processing() -> None:
     service = botocore.session.get_session().get_service_model("sagemaker")
     processing, training = (service.shape_for(f"{kind}InstanceType").enum for kind in ("Processing", "Training"))

@@ -62,6 +62,7 @@ def passes(monkeypatch: pytest.MonkeyPatch, model: Model) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

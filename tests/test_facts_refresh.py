@@ -169,6 +169,7 @@ def test_a_region_without_prices_is_refused_and_nothing_is_written(tables: Table
     assert (tables.folder / "prices.csv").read_text() == (HOME / "prices.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_source_stays_as_long_as_a_row_refers_to_it(tables: Tables, ec2: Any) -> None:
     refresh_instances(tables, ec2, [], "2026-12-01")
     tables.write()

@@ -36,6 +36,7 @@ def test_a_published_model_has_its_published_number_of_parameters(name: str) -> 
     assert family.parameters(config) == PUBLISHED[name].parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_table_and_forward_pass_agree_at_published_shapes(name: str) -> None:
     family, config = known(name)

@@ -15,6 +15,7 @@ from heavylift.plan.fleet import Problem, solve
 from tests.fleet_oracles import NUMBERS, SLACK, brute_force, check, problem_of, problems, slices
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(problems())
 def test_no_fleet_is_cheaper_than_ours_and_ours_does_carry_the_load(problem: Problem) -> None:
@@ -33,6 +34,7 @@ def test_no_fleet_is_cheaper_than_ours_and_ours_does_carry_the_load(problem: Pro
     check(problem, fleet)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(problems(quotas=False), st.integers(1, 3))
 def test_ours_never_costs_more_than_melanges_slices(problem: Problem, factor: int) -> None:

@@ -87,6 +87,7 @@ def in_float8(folder: Path, group: Group) -> Model:
         return model_of(checkpoint.config, Placed(loader, HOST), group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("kind", ["tiny-t5", "llama", "qwen2", "mixtral", "gpt2", "gptj", "bloom"])
 def test_a_models_logits_move_little(tiny_t5: Path, tmp_path: Path, kind: str, world: int) -> None:

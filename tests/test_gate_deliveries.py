@@ -73,6 +73,7 @@ def test_a_delivery_that_finds_the_request_held_to_its_end_lets_lambda_call_agai
     assert aws.cloudformation.heard == [] and aws.endpoint.heard == []
 
 
+@pytest.mark.slow
 def test_a_run_longer_than_one_lambda_goes_on_in_another_and_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(number: int, request: bytes) -> Reply:
         time.sleep(0.01)

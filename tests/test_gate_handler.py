@@ -76,6 +76,7 @@ def test_what_a_missed_target_does_is_the_users_choice(
     assert aws.violations == [1.0]
 
 
+@pytest.mark.slow
 def test_the_metric_says_what_was_judged_and_nothing_else(aws: Account) -> None:
     aws.call(aws.event())
     aws.call(aws.event(request="void", requests=100_000, warmup_requests=0, max_seconds=10), Context(seconds=90.2))
@@ -124,6 +125,7 @@ def test_an_undecided_run_follows_its_own_policy_and_a_void_one_never_does(
     assert decide(verdict, benchmark) == decision
 
 
+@pytest.mark.slow
 def test_a_hopeless_endpoint_is_failed_after_the_first_leg(aws: Account) -> None:
     event = aws.event(requests=5_000, warmup_requests=0, slo=TOO_FAST)
 

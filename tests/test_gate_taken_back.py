@@ -31,6 +31,7 @@ def taken_back(aws: Account, status: str) -> None:
     cloudformation_backends["123456789012"]["us-east-1"].stacks[aws.stack_id].status = status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"])
 def test_a_run_ends_when_its_stack_is_taken_back(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     monkeypatch.setattr(loops, "ASK_S", 0.05)

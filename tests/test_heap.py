@@ -66,6 +66,7 @@ def test_a_region_may_be_larger_than_the_machine_for_not_all_tensors_lie_there_a
     assert tensor.sum() == 1000
 
 
+@pytest.mark.slow
 def test_a_tensors_memory_goes_back_to_the_kernel_with_it_and_not_before_its_views() -> None:
     size = 64 * 1024 * 1024
     region = Region(2 * size, ahead=False)

@@ -43,6 +43,7 @@ def test_a_named_repair_does_fit() -> None:
     assert plan.memory.missing("host") == 0 and plan.instance.type == "ml.m5.4xlarge"
 
 
+@pytest.mark.slow
 def test_where_one_change_is_not_enough_two_are_named() -> None:
     said = refusal(XXL, instance_type="ml.c6i.xlarge", serving={"workers": 64}, tensor_parallel_degree=1)
 

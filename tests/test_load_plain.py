@@ -88,6 +88,7 @@ def test_ranks_read_all_bytes_between_them(side: ModuleType, monkeypatch: pytest
     assert shares == [room.nbytes for room in rooms]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("until", "fault"),
     [("head", "closed the connection in a reply's head"), ("body", "bytes too early"), ("nothing", "404 Not Found")],

@@ -116,6 +116,7 @@ def test_the_parts_of_all_ranks_are_the_file_bit_for_bit(
     assert all(torch.equal(whole[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [0, 2**26])
 @pytest.mark.parametrize("world", [1, 2])
 def test_weights_stream_from_s3_the_same(

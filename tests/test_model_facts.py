@@ -182,6 +182,7 @@ JSON = st.recursive(
 EXTRA = ("sliding_window", "layer_types", "quantization_config", "text_config", "head_dim", "tie_word_embeddings")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(data=st.data(), name=st.sampled_from(sorted(PUBLISHED)))
 def test_every_mutated_config_is_planned_or_answered_with_sentences(data: Any, name: str) -> None:

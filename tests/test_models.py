@@ -70,6 +70,7 @@ def test_the_lock_of_a_model_that_is_elsewhere_follows_from_its_published_config
     assert lock.model.parameters == PARAMETERS.get(file.stem, lock.model.parameters)
 
 
+@pytest.mark.slow
 def test_engines_that_are_only_compared_with_are_never_chosen() -> None:
     spec = ModelSpec.from_yaml(MODELS / "llama-3-1-8b.yaml")
     lock = read_fresh(spec, MODELS / "llama-3-1-8b.yaml")

@@ -57,6 +57,7 @@ def schedules(draw: st.DrawFn) -> tuple[dict[int, News], set[int]]:
     return schedule, set(leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -106,6 +107,7 @@ def test_who_is_pushed_out_goes_on_where_it_was(small: SmallModels, kind: str, m
     assert any(pushed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "llama", "mixtral"])
 @pytest.mark.parametrize(("tensor", "pipeline"), [(2, 1), (1, 2), (2, 2)])
 def test_every_rank_takes_the_same_decisions(small: SmallModels, kind: str, tensor: int, pipeline: int) -> None:
@@ -143,6 +145,7 @@ def bits_of(model: Model, schedule: dict[int, News], **settings: Any) -> dict[in
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules(), slots=st.integers(1, 6), narrow=st.booleans())

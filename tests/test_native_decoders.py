@@ -84,6 +84,7 @@ def test_rare_activations_are_those_of_transformers(tmp_path: Path, kind: str) -
     torch.testing.assert_close(steps, torch.stack([text[-23:] for text in texts]), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_are_those_of_transformers(
     written: Callable[[str], Written], kind: str, record_testsuite_property: Callable[[str, object], None]

@@ -116,6 +116,7 @@ def test_openais_penalties_count_what_was_generated() -> None:
     assert ours.tolist() == [0, 0, -0.75, -1.25, 0, 0]
 
 
+@pytest.mark.slow
 def test_draws_follow_transformers_distribution() -> None:
     torch.manual_seed(0)
     scores, count = torch.randn(61) * 1.5, 20_000
@@ -180,6 +181,7 @@ def test_greedy_decoding_under_a_processor_is_that_of_transformers(
         assert answer.tokens == tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length_penalty", [1.0, 0.0, 2.5, -1.0])
 @pytest.mark.parametrize("beams", [2, 3, 5])
 def test_a_beam_search_finds_what_transformers_finds(t5: Path, beams: int, length_penalty: float) -> None:

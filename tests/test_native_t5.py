@@ -56,6 +56,7 @@ def inputs_of(prompts: list[list[int]]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "world"), DEGREES)
 def test_logits_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
     torch.manual_seed(3)
@@ -70,6 +71,7 @@ def test_logits_are_those_of_transformers(checkpoints: dict[str, Path], kind: st
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "world"), DEGREES)
 def test_greedy_tokens_are_those_of_transformers(checkpoints: dict[str, Path], kind: str, world: int) -> None:
     with torch.inference_mode():
@@ -220,6 +222,7 @@ class Unconnected:
     def close(self) -> None: ...
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 4, 8])
 @pytest.mark.parametrize("tied", [True, False])
 def test_table_and_forward_pass_agree_for_flan_t5_xxl(world: int, tied: bool) -> None:

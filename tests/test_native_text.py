@@ -99,6 +99,7 @@ def exact(query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tenso
     return result.flatten(1)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),

@@ -74,6 +74,7 @@ def expected(folder: Path, prompts: Sequence[Sequence[int]], count: int = 7) -> 
     return [continuation(model, list(prompt), count + key) for key, prompt in enumerate(prompts)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "library"), KIND_AND_LIBRARY)
 def test_requests_that_come_and_go_get_the_models_own_tokens(kind: str, library: str, tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", kind)

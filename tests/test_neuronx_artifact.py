@@ -21,6 +21,7 @@ from tests.served import serving
 from tests.test_neuronx import PROMPTS, checkpoint, expected, load, options, sdk, tokens_of  # noqa: F401 - sdk: each test runs in it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "library"), [("gpt2", "tnx"), ("gptj", "tnx"), ("llama", "tnx"), ("llama", "nxdi")])
 def test_what_was_compiled_ahead_is_loaded_and_nothing_is_compiled_again(
     kind: str, library: str, tmp_path: Path

@@ -202,6 +202,7 @@ def test_matrices_may_be_taken_in_another_order_than_the_tables(tmp_path: Path) 
     assert same({name: found[name] for name in names}, matrices(folder, 0, 1, "int8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 @pytest.mark.parametrize("kind", ["t5", *KINDS])
@@ -234,6 +235,7 @@ def test_a_partition_of_another_quantization_is_refused(tmp_path: Path) -> None:
         matrices(tmp_path / "none", 0, 1, "int8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["awq", "gptq"])
 @pytest.mark.parametrize("kind", ["t5", "llama", "mixtral", "gpt2", "bloom"])
 def test_published_layouts_are_read_by_their_own_definition(tmp_path: Path, kind: str, method: str) -> None:
@@ -281,6 +283,7 @@ def by_definition(files: dict[str, Tensor], base: str, method: str) -> Tensor:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["awq", "gptq"])
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "heads-of-80"])
 def test_ranks_hold_parts_of_published_matrices_also_from_a_partition(tmp_path: Path, kind: str, method: str) -> None:

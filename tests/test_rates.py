@@ -70,6 +70,7 @@ def tokens(random: numpy.random.Generator) -> list[tuple[float, float]]:
     return list(zip(numpy.cumsum(counts / 5 * random.lognormal(-0.02, 0.2, 200)), map(float, counts), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("server", "rate"), [(closed, 1.0), (correlated, 1.0), (poisson, 1.0), (tokens, 5.0)])
 def test_a_server_whose_rate_is_exactly_the_limit_passes_and_fails_in_one_run_of_twenty(
     server: Callable[[numpy.random.Generator], list[tuple[float, float]]], rate: float
@@ -94,6 +95,7 @@ def test_a_server_that_is_a_fifth_faster_than_its_limit_passes_nearly_always() -
     assert sum(each is not None and each.reaches(1 / 1.2) <= 0.05 for each in found) >= 285
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slo", "rows"), [(Slo("quality", 0.95), 4), (Slo("error_rate", 0.01), 1), (Slo("attainment", 0.9), 1)]
 )

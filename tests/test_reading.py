@@ -122,6 +122,7 @@ def tasks_of(sizes: list[tuple[int, int]], limit: int) -> Iterator[Task]:
         at += gap + size
 
 
+@pytest.mark.slow
 @settings(max_examples=150, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(0, 30)), max_size=12), st.integers(1, 40))
 def test_neighbours_in_a_file_come_by_one_read_and_never_more_than_a_block(
@@ -157,6 +158,7 @@ def parts_of(
         return {name: loader.take(name) for name in (names[::-1] if backwards and rank % 2 else names)}
 
 
+@pytest.mark.slow
 @settings(max_examples=16, derandomize=True)
 @given(
     heads=st.sampled_from([4, 8]), width=st.integers(1, 5), model=st.integers(3, 40), inner=st.integers(1, 9),

@@ -41,6 +41,7 @@ def repeated_of(model: Model) -> Repeated:
     return model._repeated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("invariant", [False, True])
 @pytest.mark.parametrize("kind", RECORDED)

@@ -137,6 +137,7 @@ def test_odd_runs_have_a_page_too(recording: Recording) -> None:
     assert "nan" not in text and "inf" not in text.replace("infinite", "")
 
 
+@pytest.mark.slow
 def test_many_requests_are_thinned_but_the_extremes_stay() -> None:
     latencies = [100.0 + index % 7 for index in range(9000)]
     latencies[4321] = 777.0

@@ -42,6 +42,7 @@ def test_the_schema_is_one_and_names_every_field() -> None:
     assert document["else"]["required"] == ["name", "model"]
 
 
+@pytest.mark.slow
 def test_every_field_has_words_or_a_kind() -> None:
     fields = schema()["else"]["properties"]
 
@@ -110,6 +111,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for step, each in steps for place in places(each, (*path, step)))]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     place=st.sampled_from([place for place in places(DOCUMENT) if place]),

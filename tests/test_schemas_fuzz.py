@@ -109,6 +109,7 @@ def sound(sampling: Sampling, defaults: Defaults) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(path=st.sampled_from(PATHS), body=BODIES, defaults=st.sampled_from(DEFAULTS))
 def test_any_body_is_a_request_or_a_refusal(path: str, body: bytes, defaults: Defaults) -> None:

@@ -150,6 +150,7 @@ def test_all_faults_come_at_once() -> None:
     assert refused.sentence.count(";") == 3
 
 
+@pytest.mark.slow
 def test_a_million_wrong_names_are_refused_quickly_and_briefly() -> None:
     names = {f"name_{number}": 0 for number in range(200_000)}
 

@@ -101,6 +101,7 @@ def test_targets_that_nothing_keeps_leave_the_cheapest_and_say_so() -> None:
     assert best is not None and best[1] == "the cheapest that fits: none is predicted to keep the targets"
 
 
+@pytest.mark.slow
 def test_a_higher_rate_takes_more_instances_and_makes_a_token_cheaper() -> None:
     name = "ml.p5.4xlarge: vllm bf16 awq at degree 1"
 
@@ -142,6 +143,7 @@ def test_what_the_model_file_does_not_say_is_asked_for() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_search_gives_the_same_at_every_run() -> None:
     again = found.__wrapped__(2.0)
 
@@ -162,6 +164,7 @@ def test_a_model_of_unknown_operations_has_no_times_but_a_price() -> None:
     assert best is not None and best[1] == "the cheapest that fits; how fast it is, is not known"
 
 
+@pytest.mark.slow
 def test_a_load_beyond_a_thousand_instances_is_rejected() -> None:
     every = found(1e5)
 

@@ -58,6 +58,7 @@ def test_a_stream_brings_each_token_as_it_comes() -> None:
     with_server(story, parrot=Parrot(gate=steps.acquire))
 
 
+@pytest.mark.slow
 def test_an_answered_request_is_gone_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, join = weakref.WeakSet[Job](), Rolling.join
 
@@ -93,6 +94,7 @@ def test_rows_share_the_steps_and_a_row_of_one_is_not_held_up_by_a_request_of_ma
     with_server(story, parrot=Parrot(capacity=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "code", "sentence"),
     [

@@ -199,6 +199,7 @@ def test_a_body_that_is_no_http_is_a_400_for_the_client_and_the_log() -> None:
     with_server(story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_offer_to_upgrade_is_answered_in_http_1_and_the_connection_goes_on(chunked: bool) -> None:
     async def story(serving: Serving) -> None:

@@ -91,6 +91,7 @@ def digest(folder: Path, rank: int) -> str:
     return found.hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "world"), [("t5", 2), ("t5", 4), ("qwen3", 4), *((kind, 2) for kind in KINDS)])
 def test_whoever_reads_what_each_rank_holds_its_part(
     tmp_path: Path, kind: str, world: int, monkeypatch: pytest.MonkeyPatch

@@ -208,6 +208,7 @@ LIMITS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(TRACES, LINES, LIMITS)
 def test_stretches_give_what_a_simulation_token_by_token_gives(

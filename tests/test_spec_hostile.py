@@ -61,6 +61,7 @@ def torn(draw: st.DrawFn) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(own=torn(), base=st.one_of(torn(), st.just(BASE.encode())), env=st.sampled_from([None, "prod", "prd", ""]))
 def test_a_torn_file_is_answered_with_sentences(
@@ -84,6 +85,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 WHOLE = yaml.safe_load(MINIMAL + EVERYTHING)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     changes=st.dictionaries(st.sampled_from([*ModelSpec.model_fields, "extends", "environments"]), VALUES, max_size=4),

@@ -35,6 +35,7 @@ def field(spec: Any, name: str) -> dict[str, Any]:
     return dict(bounded[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "name", "service", "theirs", "member"),
     [

@@ -47,11 +47,13 @@ def test_cdk_nag_would_find_a_careless_bucket(tmp_path: Path) -> None:
         synthesize(tmp_path, prepare=add_open_bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", STACKS)
 def test_cfn_lint_finds_no_error(synthesized: Synthesized, stack: str) -> None:
     assert lint(synthesized, stack) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", STACKS[1:])
 @pytest.mark.parametrize(
     ("kind", "operation", "named"),

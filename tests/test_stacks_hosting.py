@@ -42,11 +42,13 @@ def test_cdk_nag_finds_nothing_that_has_no_reason(synthesized: Synthesized) -> N
     assert nag(synthesized) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_cfn_lint_finds_nothing(synthesized: Synthesized, name: str) -> None:
     assert lint(synthesized, name) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_the_apis_take_every_request(synthesized: Synthesized, name: str) -> None:
     assert api_faults(of_apis(synthesized, name)) == []
