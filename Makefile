@@ -18,7 +18,8 @@ MODEL ?= models/tiny-t5.yaml
 WORKERS ?= 2  # pytest's processes, each with an embedded AWS of its own; 1.5 GB each
 QUIET = $(shell [ -t 2 ] || echo --quiet)  # pip's own progress on a terminal, silence elsewhere
 
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile  # a file's tests share what it sets up
+# Tests start hundreds of interpreters: what one has compiled the next finds, also where the environment says otherwise.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile  # a file's tests share what it sets up
 STARTS = $(BIN)/heavylift --help > /dev/null 2>&1
 BROKEN := $(if $(shell $(STARTS) && echo yes),,broken)  # no environment, half of one, or one whose folder was moved
 

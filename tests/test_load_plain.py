@@ -59,7 +59,7 @@ class Server(BaseHTTPRequestHandler):
 def served(until: str) -> Iterator[str]:
     """The URL of a server that hangs up then."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Hangs", (Server,), {"until": until}))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -39,7 +39,7 @@ class HubServer:
                 pass
 
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Answer) for _ in range(2)]
-        self._threads = [threading.Thread(target=server.serve_forever) for server in self._servers]
+        self._threads = [threading.Thread(target=server.serve_forever, args=(0.01,)) for server in self._servers]
         for thread in self._threads:
             thread.start()
         self.address, self._storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
