@@ -144,11 +144,14 @@ def test_a_type_of_model_that_the_plan_does_not_know_is_refused_on_vllms_devices
 
 
 def test_guesses_of_the_native_engine_are_planned_with_a_byte_more_for_each_number_of_a_matrix() -> None:
-    def weights(**options: object) -> int:
-        plan = planned(LLAMA, engine="native", tensor_parallel_degree=2, dtype="fp32", options=options)
+    def weights(quantization: str = "none", **options: object) -> int:
+        plan = planned(
+            LLAMA, engine="native", tensor_parallel_degree=2, dtype="fp32", quantization=quantization, options=options
+        )
         return sum(row.bytes for row in plan.memory.rows if row.what == "weights")
 
     without = weights()
 
     assert weights(speculative_length=0) == without
     assert 0.2 * without < weights(speculative_length=3) - without < 0.25 * without
+    assert weights("int8", speculative_length=3) == weights("int8")  # whose guesses come from the text only

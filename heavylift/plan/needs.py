@@ -64,7 +64,7 @@ def script_need(lock: Lock, dtype: str, ranks: int) -> Need:
 def _drafts(spec: ModelSpec, engine: str) -> bool:
     """Whether the native engine guesses tokens, with copies of its matrices (heavylift_runtime/native/drafts.py)."""
     length = str(spec.options.get("speculative_length", "0"))
-    return engine == "native" and length.isdecimal() and int(length) > 0
+    return engine == "native" and spec.quantization == "none" and length.isdecimal() and int(length) > 0
 
 
 def _usual_degrees(spec: ModelSpec, engine: str) -> tuple[int, ...]:

@@ -71,7 +71,9 @@ def load(
     dtype = _dtype(options.dtype, checkpoint)
     held = _held(checkpoint, options, dtype)
     rounded = options.quantize if checkpoint.packing is None else checkpoint.packing.name
-    guesses = wish.guesses(dtype, rounded, held, invariant=options.batch_invariant, stages=pipeline)
+    steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
+    invariant = options.batch_invariant
+    guesses = wish.guesses(dtype, rounded, held, invariant=invariant, stages=pipeline, steady=steady)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if (count := threads(world * options.workers, held)) is not None:
@@ -94,18 +96,18 @@ def load(
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
     own = torch.tensor([int(wish.share * free(device)) // (world * options.workers if device == HOST else 1)])
     budget = int(mesh.everyone.all_gather(own).min())
-    if device != HOST or (wish.drafted is None and held > budget):
-        guesses = 0
-    copies = held // dtype.itemsize if guesses else 0  # of each number one in 8 bits
+    guesses = guesses if device == HOST else 0
+    copied = guesses > 0 and wish.copied(dtype, rounded) and (wish.drafted is not None or held <= budget)
+    copies = held // dtype.itemsize if copied else 0  # of each number one in 8 bits
     if copies > 0 and copies >= budget:
         raise LoadError(
             f"'speculative_length' takes {copies / 1e9:.1f} GB more on each rank, for copies in 8 bits, of which each "
             f"may have {budget / 1e9:.1f} GB: leave it out, or take a machine with more memory"
         )
     if guesses:
-        report(f"speculative_length: up to {guesses}, with copies in 8 bits of at most {copies / 1e6:.0f} MB")
+        further = f", and with copies in 8 bits of at most {copies / 1e6:.0f} MB" if copied else ""
+        report(f"speculative_length: up to {guesses}, from what the text repeats{further}")
     limits = Limits.of(model, options.max_model_len)
-    steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
     with torch.inference_mode():
         core = Core(
             model,
@@ -114,11 +116,12 @@ def load(
             options.capacity,
             budget - copies,
             limits,
-            invariant=options.batch_invariant,
+            invariant=invariant,
             mesh=mesh,
             rules=rules,
             record=recorder_of(device, eager=wish.eager, compiles=wish.compiles) if steady else None,
             drafted=guesses,
+            copied=copied,
         )
     return NativeEngine(core, text, mesh, options.capacity)
 

@@ -55,17 +55,18 @@ class Core:
         rules: Rules | None = None,
         record: Recorder | None = None,
         drafted: int = 0,
+        copied: bool = False,
     ) -> None:
         """`slots`: rows that run at once; `budget`: bytes of cache on each rank; `rules`: the checkpoint's.
 
         `invariant`: a request's numbers depend on no other's, bit for bit. `record`: what passes without prompts are
         recorded with; None: their sizes are as they come, which on a processor is quicker. `drafted`: tokens that are
-        guessed at most before a pass, see drafts.py.
+        guessed at most before a pass, see drafts.py; `copied`: by the model too.
         """
         self._model, self._start, self._mesh = model, start, mesh
         self._ends = frozenset(end for end in ends if end < model.vocabulary.size)  # no other one can ever come
         self.limits, self._rules = limits, Rules() if rules is None else rules
-        self._record, self._drafted = record, drafted
+        self._record, self._drafted, self._copied = record, drafted, copied
         lanes = min(slots, mesh.stage.of)
         self._slots = -(-slots // lanes)
         self._lanes = [self._lane(tokens, budget // lanes, invariant=invariant) for _ in range(lanes)]
@@ -96,7 +97,7 @@ class Core:
         steps = None
         if self._record is not None and not invariant:
             steps = Steps(self._model, caches.stores, slots, self._record, self._mesh.stage)
-        drafts = Drafts(self._model, caches.stores, self._drafted) if self._drafted else None
+        drafts = Drafts(self._model, caches.stores, self._drafted, copied=self._copied) if self._drafted else None
         return Lane(self._model, caches, scheduler, self._ends, invariant=invariant, steps=steps, drafts=drafts)
 
     @property

@@ -180,7 +180,7 @@ class Lane:
 
     def _append(self, sequence: Sequence, choices: list[Chosen]) -> Progress:
         """The next token, and those that follow guesses as long as these were right."""
-        guessed, sequence.guessed, reason = sequence.guessed, [], None
+        guessed, reason = sequence.guessed, None
         for place, chosen in enumerate(choices):
             if chosen.token == NOTHING:
                 return Progress(sequence, (), None, (424, NUMBERLESS))
@@ -192,9 +192,10 @@ class Lane:
                 reason = "length"
             if reason is not None or guessed[place : place + 1] != [chosen.token]:
                 break
-        if guessed and self._drafts is not None:
-            self._drafts.learn(place, reason is None and place < len(guessed))
-        return Progress(sequence, tuple(choices[: place + 1]), reason)
+        said = choices[: place + 1]
+        if self._drafts is not None:
+            self._drafts.learn(sequence, [chosen.token for chosen in said], over=reason is not None)
+        return Progress(sequence, tuple(said), reason)
 
     def _spread(self, leader: Sequence, logits: Mapping[int, Tensor]) -> Progress | None:
         """The next beams of one search, from the logits (V,) of its rows by their identity; its end, if this is it."""

@@ -43,6 +43,10 @@ class Sequence:
     """Until then: portions of the encoder's layers that the source has gone through."""
     guessed: list[int] = field(default_factory=list)
     """Tokens that the pass on its way reads after `text`, as if they had been generated."""
+    copied: bool = False
+    """The model guessed them, and not the text (drafts.py)."""
+    foreseen: tuple[int, list[int]] = (0, [])
+    """What the text would guess to follow, and what kind of guess that is (drafts.py)."""
     beams: list[Sequence] = field(default_factory=list)
     """Of a beam search that has spread: its rows, this one first."""
     origin: Sequence | None = None

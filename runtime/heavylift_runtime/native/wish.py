@@ -18,6 +18,9 @@ from heavylift_runtime.native.kernels.library import said
 from heavylift_runtime.native.memory import SHARE
 from heavylift_runtime.native.place import HOST
 
+EXACT = ("none", "int8", "dynamic_int8")
+"""What our kernels multiply with, for which a row's numbers are the same bits whatever rows go beside it."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -63,14 +66,17 @@ class Wish:
             )
         if self.drafted and device != HOST:
             raise LoadError(
-                "'speculative_length' is for processors, which read copies in 8 bits in less time than the weights; "
+                "'speculative_length' is for processors, where several tokens take hardly more time than one; "
                 "leave it out"
             )
 
-    def guesses(self, dtype: torch.dtype, quantize: str, held: int, *, invariant: bool, stages: int) -> int:
+    def guesses(
+        self, dtype: torch.dtype, quantize: str, held: int, *, invariant: bool, stages: int, steady: bool = True
+    ) -> int:
         """Tokens to guess before a pass on a processor, at most; LoadError where some are asked for and cannot be.
 
-        `held`: bytes of weights on a rank. Not asked for, there are guesses with weights in fp32 that no cache holds.
+        `held`: bytes of weights on a rank; `steady`: all tokens read the same ones. Not asked for, there are guesses
+        with steady weights that no cache holds.
         """
         if self.drafted == 0:
             return 0
@@ -80,17 +86,21 @@ class Wish:
                 "'speculative_length' needs the engine's own kernels and 'dtype' fp32 or bf16: "
                 f"the kernels are {said()}, 'dtype' is {str(dtype).removeprefix('torch.')}"
             )
-        if quantize != "none":
-            faults.append(f"'speculative_length' is for weights that are not rounded: 'quantize' is {quantize!r}")
+        if quantize not in EXACT:
+            faults.append(f"'speculative_length' goes with 'quantize' {', '.join(EXACT)}: got {quantize!r}")
         if invariant:
             faults.append("'speculative_length' does not go with 'batch_invariant', which fixes the rows of a pass")
         if stages > 1:
             faults.append(f"'speculative_length' does not go with 'pipeline_parallel_degree' above 1: got {stages}")
         if self.drafted is None:
-            return MOST - 1 if not faults and dtype == torch.float32 and held >= SMALL else 0
+            return MOST - 1 if not faults and steady and held >= SMALL else 0
         if faults:
             raise LoadError("\n".join([*faults, "leave 'speculative_length' out, or mend these"]))
         return self.drafted
+
+    def copied(self, dtype: torch.dtype, quantize: str) -> bool:
+        """Whether the model guesses, too: by itself where its weights are much longer than their copies in 8 bits."""
+        return quantize == "none" and (self.drafted is not None or dtype == torch.float32)
 
 
 def _share(text: str) -> float | None:
