@@ -20,7 +20,7 @@ from heavylift_runtime.engines.native import load
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.native import wish
 from heavylift_runtime.native.architectures import Model
-from heavylift_runtime.native.drafts import AGAIN, ANEW, COPIES, MOST, Drafts
+from heavylift_runtime.native.drafts import AGAIN, ANEW, COPIES, MOST, Drafts, Share
 from heavylift_runtime.native.kernels import library
 from heavylift_runtime.native.linear import is_drafting
 from heavylift_runtime.native.mesh import Mesh
@@ -206,6 +206,15 @@ def test_what_the_text_would_have_guessed_is_learned_whoever_guessed(small: Smal
     for _ in range(50):
         said_of(drafts, 1, 1, 0)
     assert drafts.worth([1], 7)[1] > 4
+
+
+def test_answers_that_end_before_any_guess_is_looked_at_teach_nothing() -> None:
+    share = Share(9.0)
+
+    for _ in range(10_000):  # as many as make 0.9 to the power of them 0
+        share.learn(0, 0)
+
+    assert share.now == 0.9
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,9 @@ class Share:
 
     def learn(self, right: int, wrong: int) -> None:
         """Of a row's guesses, how many were right, and whether the next one, 0 or 1, was not."""
-        self.right = FADES * self.right + right
-        self.tried = FADES * self.tried + right + wrong
+        if right or wrong:  # of nothing tried, again and again, nothing would be left to divide by
+            self.right = FADES * self.right + right
+            self.tried = FADES * self.tried + right + wrong
 
     @property
     def now(self) -> float:
