@@ -24,7 +24,7 @@ class SmallModels:
     def __init__(self, place: Path) -> None:
         """`place`: an empty folder."""
 
-        writing = threading.RLock()  # ranks that are threads ask at once: one writes, the others wait for it
+        writing = threading.Lock()  # ranks that are threads ask at once: one writes, the others wait for it
 
         @cache
         def write(kind: str) -> Path:

@@ -73,7 +73,9 @@ def load(
     rounded = options.quantize if checkpoint.packing is None else checkpoint.packing.name
     steady = not isinstance(checkpoint.family, Mixtral)  # whose tokens choose what is computed
     invariant = options.batch_invariant
-    guesses = wish.guesses(dtype, rounded, held, invariant=invariant, stages=pipeline, steady=steady)
+    guesses = 0
+    if device == HOST:
+        guesses = wish.guesses(dtype, rounded, held, invariant=invariant, stages=pipeline, steady=steady)
     markers = Markers.of(checkpoint)
     text = Text(checkpoint) if rank == 0 else None
     if (count := threads(world * options.workers, held)) is not None:
@@ -96,7 +98,6 @@ def load(
     report(f"model: ready on rank {rank} of {world} after {time.monotonic() - started:.2f} s")
     own = torch.tensor([int(wish.share * free(device)) // (world * options.workers if device == HOST else 1)])
     budget = int(mesh.everyone.all_gather(own).min())
-    guesses = guesses if device == HOST else 0
     copied = guesses > 0 and wish.copied(dtype, rounded) and (wish.drafted is not None or held <= budget)
     copies = held // dtype.itemsize if copied else 0  # of each number one in 8 bits
     if copies > 0 and copies >= budget:
