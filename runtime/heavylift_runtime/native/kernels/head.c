@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "sums.h"
+#include "tiles.h"
 
 /* What a row's bound is made of: of `errors`, of `lengths`, and of the rough score itself. */
 struct slack {
@@ -51,6 +52,9 @@ INLINE __m512 wide(const struct screen *c, const struct slack *s, int64_t k, __m
 static float exactly(const struct screen *c, int64_t row, int64_t output) {
     const struct matrix *m = c->matrix;
     const int64_t inputs = m->inputs;
+    if (m->kind == BF16 && tiled())
+        return of_bf16(to_bf16(tiles_one((const uint16_t *)m->weight + output * inputs,
+                                         (const uint16_t *)c->x + row * inputs, inputs)));
     __m512 sum[MOST][8];
     if (m->kind == FP32)
         sums4((const float *)m->weight + output * inputs, (const float *)c->x + row * inputs, inputs, inputs, 1, 1, sum);

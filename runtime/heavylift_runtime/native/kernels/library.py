@@ -17,8 +17,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("products.c", "rows.c", "head.c", "pieces.c", "kernels.h", "sums.h")
-FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
+SOURCES = ("products.c", "tiles.c", "rows.c", "head.c", "pieces.c", "kernels.h", "sums.h", "tiles.h")
+FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16",
+         "-mamx-tile", "-mamx-bf16", "-mamx-int8")  # fmt: skip
 """AVX-512 with VNNI and bf16: Intel's since Cooper Lake, AMD's since Zen 4. gcc, whose OpenMP is PyTorch's own: two
 of them would keep two sets of threads that wait for each other's processors."""
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"})

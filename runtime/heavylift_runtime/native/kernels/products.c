@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "sums.h"
+#include "tiles.h"
 
 #define LEAST 16 /* outputs that a thread takes at once */
 
@@ -179,29 +180,42 @@ static void some_outputs(const struct matrix *m, const struct factor *x, int64_t
         range(m, x, rows, first, last, INT8, 2);
 }
 
+#define TILED 16 /* rows of whole numbers, in parts, from which tiles are quicker; exact in both ways */
+
 /* y = x W' + bias + base */
 int product(const void *with) {
     static _Thread_local void *room;
     static _Thread_local size_t size;
     const struct product *c = with;
     const struct matrix *m = c->matrix;
-    int64_t rows = c->rows;
+    const int64_t rows = c->rows * (m->kind == INT8 ? m->parts : 1), item = m->kind == INT8 ? 1 : 2;
     if (rows == 0) return 0;
     struct factor factor = {(void *)c->x, 0, m->inputs, c->base, c->y, c->type};
-    if (m->kind == INT8) {
-        factor.pitch = (m->inputs + 63) / 64 * 64;
-        size_t levels = rows * m->parts * factor.pitch, wanted = levels + rows * sizeof(float);
-        if (wanted > size) {
-            free(room);
-            size = 0;
-            if (posix_memalign(&room, 64, wanted)) return room = 0, -1;
-            size = wanted;
-        }
-        factor.numbers = room;
-        factor.tops = (float *)((char *)room + levels);
-        EACH(row, rows, m->inputs, 1 << 14, level(m, c->x, row, &factor))
+    const int in_tiles = m->kind != FP32 && (m->kind == BF16 || rows >= TILED) && tiled();
+    struct tiles tiles = tiles_of(rows, m->kind == INT8 ? m->parts : 1, m->inputs * item);
+    if (m->kind == INT8) factor.pitch = (m->inputs + 63) / 64 * 64;
+    const size_t levels = m->kind == INT8 ? rows * factor.pitch : 0, lines = in_tiles ? tiles_size(&tiles) : 0;
+    const size_t wanted = levels + lines + (m->kind == INT8 ? c->rows * sizeof(float) : 0);
+    if (wanted > size) {
+        free(room);
+        size = 0;
+        if (posix_memalign(&room, 64, wanted)) return room = 0, -1;
+        size = wanted;
     }
-    EACH(some, (m->outputs + LEAST - 1) / LEAST, LEAST * m->inputs * (rows + 1), 1 << 16,
-         some_outputs(m, &factor, rows, some))
+    if (m->kind == INT8) {
+        factor.numbers = room;
+        factor.tops = (float *)((char *)room + levels + lines);
+        EACH(row, c->rows, m->inputs, 1 << 14, level(m, c->x, row, &factor))
+    }
+    if (in_tiles) {
+        tiles.numbers = (char *)room + levels;
+        EACH(block, tiles.blocks, tiles.wide * m->inputs, 1 << 15,
+             tiles_fill(&tiles, block, factor.numbers, factor.pitch * item, m->inputs * item))
+        EACH(some, (m->outputs + AT_ONCE - 1) / AT_ONCE, AT_ONCE * m->inputs * (rows / 8 + 1), 1 << 16,
+             tiles_product(m, &factor, &tiles, some * AT_ONCE))
+        return 0;
+    }
+    EACH(some, (m->outputs + LEAST - 1) / LEAST, LEAST * m->inputs * (c->rows + 1), 1 << 16,
+         some_outputs(m, &factor, c->rows, some))
     return 0;
 }
