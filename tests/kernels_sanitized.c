@@ -12,6 +12,8 @@ int product(const void *), norm(const void *), bend(const void *), turn(const vo
     put(const void *), attend(const void *), likeliest(const void *), screen(const void *);
 int64_t run(const struct call *, int64_t), pieces(int, int64_t, int64_t, int64_t, int64_t, char *);
 
+extern int32_t tiles_state;
+
 static uint32_t state = 1;
 static int64_t some(int64_t most) { return 1 + (state = state * 1664525 + 1013904223) / 65536 % most; }
 
@@ -112,7 +114,12 @@ static void file(void) {
 }
 
 int main(void) {
-    for (int any = 0; any < 2; any++) products(any), rows(any);
+    for (int any = 0; any < 2; any++) {
+        tiles_state = -1;
+        products(any), rows(any);
+        tiles_state = 0; /* and without tiles */
+        products(any);
+    }
     file();
     puts("nothing outside was touched");
 }

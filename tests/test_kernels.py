@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ from tests.t5_checkpoints import write_t5
 needs_kernels = pytest.mark.skipif(
     library.why() is not None, reason=f"no kernels on this machine: {library.why()}"
 )  # what is tested then is PyTorch's own, by the other tests
+in_tiles = pytest.mark.parametrize(
+    "tiles",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(not library.in_tiles(), reason="this processor has no AMX, or not for us")
+        ),
+    ],
+)
 DTYPES = (torch.float32, torch.bfloat16)
 SIZES = st.integers(1, 150)
 ROWS = st.one_of(st.integers(0, 20), st.sampled_from([23, 24, 25, 31, 48, 300]))
@@ -40,6 +50,17 @@ def threads(count: int) -> Iterator[None]:
     torch.set_num_threads(count)
     yield
     torch.set_num_threads(before)
+
+
+@contextmanager
+def tiles_if(wanted: bool) -> Iterator[None]:
+    """Products in tiles, or without, where they could be."""
+    kernels = library.library()
+    assert kernels is not None
+    state = ctypes.c_int32.in_dll(kernels, "tiles_state")
+    before, state.value = state.value, -1 if wanted else 0  # -1: asked for at the next product
+    yield
+    state.value = before
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +76,11 @@ def close(found: Tensor, exact: Tensor, dtype: torch.dtype, size: float) -> None
 
 
 @needs_kernels
+@in_tiles
 @settings(max_examples=60)
 @given(rows=ROWS, outputs=SIZES, inputs=SIZES, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
 def test_a_product_is_the_sum_of_the_products(
-    rows: int, outputs: int, inputs: int, dtype: torch.dtype, seed: int
+    rows: int, outputs: int, inputs: int, dtype: torch.dtype, seed: int, tiles: bool
 ) -> None:
     torch.manual_seed(seed)
     x, weight, bias, base = (
@@ -66,7 +88,8 @@ def test_a_product_is_the_sum_of_the_products(
     )
 
     product = calls.Product(weight, bias)
-    found, total = product(x), product(x, base)
+    with tiles_if(tiles):
+        found, total = product(x), product(x, base)
 
     exact = F.linear(x.double(), weight.double(), bias.double())
     if rows:
@@ -76,20 +99,22 @@ def test_a_product_is_the_sum_of_the_products(
 
 
 @needs_kernels
+@in_tiles
 @settings(max_examples=60)
 @given(
     rows=ROWS.filter(bool), outputs=SIZES, inputs=SIZES, dtype=st.sampled_from([*DTYPES, torch.float16]),
     dynamic=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_whole_numbers_give_what_pytorchs_product_gives(
-    rows: int, outputs: int, inputs: int, dtype: torch.dtype, dynamic: bool, seed: int
+    rows: int, outputs: int, inputs: int, dtype: torch.dtype, dynamic: bool, seed: int, tiles: bool
 ) -> None:
     torch.manual_seed(seed)
     form = int8_of(torch.randn(outputs, inputs))
     form = DynamicInt8(form.levels, form.scale) if dynamic else form
     x, base = torch.randn(rows, inputs).to(dtype), torch.randn(rows, outputs).to(dtype)
 
-    found, theirs = calls.Product(form)(x, base), Rounded(form, None)(x, base)
+    with tiles_if(tiles):
+        found, theirs = calls.Product(form)(x, base), Rounded(form, None)(x, base)
 
     assert found.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 2**-7
@@ -97,9 +122,10 @@ def test_whole_numbers_give_what_pytorchs_product_gives(
 
 
 @needs_kernels
+@in_tiles
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "int8", "dynamic int8"])
 @pytest.mark.parametrize("shape", [(64, 96), (257, 333), (768, 768)])
-def test_a_rows_product_does_not_depend_on_the_rows_beside_it(kind: str, shape: tuple[int, int]) -> None:
+def test_a_rows_product_does_not_depend_on_the_rows_beside_it(kind: str, shape: tuple[int, int], tiles: bool) -> None:
     torch.manual_seed(1)
     weight, x = torch.randn(shape), torch.randn(601, shape[1])
     form = int8_of(weight)
@@ -111,11 +137,29 @@ def test_a_rows_product_does_not_depend_on_the_rows_beside_it(kind: str, shape: 
     }[kind]()
     x = x.bfloat16() if kind == "bf16" else x
 
-    together = product(x)
+    with tiles_if(tiles):
+        together = product(x)
 
-    for count in (1, 2, 3, 4, 5, 6, 7, 12, 17, 24, 33, 100, 257):
-        assert torch.equal(product(x[:count]), together[:count])
-        assert torch.equal(product(x[601 - count :]), together[601 - count :])
+        for count in (1, 2, 3, 4, 5, 6, 7, 12, 17, 24, 33, 100, 257):
+            assert torch.equal(product(x[:count]), together[:count])
+            assert torch.equal(product(x[601 - count :]), together[601 - count :])
+
+
+@needs_kernels
+@in_tiles
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_whole_numbers_are_the_same_bits_in_tiles_and_without(dynamic: bool, tiles: bool) -> None:
+    torch.manual_seed(9)
+    form = int8_of(torch.randn(77, 333))
+    product = calls.Product(DynamicInt8(form.levels, form.scale) if dynamic else form, torch.randn(77))
+    x, base = torch.randn(45, 333), torch.randn(45, 77)
+
+    with tiles_if(tiles):
+        found = product(x, base)
+
+    assert torch.equal(
+        found, torch.cat([product(row, under) for row, under in zip(x.split(1), base.split(1), strict=True)])
+    )
 
 
 @needs_kernels
@@ -125,10 +169,11 @@ def test_threads_divide_the_outputs_and_change_nothing(outputs: int, rows: int) 
     torch.manual_seed(2)
     weight, x = torch.randn(outputs, 300), torch.randn(rows, 300)
     products = [calls.Product(weight), calls.Product(int8_of(weight))]
-    alone = [product(x) for product in products]
+    half = calls.Product(weight.bfloat16())
+    alone = [*(product(x) for product in products), half(x.bfloat16())]
 
     with threads(3):
-        together = [product(x) for product in products]
+        together = [*(product(x) for product in products), half(x.bfloat16())]
 
     assert all(map(torch.equal, alone, together))
 

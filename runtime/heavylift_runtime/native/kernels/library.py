@@ -23,7 +23,7 @@ FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", 
 """AVX-512 with VNNI and bf16: Intel's since Cooper Lake, AMD's since Zen 4. gcc, whose OpenMP is PyTorch's own: two
 of them would keep two sets of threads that wait for each other's processors."""
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"})
-"""The same in /proc/cpuinfo's words."""
+"""The same in /proc/cpuinfo's words. AMX is asked for when it is to be used (tiles.c)."""
 PATIENCE = 120
 """Seconds that a compiler may take."""
 
@@ -40,10 +40,16 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def in_tiles() -> bool:
+    """Whether they multiply in tiles: the processor has AMX, and the system lets this process have it."""
+    found = library()
+    return found is not None and bool(found.tiled())
+
+
 def said() -> str:
     """Whose kernels compute, and why, for the log."""
     if library() is not None:
-        return "our own"
+        return "our own, with AMX" if in_tiles() else "our own"
     return f"PyTorch's, which are slower: {why() or 'our own could not be compiled and loaded'}"
 
 

@@ -4,6 +4,7 @@
  * sum, so that nothing is packed and nothing is held twice. A thread takes ranges of outputs, ever smaller ones towards
  * the end, and walks through their weights from the first byte to the last, some outputs at a time. Every number of y is
  * summed in the same order whatever the number of rows, so that a row's result never depends on the rows beside it.
+ * Where the processor multiplies in tiles, bf16 and many rows of whole numbers are tiles.c's.
  */
 #include <immintrin.h>
 #include <math.h>

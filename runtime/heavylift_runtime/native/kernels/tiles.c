@@ -17,7 +17,7 @@
 #define MAY 0x1023 /* ARCH_REQ_XCOMP_PERM of arch_prctl(2): the kernel keeps no tiles for who has not asked */
 #define DATA 18    /* XFEATURE_XTILEDATA */
 
-int32_t tiles_state = -1; /* 1: they are used, 0: they are not, -1: nobody has asked yet */
+int32_t tiles_state = -1; /* 1: they are used, 0: they are not (a test's word), -1: nobody has asked yet */
 
 int32_t tiled(void) {
     if (tiles_state < 0) {
@@ -100,28 +100,34 @@ void tiles_fill(const struct tiles *tiles, int64_t block, const void *x, int64_t
     else                                                                                                               \
         _tile_dpbsud(y, w, x);
 
-/* Sums of two tiles of outputs, or one, with two of rows, or one. `rest`: the outputs' last lines, if they end in the
- * middle. The next outputs are fetched meanwhile, in one line. */
-#define SOON 8 /* lines */
+#define SOON 8 /* lines that are fetched before they are needed */
 
-INLINE void walk(const char *w, int64_t pitch, int64_t whole, const char *rest, const char *x, int64_t next, int64_t width,
-                 int first, int kind, int two, int both) {
-    if (first)
-        for (int k = 0; k < SOON; k++)
-            for (int i = 0; i < (two ? 2 * TILE : TILE); i++) _mm_prefetch(w + k * 64 + i * pitch, _MM_HINT_T0);
+/* The factors of two tiles of outputs, or one, and two of rows, or one. */
+struct walk {
+    const char *w, *x, *next;  /* next: the second rows */
+    const char *w_end, *x_end; /* the last lines, filled up with zeros, if the outputs or the row end in the middle */
+    int64_t pitch, width, lines;
+    int fetch; /* whether w may be far away */
+};
+
+/* Their products' sums, in the same order. */
+INLINE void walk(const struct walk *c, int32_t sums[4][TILE * TILE], int kind, int two, int both) {
+    const int outputs = two ? 2 * TILE : TILE;
     _tile_zero(0);
     if (both) _tile_zero(1);
     if (two) _tile_zero(2);
     if (two && both) _tile_zero(3);
-    for (int64_t k = 0; k <= whole; k++) {
-        if (k == whole && !rest) break;
-        const char *at = k < whole ? w + k * 64 : rest, *numbers = x + k * TILE * width;
-        const int64_t step = k < whole ? pitch : 64;
-        _tile_loadd(6, numbers, width);
+    for (int k = 0; c->fetch && k < SOON; k++)
+        for (int i = 0; i < outputs; i++) _mm_prefetch(c->w + k * 64 + i * c->pitch, _MM_HINT_T0);
+    for (int64_t k = 0; k < c->lines; k++) {
+        const int ends = k + 1 == c->lines;
+        const char *at = ends && c->w_end ? c->w_end : c->w + k * 64;
+        const int64_t step = ends && c->w_end ? 64 : c->pitch, place = k * TILE * c->width;
+        _tile_loadd(6, ends && c->x_end ? c->x_end : c->x + place, c->width);
         _tile_loadd(4, at, step);
         MULTIPLY(kind, 0, 4, 6)
         if (both) {
-            _tile_loadd(7, numbers + next, width);
+            _tile_loadd(7, c->next + place, c->width);
             MULTIPLY(kind, 1, 4, 7)
         }
         if (two) {
@@ -131,76 +137,105 @@ INLINE void walk(const char *w, int64_t pitch, int64_t whole, const char *rest, 
                 MULTIPLY(kind, 3, 5, 7)
             }
         }
-        if (first)
-            for (int i = 0; i < (two ? 2 * TILE : TILE); i++) _mm_prefetch(at + SOON * 64 + i * step, _MM_HINT_T0);
+        for (int i = 0; c->fetch && i < outputs; i++) _mm_prefetch(at + SOON * 64 + i * step, _MM_HINT_T0);
     }
+    _tile_stored(0, sums[0], c->width);
+    if (both) _tile_stored(1, sums[1], c->width);
+    if (two) _tile_stored(2, sums[2], c->width);
+    if (two && both) _tile_stored(3, sums[3], c->width);
 }
 
-/* What y gets of one tile of sums, (16, wide): outputs from `output` on, the rows of a block. */
-INLINE void give(const struct matrix *m, const struct factor *x, const struct tiles *tiles, const int32_t *sums,
-                 int64_t output, int64_t block) {
+/* A tile's sums, (16, wide), a row of x in each line. */
+INLINE void by_row(const int32_t *sums, int64_t wide, __m512i line[TILE]) {
+    if (wide == 1) {
+        line[0] = _mm512_loadu_si512(sums);
+        return;
+    }
+    for (int i = 0; i < TILE; i++) line[i] = _mm512_maskz_loadu_epi32(mask(wide), sums + i * wide);
+    turned(line);
+}
+
+/* What 16 sums of a row stand for, from `output` on, and the bias; as in products.c. */
+INLINE __m512 worth(const struct matrix *m, const struct factor *x, const __m512i *sums, int64_t row, int64_t output,
+                    __mmask16 held, int kind) {
+    __m512 values = _mm512_castsi512_ps(sums[0]);
+    if (kind == INT8) { /* a level of x has 128 more than it stands for */
+        const __m512i extra = _mm512_slli_epi32(_mm512_maskz_loadu_epi32(held, m->sums + output), 7);
+        values = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[0], extra));
+        if (m->parts == 2) {
+            const __m512 fine = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[1], extra));
+            values = _mm512_add_ps(values, _mm512_mul_ps(fine, _mm512_set1_ps(1.0f / FINER)));
+        }
+        const __m512 scale = _mm512_maskz_loadu_ps(held, m->scale + output);
+        values = _mm512_mul_ps(_mm512_mul_ps(values, _mm512_set1_ps(x->tops[row])), scale);
+    }
+    return m->bias ? _mm512_add_ps(values, _mm512_maskz_loadu_ps(held, m->bias + output)) : values;
+}
+
+/* What y gets of a block's sums: outputs from `output` on, 32 of a row at once, which are a whole line in bf16. */
+INLINE void give(const struct matrix *m, const struct factor *x, const struct tiles *tiles,
+                 int32_t sums[][TILE * TILE], int64_t output, int64_t block, int kind, int two) {
     const int64_t wide = tiles->wide, first = block * wide, left = m->outputs - output;
     const int64_t count = tiles->rows - first < wide ? tiles->rows - first : wide;
-    const int parts = m->kind == INT8 ? m->parts : 1;
-    __m512i line[TILE];
-    if (wide == 1)
-        line[0] = _mm512_loadu_si512(sums);
-    else {
-        for (int i = 0; i < TILE; i++) line[i] = _mm512_maskz_loadu_epi32(mask(wide), sums + i * wide);
-        turned(line);
-    }
+    const int parts = kind == INT8 ? m->parts : 1;
+    const __mmask16 held = mask(left), more = two ? mask(left - TILE) : 0;
+    __m512i line[TILE], other[TILE];
+    by_row(sums[0], wide, line);
+    if (two) by_row(sums[2], wide, other);
     for (int64_t r = 0; r < count; r += parts) {
         const int64_t row = (first + r) / parts, place = row * m->outputs + output;
-        __m512 values = _mm512_castsi512_ps(line[r]);
-        if (m->kind == INT8) { /* as in products.c: a level of x has 128 more than it stands for */
-            const __m512i extra = _mm512_slli_epi32(_mm512_maskz_loadu_epi32(mask(left), m->sums + output), 7);
-            values = _mm512_cvtepi32_ps(_mm512_sub_epi32(line[r], extra));
-            if (parts == 2) {
-                const __m512 fine = _mm512_cvtepi32_ps(_mm512_sub_epi32(line[r + 1], extra));
-                values = _mm512_add_ps(values, _mm512_mul_ps(fine, _mm512_set1_ps(1.0f / FINER)));
-            }
-            const __m512 scale = _mm512_maskz_loadu_ps(mask(left), m->scale + output);
-            values = _mm512_mul_ps(_mm512_mul_ps(values, _mm512_set1_ps(x->tops[row])), scale);
+        __m512 low = worth(m, x, line + r, row, output, held, kind);
+        __m512 high = two ? worth(m, x, other + r, row, output + TILE, more, kind) : low;
+        if (x->base) {
+            low = _mm512_add_ps(low, load(x->base, place, left, x->type));
+            if (two) high = _mm512_add_ps(high, load(x->base, place + TILE, left - TILE, x->type));
         }
-        if (m->bias) values = _mm512_add_ps(values, _mm512_maskz_loadu_ps(mask(left), m->bias + output));
-        if (x->base) values = _mm512_add_ps(values, load(x->base, place, left, x->type));
-        store(x->y, place, left, x->type, values);
+        if (x->type == BF16) {
+            const __mmask32 both = (__mmask32)more << 16 | held;
+            _mm512_mask_storeu_epi16((uint16_t *)x->y + place, both, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+            continue;
+        }
+        store(x->y, place, left, FP32, low);
+        if (two) store(x->y, place + TILE, left - TILE, FP32, high);
     }
 }
 
-/* The last bytes of each output, where they are no whole line, in lines of their own. */
-INLINE const char *rest_of(const char *w, int64_t pitch, int64_t outputs, int64_t whole, char *into) {
-    if (pitch == whole * 64) return 0;
-    for (int64_t i = 0; i < outputs; i++)
-        _mm512_storeu_si512(into + i * 64, _mm512_maskz_loadu_epi8(bytes_of(pitch - whole * 64), w + i * pitch + whole * 64));
+/* The last bytes of each of some lines' ends, if these are no whole 64, in lines of their own. */
+INLINE const char *ends(const void *from, int64_t pitch, int64_t count, char *into) {
+    const int64_t left = pitch % 64;
+    if (left == 0) return 0;
+    for (int64_t i = 0; i < count; i++) {
+        const char *at = (const char *)from + (i + 1) * pitch - left;
+        _mm512_storeu_si512(into + i * 64, _mm512_maskz_loadu_epi8(bytes_of(left), at));
+    }
     return into;
 }
 
 INLINE void outputs(const struct matrix *m, const struct factor *x, const struct tiles *tiles, int64_t first, int kind) {
-    const int64_t pitch = m->inputs * (kind == BF16 ? 2 : 1), whole = pitch / 64, width = 4 * tiles->wide;
-    const int64_t count = m->outputs - first < AT_ONCE ? m->outputs - first : AT_ONCE, step = tiles->lines * TILE * width;
-    const char *w = (const char *)m->weight + first * pitch;
+    const int64_t pitch = m->inputs * (kind == BF16 ? 2 : 1), size = tiles->lines * TILE * 4 * tiles->wide;
+    const int64_t count = m->outputs - first < AT_ONCE ? m->outputs - first : AT_ONCE;
+    const int two = count > TILE;
     char last[AT_ONCE * 64];
     int32_t sums[4][TILE * TILE];
-    const char *rest = rest_of(w, pitch, count, whole, last);
+    struct walk c = {.w = (const char *)m->weight + first * pitch, .pitch = pitch, .width = 4 * tiles->wide};
+    c.w_end = ends(c.w, pitch, count, last), c.lines = tiles->lines;
     shape(count, tiles->wide);
     for (int64_t block = 0; block < tiles->blocks; block += 2) {
-        const char *numbers = tiles->numbers + block * step;
-        const int both = block + 1 < tiles->blocks, two = count > TILE;
-        if (both && two)
-            walk(w, pitch, whole, rest, numbers, step, width, block == 0, kind, 1, 1);
+        const int both = block + 1 < tiles->blocks;
+        c.x = tiles->numbers + block * size, c.next = c.x + size, c.fetch = block == 0;
+        if (two && both)
+            walk(&c, sums, kind, 1, 1);
         else if (two)
-            walk(w, pitch, whole, rest, numbers, step, width, block == 0, kind, 1, 0);
+            walk(&c, sums, kind, 1, 0);
         else if (both)
-            walk(w, pitch, whole, rest, numbers, step, width, block == 0, kind, 0, 1);
+            walk(&c, sums, kind, 0, 1);
         else
-            walk(w, pitch, whole, rest, numbers, step, width, block == 0, kind, 0, 0);
-        _tile_stored(0, sums[0], width);
-        if (both) _tile_stored(1, sums[1], width);
-        if (two) _tile_stored(2, sums[2], width);
-        if (both && two) _tile_stored(3, sums[3], width);
-        for (int i = 0; i < 4; i++)
-            if ((both || i % 2 == 0) && (two || i < 2)) give(m, x, tiles, sums[i], first + i / 2 * TILE, block + i % 2);
+            walk(&c, sums, kind, 0, 0);
+        for (int i = 0; i <= both; i++)
+            if (two)
+                give(m, x, tiles, sums + i, first, block + i, kind, 1);
+            else
+                give(m, x, tiles, sums + i, first, block + i, kind, 0);
     }
     _tile_release();
 }
@@ -213,19 +248,12 @@ void tiles_product(const struct matrix *m, const struct factor *x, const struct 
 }
 
 float tiles_one(const uint16_t *weight, const uint16_t *x, int64_t inputs) {
-    const int64_t pitch = 2 * inputs, whole = pitch / 64;
-    char last[64], ends[64];
-    float sum = 0;
-    const char *rest = rest_of((const char *)weight, pitch, 1, whole, last);
+    char last[2][64];
+    int32_t sums[4][TILE * TILE];
+    struct walk c = {.w = (const char *)weight, .x = (const char *)x, .pitch = 2 * inputs, .width = 4};
+    c.w_end = ends(weight, c.pitch, 1, last[0]), c.x_end = ends(x, c.pitch, 1, last[1]), c.lines = (c.pitch + 63) / 64;
     shape(1, 1);
-    walk((const char *)weight, pitch, whole, 0, (const char *)x, 0, 4, 0, BF16, 0, 0);
-    if (rest) {
-        rest_of((const char *)x, pitch, 1, whole, ends);
-        _tile_loadd(6, ends, 4);
-        _tile_loadd(4, rest, 64);
-        _tile_dpbf16ps(0, 4, 6);
-    }
-    _tile_stored(0, &sum, 4);
+    walk(&c, sums, BF16, 0, 0);
     _tile_release();
-    return sum;
+    return _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_loadu_si512(sums[0])));
 }

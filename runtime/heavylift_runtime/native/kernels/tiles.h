@@ -4,7 +4,7 @@
 
 #define TILE 16 /* outputs, and rows of x, of one tile */
 
-/* Whether this process may use them; asked once, and may be set. Sums of bf16 depend on it in their last bits. */
+/* Whether this process may use them; asked once. Sums of bf16 depend on it in their last bits. */
 int32_t tiled(void);
 
 /* Rows of x as tiles take them: `blocks` of `wide` rows each, with zeros where there are no more. */
