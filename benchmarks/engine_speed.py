@@ -112,7 +112,13 @@ class Running:
     def __init__(self, side: Side, folder: Path) -> None:
         python = sys.executable if side.environment is None else environment(side.environment)
         program = HERE / "sides" / f"{side.program}_side.py"
-        environ = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+        environ = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(THREADS),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it keeps a core of two for what is not its engine
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
         environ["THP_MEM_ALLOC_ENABLE"] = "1"  # huge pages, as the server's ranks have them; for all sides
         self.process = subprocess.Popen(
             [str(python), str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
