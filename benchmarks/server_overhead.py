@@ -59,6 +59,7 @@ from heavylift_runtime.garbage import settle
 STREAMS = (1, 8, 32, 128)
 SHARES = (50, 99)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
+SUBJECTS = ("tiny-t5", "tiny-llama-vllm", "t5-small-shape")
 MORE, SHORTER = 8, 2  # rounds of one client for each of several, and how much shorter one is
 
 
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of one side in one round")
     parser.add_argument("--tokens", type=int, default=32, help="of every answer")
     parser.add_argument("--server", choices=["client", "engine"], default="client", help="whose core it shares")
-    parser.add_argument("--subject", help="only this one")
+    parser.add_argument("--subject", help="only this one", choices=SUBJECTS)
     parser.add_argument("--peer-python", help="the interpreter of an environment with vLLM: its own server, too")
     parser.add_argument("--streams", type=int, nargs="+", help="only these numbers of clients")
     parser.add_argument("--equal", action="store_true", help="all answers of one length, also of several clients")

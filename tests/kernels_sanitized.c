@@ -12,7 +12,11 @@ int product(const void *), norm(const void *), bend(const void *), turn(const vo
     put(const void *), attend(const void *), likeliest(const void *), screen(const void *);
 int64_t run(const struct call *, int64_t), pieces(int, int64_t, int64_t, int64_t, int64_t, char *);
 
+#ifdef __AMX_TILE__
 extern int32_t tiles_state;
+#else
+static int32_t tiles_state;
+#endif
 
 static uint32_t state = 1;
 static int64_t some(int64_t most) { return 1 + (state = state * 1664525 + 1013904223) / 65536 % most; }

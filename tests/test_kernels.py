@@ -398,6 +398,22 @@ def test_an_older_processor_has_no_kernels_and_the_reason_names_what_it_lacks(mo
 
 
 @needs_kernels
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc on this machine: the kernels were brought")
+def test_a_compiler_that_knows_no_tiles_makes_kernels_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = tmp_path / "gcc"
+    older.write_text(f'#!/bin/sh\ncase "$*" in *-mamx*) exit 1 ;; esac\nexec {shutil.which("gcc")} "$@"\n')
+    older.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    library.compile_into(tmp_path / "kernels.so")
+
+    made = ctypes.CDLL(str(tmp_path / "kernels.so"))
+    assert hasattr(made, "product") and not hasattr(made, "tiled")
+    monkeypatch.setattr(library, "library", lambda: made)
+    assert library.said() == "our own"
+
+
+@needs_kernels
 def test_a_library_that_cannot_be_loaded_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.so").write_bytes(b"no ELF")
     monkeypatch.setattr(library, "_brought", lambda: tmp_path / "broken.so")

@@ -34,6 +34,7 @@ def test_no_kernel_touches_what_is_not_its_own(tmp_path: Path) -> None:
     if (why := why_not(tmp_path)) is not None:
         pytest.skip(why)
     flags = [flag for flag in library.FLAGS if flag not in ("-shared", "-fPIC", "-O2")]
+    flags += library.TILES if library.in_tiles() else ()
     sources = [str(library.HERE / name) for name in library.SOURCES if name.endswith(".c")]
     program = tmp_path / "sanitized"
     command = [

@@ -18,10 +18,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ("products.c", "tiles.c", "rows.c", "head.c", "pieces.c", "kernels.h", "sums.h", "tiles.h")
-FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16",
-         "-mamx-tile", "-mamx-bf16", "-mamx-int8")  # fmt: skip
+FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
 """AVX-512 with VNNI and bf16: Intel's since Cooper Lake, AMD's since Zen 4. gcc, whose OpenMP is PyTorch's own: two
 of them would keep two sets of threads that wait for each other's processors."""
+TILES = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
+"""For tiles.c; what a gcc before 11 makes has none."""
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"})
 """The same in /proc/cpuinfo's words. AMX is asked for when it is to be used (tiles.c)."""
 PATIENCE = 120
@@ -43,7 +44,7 @@ def library() -> ctypes.CDLL | None:
 def in_tiles() -> bool:
     """Whether they multiply in tiles: the processor has AMX, and the system lets this process have it."""
     found = library()
-    return found is not None and bool(found.tiled())
+    return found is not None and hasattr(found, "tiled") and bool(found.tiled())
 
 
 def said() -> str:
@@ -68,9 +69,9 @@ def compile_into(path: Path) -> None:
     assert gcc is not None
     sources = [str(HERE / name) for name in SOURCES if name.endswith(".c")]
     half = path.with_suffix(f".{os.getpid()}")
-    subprocess.run(
-        [gcc, *FLAGS, *sources, "-o", str(half)], check=True, capture_output=True, text=True, timeout=PATIENCE
-    )
+    whole, older = ([gcc, *FLAGS, *more, *sources, "-o", str(half)] for more in (TILES, ()))
+    if subprocess.run(whole, capture_output=True, timeout=PATIENCE).returncode != 0:
+        subprocess.run(older, check=True, capture_output=True, text=True, timeout=PATIENCE)
     half.replace(path)
 
 
@@ -86,7 +87,7 @@ def _features() -> set[str]:
 def _name() -> str:
     """Of other sources or flags it is another library."""
     content = b"".join((HERE / name).read_bytes() for name in SOURCES)
-    return f"kernels-{blake2b(content + repr(FLAGS).encode(), digest_size=8).hexdigest()}.so"
+    return f"kernels-{blake2b(content + repr((FLAGS, TILES)).encode(), digest_size=8).hexdigest()}.so"
 
 
 def _brought() -> Path:

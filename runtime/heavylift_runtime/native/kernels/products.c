@@ -193,7 +193,8 @@ int product(const void *with) {
     if (rows == 0) return 0;
     struct factor factor = {(void *)c->x, 0, m->inputs, c->base, c->y, c->type};
     const int in_tiles = m->kind != FP32 && (m->kind == BF16 || rows >= TILED) && tiled();
-    struct tiles tiles = tiles_of(rows, m->kind == INT8 ? m->parts : 1, m->inputs * item);
+    struct tiles tiles = {0};
+    if (in_tiles) tiles = tiles_of(rows, m->kind == INT8 ? m->parts : 1, m->inputs * item);
     if (m->kind == INT8) factor.pitch = (m->inputs + 63) / 64 * 64;
     const size_t levels = m->kind == INT8 ? rows * factor.pitch : 0, lines = in_tiles ? tiles_size(&tiles) : 0;
     const size_t wanted = levels + lines + (m->kind == INT8 ? c->rows * sizeof(float) : 0);

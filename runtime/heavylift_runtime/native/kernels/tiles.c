@@ -14,6 +14,8 @@
 
 #include "sums.h"
 
+#ifdef __AMX_TILE__ /* else the compiler knows none (library.py) */
+
 #define MAY 0x1023 /* ARCH_REQ_XCOMP_PERM of arch_prctl(2): the kernel keeps no tiles for who has not asked */
 #define DATA 18    /* XFEATURE_XTILEDATA */
 
@@ -257,3 +259,5 @@ float tiles_one(const uint16_t *weight, const uint16_t *x, int64_t inputs) {
     _tile_release();
     return _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_loadu_si512(sums[0])));
 }
+
+#endif

@@ -5,7 +5,11 @@
 #define TILE 16 /* outputs, and rows of x, of one tile */
 
 /* Whether this process may use them; asked once. Sums of bf16 depend on it in their last bits. */
+#ifdef __AMX_TILE__
 int32_t tiled(void);
+#else
+static inline int32_t tiled(void) { return 0; }
+#endif
 
 /* Rows of x as tiles take them: `blocks` of `wide` rows each, with zeros where there are no more. */
 struct tiles {
