@@ -118,8 +118,8 @@ class Running:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it keeps a core of two for what is not its engine
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "HF_HUB_OFFLINE": "1",
+            "THP_MEM_ALLOC_ENABLE": "1",  # huge pages, as the server's ranks have them; for all sides
         }
-        environ["THP_MEM_ALLOC_ENABLE"] = "1"  # huge pages, as the server's ranks have them; for all sides
         self.process = subprocess.Popen(
             [str(python), str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
         )

@@ -59,7 +59,7 @@ from heavylift_runtime.garbage import settle
 STREAMS = (1, 8, 32, 128)
 SHARES = (50, 99)
 GOAL_MS, GOAL_KEPT = 2.0, 0.95  # p99 added at 1 stream; tokens per second kept at 32
-SUBJECTS = ("tiny-t5", "tiny-llama-vllm", "t5-small-shape")
+SUBJECTS = TINY, LLAMA, SMALL = "tiny-t5", "tiny-llama-vllm", "t5-small-shape"
 MORE, SHORTER = 8, 2  # rounds of one client for each of several, and how much shorter one is
 
 
@@ -68,12 +68,12 @@ def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
     native = f"engine=native\noption.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\n"
     tiny = folder / "tiny-t5"
     shutil.copytree(ROOT / "models" / "tiny-t5", tiny)
-    yield "tiny-t5", tiny, native
+    yield TINY, tiny, native
     if peer is not None:
         llama = shutil.copytree(ROOT / "models" / "tiny-llama", folder / "tiny-llama")
         vllm = "engine=Python\noption.entryPoint=djl_python.vllm\n"
         more = f"option.dtype=fp32\noption.max_rolling_batch_size={max(STREAMS)}\noption.enforce_eager=true\n"
-        yield "tiny-llama-vllm", llama, vllm + more
+        yield LLAMA, llama, vllm + more
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -85,7 +85,7 @@ def subjects(folder: Path, peer: str | None) -> Iterator[tuple[str, Path, str]]:
     for each in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if (tiny / each).exists():
             shutil.copy(tiny / each, small)
-    yield "t5-small-shape", small, native
+    yield SMALL, small, native
 
 
 def stolen() -> float:
@@ -235,6 +235,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", help="only these numbers of clients")
     parser.add_argument("--equal", action="store_true", help="all answers of one length, also of several clients")
     args = parser.parse_args()
+    if args.subject == LLAMA and args.peer_python is None:
+        parser.error(f"{LLAMA} needs --peer-python")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     cores = os.sched_getaffinity(0)
     found = {"before": os.getloadavg()[0]}

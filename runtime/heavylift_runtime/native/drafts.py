@@ -3,10 +3,10 @@
 Not an approximation: a guess stands only where the model itself, given what stood before, would have said the same, and
 each number of a pass is the same bits whatever rows go beside it. So greedy tokens are those without guesses (but
 for where others' long prompts are split meanwhile, which bf16 shows: docs/limits.md), and a wrong guess costs time only
-(speculative decoding, Leviathan et al. 2023). On a processor a step takes as long as
-reading its weights, and a pass over a few tokens reads them once. Guesses come from the text, where it repeats itself
-(repeats.py), and from the model in 8 bits (as its own draft in fewer bits: Tiwari et al. 2025), where such a guess
-reads a quarter of fp32's. The caches are the model's own: what a guess wrote there the pass overwrites.
+(speculative decoding, Leviathan et al. 2023). On a processor a step takes as long as reading its weights, and a pass
+over a few tokens reads them once. Guesses come from the text, where it repeats itself (repeats.py), and from the model
+in 8 bits (as its own draft in fewer bits: Tiwari et al. 2025), where such a guess reads a quarter of fp32's. The caches
+are the model's own: what a guess wrote there the pass overwrites.
 How many pay depends on how many have been right lately (Leviathan et al. 2023, section 3.5): none, where too few are.
 """
 

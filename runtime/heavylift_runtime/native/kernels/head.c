@@ -52,17 +52,15 @@ INLINE __m512 wide(const struct screen *c, const struct slack *s, int64_t k, __m
 static float exactly(const struct screen *c, int64_t row, int64_t output) {
     const struct matrix *m = c->matrix;
     const int64_t inputs = m->inputs;
-    if (m->kind == BF16 && tiled())
-        return of_bf16(to_bf16(tiles_one((const uint16_t *)m->weight + output * inputs,
-                                         (const uint16_t *)c->x + row * inputs, inputs)));
     __m512 sum[MOST][8];
-    if (m->kind == FP32)
+    if (m->kind == FP32) {
         sums4((const float *)m->weight + output * inputs, (const float *)c->x + row * inputs, inputs, inputs, 1, 1, sum);
-    else
-        sums2((const uint16_t *)m->weight + output * inputs, (const uint16_t *)c->x + row * inputs, inputs, inputs, 1, 1,
-              sum);
-    float value = _mm512_reduce_add_ps(sum[0][0]);
-    return c->type == FP32 ? value : of_bf16(to_bf16(value));
+        return _mm512_reduce_add_ps(sum[0][0]);
+    }
+    const uint16_t *weight = (const uint16_t *)m->weight + output * inputs, *x = (const uint16_t *)c->x + row * inputs;
+    if (tiled()) return of_bf16(to_bf16(tiles_one(weight, x, inputs)));
+    sums2(weight, x, inputs, inputs, 1, 1, sum);
+    return of_bf16(to_bf16(_mm512_reduce_add_ps(sum[0][0])));
 }
 
 /* The copy: an output's largest number becomes 127. Lengths are no less than they are: a ten-thousandth more, for what

@@ -16,7 +16,7 @@ struct matrix {
     const float *bias;   /* (outputs,), or none */
     int64_t outputs, inputs;
     int32_t kind;  /* of the weight */
-    int32_t parts; /* of an activation, where they are whole numbers: 1 or 2 */
+    int32_t parts; /* of an activation: 1, or of whole numbers 2 */
 };
 
 /* x as it is multiplied with, and where the product goes. */

@@ -189,22 +189,22 @@ int product(const void *with) {
     static _Thread_local size_t size;
     const struct product *c = with;
     const struct matrix *m = c->matrix;
-    const int64_t rows = c->rows * (m->kind == INT8 ? m->parts : 1), item = m->kind == INT8 ? 1 : 2;
+    const int whole = m->kind == INT8;
+    const int64_t rows = c->rows * m->parts, bytes = m->inputs * (whole ? 1 : 2); /* bytes: of a row in tiles */
     if (rows == 0) return 0;
-    struct factor factor = {(void *)c->x, 0, m->inputs, c->base, c->y, c->type};
+    struct factor factor = {(void *)c->x, 0, whole ? (m->inputs + 63) / 64 * 64 : m->inputs, c->base, c->y, c->type};
     const int in_tiles = m->kind != FP32 && (m->kind == BF16 || rows >= TILED) && tiled();
     struct tiles tiles = {0};
-    if (in_tiles) tiles = tiles_of(rows, m->kind == INT8 ? m->parts : 1, m->inputs * item);
-    if (m->kind == INT8) factor.pitch = (m->inputs + 63) / 64 * 64;
-    const size_t levels = m->kind == INT8 ? rows * factor.pitch : 0, lines = in_tiles ? tiles_size(&tiles) : 0;
-    const size_t wanted = levels + lines + (m->kind == INT8 ? c->rows * sizeof(float) : 0);
+    if (in_tiles) tiles = tiles_of(rows, m->parts, bytes);
+    const size_t levels = whole ? rows * factor.pitch : 0, lines = in_tiles ? tiles_size(&tiles) : 0;
+    const size_t wanted = levels + lines + (whole ? c->rows * sizeof(float) : 0);
     if (wanted > size) {
         free(room);
         size = 0;
         if (posix_memalign(&room, 64, wanted)) return room = 0, -1;
         size = wanted;
     }
-    if (m->kind == INT8) {
+    if (whole) {
         factor.numbers = room;
         factor.tops = (float *)((char *)room + levels + lines);
         EACH(row, c->rows, m->inputs, 1 << 14, level(m, c->x, row, &factor))
@@ -212,7 +212,7 @@ int product(const void *with) {
     if (in_tiles) {
         tiles.numbers = (char *)room + levels;
         EACH(block, tiles.blocks, tiles.wide * m->inputs, 1 << 15,
-             tiles_fill(&tiles, block, factor.numbers, factor.pitch * item, m->inputs * item))
+             tiles_fill(&tiles, block, factor.numbers, whole ? factor.pitch : bytes, bytes))
         EACH(some, (m->outputs + AT_ONCE - 1) / AT_ONCE, AT_ONCE * m->inputs * (rows / 8 + 1), 1 << 16,
              tiles_product(m, &factor, &tiles, some * AT_ONCE))
         return 0;

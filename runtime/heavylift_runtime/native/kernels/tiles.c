@@ -179,7 +179,7 @@ INLINE void give(const struct matrix *m, const struct factor *x, const struct ti
                  int32_t sums[][TILE * TILE], int64_t output, int64_t block, int kind, int two) {
     const int64_t wide = tiles->wide, first = block * wide, left = m->outputs - output;
     const int64_t count = tiles->rows - first < wide ? tiles->rows - first : wide;
-    const int parts = kind == INT8 ? m->parts : 1;
+    const int parts = m->parts;
     const __mmask16 held = mask(left), more = two ? mask(left - TILE) : 0;
     __m512i line[TILE], other[TILE];
     by_row(sums[0], wide, line);
