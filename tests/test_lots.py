@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from heavylift_runtime.families.table import Shard
 from heavylift_runtime.native import lots as lots_module
 from heavylift_runtime.native.header import Stored
 from heavylift_runtime.native.heap import ALIGNED
-from heavylift_runtime.native.lots import ANYBODY, OUTSTANDING, Lot, Wanted, laid_out, ranges
+from heavylift_runtime.native.lots import ANYBODY, OUTSTANDING, Wanted, laid_out, ranges
 from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
 ITEMS = {"F64": 8, "F32": 4, "BF16": 2, "I8": 1}
@@ -40,7 +40,7 @@ def test_a_parts_pieces_are_found_in_whatever_ranges_a_tensor_is_cut(data: st.Da
     assert [part[target] for target in range(len(part))] == expected
 
 
-OWN = 512
+OWN, DIRECT = 512, 64
 AHEAD = 16 * 1024
 """Bytes in one piece that are long, here."""
 
@@ -73,6 +73,7 @@ def tensors(draw: st.DrawFn) -> dict[str, Wanted]:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patched:
         patched.setattr(lots_module, "OWN", OWN)
+        patched.setattr(lots_module, "DIRECT", DIRECT)
         yield
 
 
@@ -86,8 +87,7 @@ def test_every_number_is_in_one_lot(tensors: dict[str, Wanted], most: int) -> No
         at = 0
         for piece in lot.pieces:
             stored = tensors[piece.name].reading.stored
-            assert (stored.file, stored.start + piece.first * stored.item) == (lot.file, lot.start + piece.at)
-            assert piece.at == at  # nothing between two pieces
+            assert (stored.file, stored.start + piece.first * stored.item) == (lot.file, lot.start + at)  # no gap
             at += (piece.last - piece.first) * stored.item
             found[piece.name].append((piece.first, piece.last))
         assert at == lot.size
@@ -113,23 +113,53 @@ def test_a_long_piece_that_one_rank_needs_alone_is_read_by_it(tensors: dict[str,
                 assert owned[lot.owner][0] <= piece.first and piece.last <= owned[lot.owner][1]
 
 
-@given(
-    sizes=st.lists(st.integers(1, 1000), max_size=200), size=st.integers(1200, 5000), world=st.integers(1, 4)
-)  # fmt: skip
-def test_no_lot_is_laid_over_one_that_somebody_still_needs_and_all_read_alike(
-    sizes: list[int], size: int, world: int
+@given(tensors=tensors(), most=st.integers(2 * ALIGNED, 8000), more=st.integers(0, 9000), ahead=st.integers(0, 30000))
+def test_no_lot_is_laid_over_one_that_somebody_still_needs_and_what_one_alone_needs_takes_no_room(
+    tensors: dict[str, Wanted], most: int, more: int, ahead: int
 ) -> None:
-    starts = accumulate(sizes, initial=8)
-    lots = [Lot("a", start, length, ()) for start, length in zip(starts, sizes, strict=False)]
+    world, size = max((len(wanted.needed) for wanted in tensors.values()), default=1), most + 2 * ALIGNED + more
+    lots, read, laid = list(ranges(tensors, most, AHEAD)), [0] * world, list[tuple[int, int]]()
 
-    found = laid_out(iter(lots), world, size)
+    found = laid_out(lots, tensors, world, size, ahead)
 
-    read = [sum(lot.size for lot in found if lot.owner == rank) for rank in range(world)]
-    assert max(read) - min(read) <= 1000
+    for number, (lot, planned) in enumerate(zip(found, lots, strict=True)):
+        assert lot.owner == (read.index(min(read)) if planned.owner == ANYBODY else planned.owner)
+        read[lot.owner] += lot.size
+        places, at = [lot.place], lot.start
+        for piece in lot.pieces:
+            wanted = tensors[piece.name]
+            stored, (first, last) = wanted.reading.stored, wanted.needed[lot.owner]
+            assert (stored.file, stored.start + piece.first * stored.item) == (lot.file, at)
+            length = (piece.last - piece.first) * stored.item
+            if piece.at is None:
+                assert wanted.direct and first <= piece.first and piece.last <= last and length >= lots_module.DIRECT
+                others = [ends for rank, ends in enumerate(wanted.needed) if rank != lot.owner]
+                assert all(high <= piece.first or piece.last <= low for low, high in others)
+            else:
+                assert lot.place + piece.at >= places[-1] and (lot.place + piece.at) % ALIGNED == at % ALIGNED
+                places.append(lot.place + piece.at + length)
+            at += length
+        assert at == lot.start + lot.size and places[-1] <= size
+        laid.append((lot.place, places[-1]))
+        assert lot.after <= number and lot.own <= number
+        assert number - OUTSTANDING <= lot.after or places[-1] == lot.place
+        for other in range(lot.after, number):
+            apart = laid[other][1] <= laid[number][0] or laid[number][1] <= laid[other][0]
+            assert found[other].owner != lot.owner or apart
+        coming = sum(each.size for each in found[lot.own : number] if each.owner == lot.owner)
+        assert coming + lot.size <= ahead or coming == 0
 
-    for number, lot in enumerate(found):
-        assert lot.place + lot.size <= size and lot.place % ALIGNED == lot.start % ALIGNED
-        assert number - OUTSTANDING <= lot.after <= number
-        for other in found[lot.after : number]:
-            apart = other.place + other.size <= lot.place or lot.place + lot.size <= other.place
-            assert other.owner != lot.owner or apart
+
+def test_who_has_the_fewest_bytes_reads_what_anybody_can() -> None:
+    whole = Wanted(
+        Reading(Stored("a", "w", "F32", (9000,), 8), Shard((0,), (9000,))),
+        DTYPES["F32"],
+        Pieces(1, 9000, 0, 9000),
+        [(0, 9000)] * 3,
+        gapless=True,
+    )
+
+    found = laid_out(ranges({"w": whole}, 1000, AHEAD), {"w": whole}, 3, 4000, 4000)
+
+    assert [lot.owner for lot in found[:6]] == [0, 1, 2, 0, 1, 2]
+    assert len(found) > 3 * 10 and found[-1].own > 0

@@ -111,7 +111,7 @@ def test_whoever_reads_what_each_rank_holds_its_part(
 
     for own, shelf, kept in product((64, 10**9), (4096, 10**6), (torch.float32, torch.bfloat16)):
         monkeypatch.setattr(lots_module, "OWN", own)
-        monkeypatch.setattr(gathering_module, "DIRECT", 64)  # as if all were long
+        monkeypatch.setattr(lots_module, "DIRECT", 64)  # as if all were long
         monkeypatch.setattr(loader_module, "FEW", shelf)
         for rank, tensors in enumerate(together(kept)):
             for found, expected in zip(tensors, load(Folder(folder), rank, kept), strict=True):

@@ -19,8 +19,6 @@ from heavylift_runtime.native.sources import Source
 
 SHARE = 3
 """A lot takes one in so many parts of a shelf at most, so that some are read while one is taken."""
-DIRECT = 64 * 1024
-"""Bytes in one piece from which the reader's own part is read to where it stays."""
 READ, TAKEN = b"r", b"t"
 """Words: this lot is on my shelf; I have taken so many lots."""
 
@@ -45,12 +43,12 @@ class Gathering:
         self._wanted, self._room = wanted, room
         world, size = len(shelves.every), len(shelves.every[0])
         most = max(2 * ALIGNED, min(source.block, size // SHARE))
-        self._lots = laid_out(ranges(wanted, most, ahead), world, size)
+        self._lots = laid_out(ranges(wanted, most, ahead), wanted, world, size, ahead)
         self._last = {piece.name: number for number, lot in enumerate(self._lots) for piece in lot.pieces}
         self._others = [other for other in range(world) if other != rank]
         self._mine = iter([number for number, lot in enumerate(self._lots) if lot.owner == rank])
         self._following = next(self._mine, None)  # the first of them that is not begun
-        self._reads: dict[int, tuple[Future[None], list[tuple[Piece, Cut]]]] = {}  # and what is to be copied then
+        self._reads: dict[int, Future[None]] = {}
         self._parts: dict[str, Tensor] = {}
         self._given: set[str] = set()
         self._read = [set[int]() for _ in range(world)]  # of each rank, the lots that it said it has read
@@ -83,69 +81,61 @@ class Gathering:
         return self._parts[name]
 
     def _begin(self, wanted: int = -1) -> None:
-        """Lets this rank's lots be read as far as there is room on its shelf; waits for it for lot `wanted`."""
+        """Lets this rank's lots be read as far as there is room for them; waits for it for lot `wanted`."""
         while (number := self._following) is not None:
-            after = self._lots[number].after
-            if self._taken[self._rank] < after or not all(
-                self._heard(rank, wait=number <= wanted, taken=after) for rank in self._others
+            lot = self._lots[number]
+            if self._taken[self._rank] < max(lot.after, lot.own) or not all(
+                self._heard(rank, wait=number <= wanted, taken=lot.after) for rank in self._others
             ):
                 return
-            buffers, rest = self._buffers(self._lots[number])
-            self._reads[number] = self._pool.submit(self._lay, number, buffers), rest
+            self._reads[number] = self._pool.submit(self._lay, number, [self._target(lot, each) for each in lot.pieces])
             self._following = next(self._mine, None)
 
-    def _buffers(self, lot: Lot) -> tuple[list[memoryview], list[tuple[Piece, Cut]]]:
-        """Where the bytes of a lot go: to the parts that they stay in, or to the shelf; and what is to be copied."""
-        shelf = bytes_of(self._shelves.every[self._rank])[lot.place : lot.place + lot.size]
-        buffers, rest, done = list[memoryview](), list[tuple[Piece, Cut]](), 0
-        for piece, cut in self._cuts(lot):
-            wanted = self._wanted[piece.name]
-            item, first = wanted.reading.stored.item, piece.first + cut.at
-            long = cut.rows == 1 and cut.width * item >= DIRECT
-            if long and wanted.stays and wanted.alone(self._rank, first, first + cut.width):
-                start = piece.at + cut.at * item
-                straight = bytes_of(self._part(piece.name)[cut.to : cut.to + cut.width])
-                buffers += (shelf[done:start], straight)
-                done = start + len(straight)
-            else:
-                rest.append((piece, cut))
-        return [buffer for buffer in (*buffers, shelf[done:]) if len(buffer)], rest
+    def _target(self, lot: Lot, piece: Piece) -> memoryview:
+        """Where this rank reads a piece to."""
+        wanted = self._wanted[piece.name]
+        if piece.at is not None:
+            return bytes_of(self._shelf(lot, piece))
+        (cut,) = wanted.pieces.within(piece.first, piece.last)
+        return bytes_of(self._part(piece.name)[cut.to : cut.to + cut.width])
 
-    def _cuts(self, lot: Lot) -> Iterator[tuple[Piece, Cut]]:
-        """This rank's numbers of a lot."""
-        for piece in lot.pieces:
-            wanted = self._wanted[piece.name]
-            if wanted.reading.part.elements:
-                yield from ((piece, cut) for cut in wanted.pieces.within(piece.first, piece.last))
+    def _shelf(self, lot: Lot, piece: Piece) -> Tensor:
+        """A piece that lies there, as bytes."""
+        assert piece.at is not None
+        place = lot.place + piece.at
+        size = (piece.last - piece.first) * self._wanted[piece.name].reading.stored.item
+        return self._shelves.every[lot.owner][place : place + size]
 
     def _lay(self, number: int, buffers: list[memoryview]) -> None:
         """Reads a lot (on a reader's thread)."""
         lot = self._lots[number]
         self._source.read_into(lot.file, lot.start, *buffers)
-        self._shelves.tell(READ, number)
+        if any(piece.at is not None for piece in lot.pieces):
+            self._shelves.tell(READ, number)
 
     def _gather(self, number: int) -> None:
         """Copies this rank's numbers of a lot, and makes room for those that wait for it."""
         lot = self._lots[number]
         for rank in self._others:  # who needs nothing of many lots is not to run ahead until its words find no room
             self._heard(rank, wait=True, taken=number - OUTSTANDING)
+        cuts = [(piece, cut) for piece in lot.pieces if piece.at is not None for cut in self._cuts(piece)]
         if lot.owner == self._rank:
-            future, cuts = self._reads.pop(number)
-            future.result()
-        else:
-            cuts = list(self._cuts(lot))
-            self._heard(lot.owner, wait=bool(cuts), read=number)
+            self._reads.pop(number).result()
+        elif cuts:
+            self._heard(lot.owner, wait=True, read=number)
         for piece, cut in cuts:
-            stored = self._wanted[piece.name].reading.stored
-            place = lot.place + piece.at
-            shelf = self._shelves.every[lot.owner][place : place + (piece.last - piece.first) * stored.item]
-            numbers = shelf.view(DTYPES[stored.dtype])
+            numbers = self._shelf(lot, piece).view(DTYPES[self._wanted[piece.name].reading.stored.dtype])
             shape = (cut.rows, cut.width)
             target = self._part(piece.name)[cut.to : cut.to + cut.rows * cut.width].view(shape)
             target.copy_(numbers[cut.at :].as_strided(shape, (cut.pitch, 1)))
         self._taken[self._rank] = number + 1
         self._shelves.tell(TAKEN, number + 1)
         self._begin()
+
+    def _cuts(self, piece: Piece) -> Iterator[Cut]:
+        """This rank's numbers of a piece."""
+        wanted = self._wanted[piece.name]
+        return wanted.pieces.within(piece.first, piece.last) if wanted.reading.part.elements else iter(())
 
     def _heard(self, rank: int, *, wait: bool, taken: int = 0, read: int | None = None) -> bool:
         """Whether a rank has taken so many lots, and has read that one; until then, where it is to be waited for."""

@@ -2,13 +2,15 @@
 
 A rank's part of a matrix is half of it, or a piece of every row; what S3 gives quickest are long ranges. Here tensors
 are read whole, in the order of their files: what is long even in parts by the ranks whose parts they are, all else by
-whoever has least to read. The reader's own part goes straight to where it stays if it is in one piece; the rest lies on
-its shelf for all who need it. Not the reading (gathering.py), not the memory (shelves.py), and no rule of splitting.
+whoever has least to read. The reader's own part goes straight to where it stays if it is in one piece; only what is
+left takes room on its shelf, for all who need it. Not the reading (gathering.py), not the memory (shelves.py), and no
+rule of splitting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -24,6 +26,8 @@ which a rank may not have heard, fit into a socket (277 do in Linux's own 208 Ki
 OWN = 4 * 1024 * 1024
 """Bytes in one piece from which they are read by the rank that needs them, where it is only one: a request of that
 length costs no more for its bytes than a longer one does."""
+DIRECT = 64 * 1024
+"""Bytes in one piece from which the reader's own part is read to where it stays."""
 ANYBODY = -1
 """No rank in particular."""
 
@@ -41,23 +45,32 @@ class Wanted:
     """Whether each rank needs all numbers between these."""
 
     @property
-    def stays(self) -> bool:
-        """Whether its numbers are read as what they become."""
-        return DTYPES[self.reading.stored.dtype] == self.dtype
+    def direct(self) -> bool:
+        """Whether its numbers are read as what they become, and each rank's are in one piece."""
+        return self.gapless and DTYPES[self.reading.stored.dtype] == self.dtype
 
     @property
     def segments(self) -> Iterator[tuple[int, int, int]]:
         """All numbers as `[first, last)` and the rank that reads them to where they stay, if there is one such."""
         stored = self.reading.stored
-        total, direct = stored.bytes // stored.item, self.gapless and self.stays
-        long = [ends if direct and (ends[1] - ends[0]) * stored.item >= OWN else (0, 0) for ends in self.needed]
+        total = stored.bytes // stored.item
+        long = [ends if self.direct and (ends[1] - ends[0]) * stored.item >= OWN else (0, 0) for ends in self.needed]
         for first, last in pairwise(sorted({0, total, *(end for ends in long for end in ends)})):
             having = [rank for rank, (low, high) in enumerate(long) if low <= first and last <= high]
             yield first, last, having[0] if len(having) == 1 else ANYBODY
 
-    def alone(self, rank: int, first: int, last: int) -> bool:
-        """Whether no other rank needs any of these numbers."""
-        return all(high <= first or last <= low for other, (low, high) in enumerate(self.needed) if other != rank)
+    def parts(self, rank: int, first: int, last: int) -> Iterator[tuple[int, int, bool]]:
+        """Numbers `[first, last)` as such pieces, and of each whether this rank reads it to where it stays.
+
+        That is what it alone needs, if it is long and in one piece.
+        """
+        low, high = (max(first, self.needed[rank][0]), min(last, self.needed[rank][1])) if self.direct else (0, 0)
+        alone = all(end <= low or high <= start for each, (start, end) in enumerate(self.needed) if each != rank)
+        if not alone or (high - low) * self.reading.stored.item < DIRECT:
+            low = high = first
+        for start, end, straight in ((first, low, False), (low, high, True), (high, last, False)):
+            if start < end:
+                yield start, end, straight
 
 
 def shared(group: Group, parts: Mapping[str, tuple[Sequence[Reading], torch.dtype]]) -> dict[str, Wanted]:
@@ -89,19 +102,20 @@ def shared(group: Group, parts: Mapping[str, tuple[Sequence[Reading], torch.dtyp
 
 @dataclass(frozen=True)
 class Piece:
-    """Numbers `[first, last)` of a tensor, at byte `at` of a lot."""
+    """Numbers `[first, last)` of a tensor, at byte `at` of what a lot has on its shelf; None: its reader's alone."""
 
     name: str
     first: int
     last: int
-    at: int
+    at: int | None = None
 
 
 @dataclass(frozen=True)
 class Lot:
-    """Bytes `[start, start + size)` of a file, read by `owner`, at byte `place` of its shelf.
+    """Bytes `[start, start + size)` of a file: these pieces one after the other, read by `owner`.
 
-    `after`: so many lots must have been taken by everybody before these bytes may be written again.
+    `place`: where on its shelf it lays what is not its alone. Before it may begin, everybody must have taken `after`
+    lots, for their bytes lay there, and it itself `own`, for no more is to be on its way.
     """
 
     file: str
@@ -111,6 +125,7 @@ class Lot:
     owner: int = ANYBODY
     place: int = 0
     after: int = 0
+    own: int = 0
 
 
 def ranges(tensors: Mapping[str, Wanted], most: int, ahead: int) -> Iterator[Lot]:
@@ -144,27 +159,63 @@ def _in_file_order(window: list[tuple[str, Wanted]], most: int) -> Iterator[Lot]
                     file, start, owner, pieces = stored.file, at, having, []
                     stop = (at + most) // ALIGNED * ALIGNED
                 over = min(last, (stop - stored.start) // stored.item)
-                pieces.append(Piece(name, first, over, at - start))
+                pieces.append(Piece(name, first, over))
                 first, end = over, stored.start + over * stored.item
     if pieces:
         yield Lot(file, start, end - start, tuple(pieces), owner)
 
 
-def laid_out(lots: Iterator[Lot], world: int, size: int) -> list[Lot]:
-    """Who reads which lot: anybody's, who has the fewest bytes; and where it lies on that rank's shelf of `size`."""
-    found, read, heads = list[Lot](), [0] * world, [0] * world
+def laid_out(lots: Iterable[Lot], tensors: Mapping[str, Wanted], world: int, size: int, ahead: int) -> list[Lot]:
+    """Who reads which lot: anybody's, who has the fewest bytes; and what of it lies where on that rank's shelf.
+
+    `size`: bytes of a shelf; `ahead`: bytes of one rank's lots that are on their way at most.
+    """
+    found, plans = list[Lot](), [_Plan(size, ahead) for _ in range(world)]
     for number, lot in enumerate(lots):
-        owner = read.index(min(read)) if lot.owner == ANYBODY else lot.owner
-        read[owner] += lot.size
-        room = aligned(lot.start % ALIGNED + lot.size)
-        head = heads[owner] if heads[owner] + room <= size else 0
-        heads[owner] = head + room
-        oldest = max(0, number - OUTSTANDING)
-        there = [
-            before + 1
-            for before, other in enumerate(found[oldest:], oldest)
-            if other.owner == owner and other.place < head + room and head < aligned(other.place + other.size)
-        ]
-        place = head + lot.start % ALIGNED
-        found.append(replace(lot, owner=owner, place=place, after=max(there, default=oldest)))
+        owner = min(range(world), key=lambda rank: plans[rank].read) if lot.owner == ANYBODY else lot.owner
+        found.append(plans[owner].add(number, replace(lot, owner=owner), tensors))
     return found
+
+
+class _Plan:
+    """What one rank reads, one lot after the other, and where it lays it."""
+
+    def __init__(self, size: int, ahead: int) -> None:
+        self.read = 0
+        self._size, self._ahead = size, ahead
+        self._head = self._sum = self._own = 0
+        self._laid, self._coming = deque[tuple[int, int, int]](), deque[tuple[int, int]]()
+
+    def add(self, number: int, lot: Lot, tensors: Mapping[str, Wanted]) -> Lot:
+        pieces, at, room = list[Piece](), lot.start, 0
+        for each in lot.pieces:
+            wanted = tensors[each.name]
+            for first, last, alone in wanted.parts(lot.owner, each.first, each.last):
+                room += 0 if alone else (at - room) % ALIGNED  # as in the file, where a number is not cut
+                pieces.append(Piece(each.name, first, last, None if alone else room))
+                size = (last - first) * wanted.reading.stored.item
+                at, room = at + size, room + (0 if alone else size)
+        self.read += lot.size
+        place, after = self._place(number, aligned(room))
+        return replace(lot, pieces=tuple(pieces), place=place, after=after, own=self._begun(number, lot.size))
+
+    def _place(self, number: int, room: int) -> tuple[int, int]:
+        """Where so many bytes lie, and how many lots everybody must have taken before they may be written."""
+        if room == 0:
+            return 0, 0
+        start = self._head if self._head + room <= self._size else 0
+        self._head = start + room
+        while self._laid and self._laid[0][0] < number - OUTSTANDING:
+            self._laid.popleft()
+        there = [before + 1 for before, low, high in self._laid if low < start + room and start < high]
+        self._laid.append((number, start, start + room))
+        return start, max([0, number - OUTSTANDING, *there])
+
+    def _begun(self, number: int, size: int) -> int:
+        """How many lots this rank must have taken itself, so that not too many bytes are on their way to it."""
+        self._coming.append((number, size))
+        self._sum += size
+        while self._sum > self._ahead and len(self._coming) > 1:
+            before, gone = self._coming.popleft()
+            self._sum, self._own = self._sum - gone, before + 1
+        return self._own
