@@ -191,7 +191,7 @@ class _Plan:
         for each in lot.pieces:
             wanted = tensors[each.name]
             for first, last, alone in wanted.parts(lot.owner, each.first, each.last):
-                room += 0 if alone else (at - room) % ALIGNED  # as in the file, where a number is not cut
+                room += 0 if alone else (at - room) % ALIGNED  # within 64 bytes as in the file: numbers stay aligned
                 pieces.append(Piece(each.name, first, last, None if alone else room))
                 size = (last - first) * wanted.reading.stored.item
                 at, room = at + size, room + (0 if alone else size)
