@@ -38,6 +38,7 @@ from typing import Any
 import torch
 from sides.checkpoints import write_t5_base
 
+from heavylift_runtime.native.heap import Region
 from heavylift_runtime.native.partition import partition
 from heavylift_runtime.native.sources import Folder
 
@@ -94,11 +95,7 @@ def past_page_cache(folder: Path) -> float:
 def back(size: int) -> None:
     """Has the machine hold so much free memory. A host that takes back what a virtual machine has freed for two seconds
     (free page reporting) gives it again slowly: 0 to 1.8 s of a load, by what ran before, and by no loader's merit."""
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    for start in range(0, size, mmap.PAGESIZE):
-        memory[start] = 1
-    memory.close()
+    Region(size, ahead=False).room(size, torch.uint8).zero_()
 
 
 def prepare(side: Side, size: int) -> None:

@@ -21,8 +21,8 @@ from heavylift_runtime.native.heap import ALIGNED, aligned
 from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 
 OUTSTANDING = 48
-"""Lots from the first that somebody still needs to the last that is read or taken: of twice as many two words each,
-which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
+"""Lots from the first that somebody still needs to the last that is taken, or read for others: of twice as many two
+words each, which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
 OWN = 4 * 1024 * 1024
 """Bytes in one piece from which they are read by the rank that needs them, where it is only one: a request of that
 length costs no more for its bytes than a longer one does."""
