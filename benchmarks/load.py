@@ -99,7 +99,8 @@ def back(size: int) -> None:
 
 
 def prepare(side: Side, size: int) -> None:
-    """The state of the page cache, of what s5cmd will write, and of memory: as much free as twice the checkpoint."""
+    """The state of the page cache, of what s5cmd will write, and of memory: three times the checkpoint, for all ranks' weights,
+    the page cache and what is beside them."""
     if side.fetch is not None:
         shutil.rmtree(side.place, ignore_errors=True)
     elif side.cache != "s3":
@@ -107,7 +108,7 @@ def prepare(side: Side, size: int) -> None:
         if side.cache == "cold":
             drop(Path(side.place))
     os.sync()  # what s5cmd wrote for the side before goes to the disk now, and not while this one reads
-    back(2 * size)
+    back(3 * size)
 
 
 def turn(side: Side, environ: dict[str, str], peers: Path | None, size: int) -> dict[str, float]:
