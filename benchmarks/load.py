@@ -99,8 +99,8 @@ def back(size: int) -> None:
 
 
 def prepare(side: Side, size: int) -> None:
-    """The state of the page cache, of what s5cmd will write, and of memory: three times the checkpoint, for all ranks' weights,
-    the page cache and what is beside them."""
+    """The state of the page cache, of what s5cmd will write, and of memory: free is as much as three checkpoints, for
+    all ranks' weights, the page cache and what lies beside them."""
     if side.fetch is not None:
         shutil.rmtree(side.place, ignore_errors=True)
     elif side.cache != "s3":

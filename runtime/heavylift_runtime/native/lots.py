@@ -23,9 +23,9 @@ from heavylift_runtime.native.reading import DTYPES, Pieces, Reading
 OUTSTANDING = 48
 """Lots from the first that somebody still needs to the last that is taken, or read for others: of twice as many two
 words each, which a rank may not have heard, fit into a socket (277 do in Linux's own 208 KiB)."""
-OWN = 4 * 1024 * 1024
-"""Bytes in one piece from which they are read by the rank that needs them, where it is only one: a request of that
-length costs no more for its bytes than a longer one does."""
+OWN = 2 * 1024 * 1024
+"""Bytes in one piece from which they are read by the rank that needs them, where it is only one: a request more then
+costs less than to copy them from another's shelf does (measured at 1, 2.5 and 4 MiB)."""
 DIRECT = 64 * 1024
 """Bytes in one piece from which the reader's own part is read to where it stays."""
 ANYBODY = -1

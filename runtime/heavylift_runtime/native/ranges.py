@@ -41,9 +41,9 @@ class Ranges(threading.local):
         if name not in self._files:
             address, sent = self._locate(name)
             self._files[name] = urlsplit(address), sent
+            if (url := self._files[name][0]).scheme in urllib.request.getproxies():
+                self._break(name, f"{url.hostname} is to be reached by a proxy")
         url, sent = self._files[name]
-        if url.scheme in urllib.request.getproxies():
-            self._break(name, f"{url.hostname} is to be reached by a proxy")
         size = sum(map(len, buffers))
         try:
             line = self._hosts.get(url.netloc)
