@@ -8,7 +8,9 @@ import gc
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Split
 from heavylift_runtime.native import loader as loader_module
+from heavylift_runtime.native import mapped
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.loader import Loader
@@ -250,21 +253,58 @@ def test_what_s3_refuses_is_said_with_the_place(bucket: Any, folder: Path) -> No
         loader.take("shared.weight")
 
 
-def test_what_is_told_to_the_disk_changes_nothing_and_is_never_a_fault(folder: Path) -> None:
-    told: list[int] = []
+@pytest.mark.parametrize("maps", [True, False])
+def test_what_is_brought_near_changes_nothing_and_is_never_a_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, maps: bool
+) -> None:
+    monkeypatch.setattr(mapped, "possible", lambda: maps)
+    told, some = set[tuple[int, int]](), threading.Event()
 
     class Watched(Folder):
         def ahead(self, name: str, start: int, size: int) -> None:
-            told.append(size)
             super().ahead(name, start, size)
+            told.add((start, size))
+            some.set()
+
+        def read_rows(self, name: str, start: int, pitch: int, width: int, buffer: memoryview) -> None:
+            assert some.wait(60)
+            super().read_rows(name, start, pitch, width, buffer)
 
     found = taken(Watched(folder), 1, 2)
     Folder(folder).ahead("nothing", 0, 10)
 
     checkpoint = Checkpoint.open(Folder(folder))
     held = [checkpoint.readings(weight, 1, 2)[0] for weight in checkpoint.agree()]
-    assert sum(told) == sum(block.span for reading in held for block in reading.blocks(Folder.block)) > 0
+    assert told <= {(block.start, block.span) for reading in held for block in reading.blocks(Folder.block)}
     assert all(torch.equal(found[name], tensor) for name, tensor in taken(Folder(folder), 1, 2).items())
+
+
+def test_ranks_bring_rows_near_in_turn_and_each_what_it_alone_needs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+            done = Future[Any]()
+            done.set_result(function(*given, **named))
+            return done
+
+    monkeypatch.setattr(loader_module, "ThreadPoolExecutor", AtOnce)
+    told: list[tuple[int, int]] = []
+
+    class Watched(Folder):
+        def ahead(self, name: str, start: int, size: int) -> None:
+            told.append((start, size))
+
+    checkpoint = Checkpoint.open(Folder(folder))
+    whole, rows = set[tuple[int, int]](), set[tuple[int, int]]()
+    for rank in range(2):
+        taken(Watched(folder), rank, 2)
+        for weight in checkpoint.agree():
+            for block in checkpoint.readings(weight, rank, 2)[0].blocks(Folder.block):
+                (whole if block.gapless else rows).add((block.start, block.span))
+
+    assert set(told) - rows == whole
+    assert 2 * len([each for each in told if each in rows]) == len(rows) > 0
 
 
 def test_files_are_listed_with_those_in_folders_and_a_missing_folder_is_said(folder: Path) -> None:

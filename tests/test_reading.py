@@ -16,7 +16,7 @@ from torch import Tensor
 from heavylift_runtime.errors import LoadError
 from heavylift_runtime.families.table import Split, Weight, shard
 from heavylift_runtime.native import loader as loader_module
-from heavylift_runtime.native import sources as sources_module
+from heavylift_runtime.native import mapped
 from heavylift_runtime.native.checkpoint import Checkpoint
 from heavylift_runtime.native.distributed import Group
 from heavylift_runtime.native.header import Stored
@@ -94,13 +94,12 @@ def test_any_part_is_read_and_cast_as_torch_cuts_and_casts_it(
     assert sum(stop - start for start, stop in set(read)) == len(content)  # each byte by one rank, and none between
 
 
-@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("maps", [True, False])
 def test_pieces_of_a_file_are_read_to_its_end_and_a_file_that_ends_before_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: bool
 ) -> None:
     (tmp_path / "f").write_bytes(content := bytes(range(256)) * 4)
-    if not kernels:
-        monkeypatch.setattr(sources_module, "_pieces", lambda: None)
+    monkeypatch.setattr(mapped, "possible", lambda: maps)
     found = bytearray(5 * 100)
 
     Folder(tmp_path).read_rows("f", 124, 200, 100, memoryview(found))

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import cycle
 from math import prod
 from typing import Protocol
 
@@ -112,6 +113,7 @@ class Loader:
         rounds = any(self._rounds(weight.name) for weight in held)
         stays = sum(prod(weight.shape) * self._stays(weight.name) for weight in held) / world
         self._few = int(max(FEW, TENTH * stays))  # the same on all ranks
+        self._rank, self._turns = rank, cycle(range(world))  # whose turn it is to bring rows near
         self._ahead, self._most = 0, min(AHEAD, self._few) if rounds else AHEAD
         self._pool = ThreadPoolExecutor(self._source.readers, "weights")
         sizes = [self._bytes(weight.name) for weight in held]
@@ -222,7 +224,10 @@ class Loader:
         self._begin(names)
 
     def _begin(self, names: Sequence[str]) -> None:
-        """Lets the readers begin with these weights; the disk is told of those that have no memory of their own yet."""
+        """Lets the readers begin with these weights, or bring those near that have no memory of their own yet.
+
+        Rows of which each rank takes a piece are brought by the ranks in turn.
+        """
         tasks: list[Task] = []
         waiting: list[list[Future[None]]] = []  # for each task, its weight's
         for name in names:
@@ -231,7 +236,8 @@ class Loader:
             flat = None
             if self._source.pieces and self._checkpoint.partition is None:
                 for block in reading.blocks(self._limit(name)):
-                    self._source.ahead(reading.stored.file, block.start, block.span)
+                    if block.gapless or next(self._turns) == self._rank:
+                        self._pool.submit(self._source.ahead, reading.stored.file, block.start, block.span)
             else:
                 flat = self._region.room(reading.part.elements, self._kind(name))
                 tasks += (Task(reading.stored, block, flat) for block in reading.blocks(self._limit(name)))

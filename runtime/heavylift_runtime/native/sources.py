@@ -5,19 +5,17 @@ Not a parser: header.py and checkpoint.py know what the bytes mean. S3 is s3.py.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from heavylift_runtime.errors import LoadError
-from heavylift_runtime.native.kernels.library import library
+from heavylift_runtime.native import mapped
 
 MOST = 1024
 """Buffers of one call: IOV_MAX of Linux."""
@@ -54,11 +52,11 @@ class Source(Protocol):
         """Fill `buffer` with pieces of `width` bytes that lie `pitch` bytes apart, the first one at byte `start`."""
 
     def ahead(self, name: str, start: int, size: int) -> None:
-        """These bytes will be asked for soon."""
+        """These bytes will be asked for soon; called on a reader's thread, which may wait for them."""
 
 
 class Folder:
-    """A checkpoint on a local disk. pread rather than mmap: a file cut short is an error, not a SIGBUS."""
+    """A checkpoint on a local disk. Nothing stays mapped: a file cut short is an error, not a SIGBUS."""
 
     readers, block, cast, pieces = 1, 8 * 1024 * 1024, 8 * 1024 * 1024, True
     revision: str | None = None
@@ -91,25 +89,19 @@ class Folder:
         """Each piece for itself: of a row-split weight, no rank reads the others' columns."""
         if pitch == width or len(buffer) <= width:
             return self.read_into(name, start, buffer)
-        count, done, many = len(buffer) // width, 0, _pieces()
         with self._opened(name) as file:
-            while done < count:
-                if many is not None:
-                    at = ctypes.addressof(ctypes.c_char.from_buffer(buffer, done * width))
-                    done += many(file.fileno(), start + done * pitch, pitch, width, count - done, at)
-                    if done == count:
-                        break
-                piece, offset = buffer[done * width : (done + 1) * width], start + done * pitch
-                if (came := os.preadv(file.fileno(), [piece], offset)) < width:
-                    self._fill(file, offset + came, [piece[came:]])
-                done += 1
+            if mapped.copied(file.fileno(), start, pitch, width, buffer):
+                return
+            for place in range(len(buffer) // width):
+                self._fill(file, start + place * pitch, [buffer[place * width : (place + 1) * width]])
 
     def ahead(self, name: str, start: int, size: int) -> None:
-        """The kernel reads while what came before is copied; by itself it guesses only that a file goes on."""
-        with suppress(OSError), open(self._path / name, "rb", buffering=0) as file:  # the read itself will say it
-            for offset in range(start, start + size, WINDOW):
-                length = min(WINDOW, start + size - offset)
-                os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+        """Waits for them where it can be waited for; else the kernel is told, in ranges of which it takes notice."""
+        with suppress(OSError, LoadError), self._opened(name) as file:  # the read itself will say it
+            if not mapped.near(file.fileno(), start, size):
+                for offset in range(start, start + size, WINDOW):
+                    length = min(WINDOW, start + size - offset)
+                    os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[FileIO]:
@@ -130,17 +122,6 @@ class Folder:
                 raise LoadError(f"{file.name}: ends at byte {start}, before byte {end}; copy it again")
             start += count
             buffers = behind(buffers, count)
-
-
-@cache
-def _pieces() -> Callable[[int, int, int, int, int, int], int] | None:
-    """C's (kernels/pieces.c), which takes half as long for a piece as Python does, where there is a library."""
-    if (kernels := library()) is None:
-        return None
-    pieces: Callable[[int, int, int, int, int, int], int] = kernels.pieces
-    kernels.pieces.argtypes = [ctypes.c_int, *[ctypes.c_int64] * 4, ctypes.c_void_p]
-    kernels.pieces.restype = ctypes.c_int64
-    return pieces
 
 
 class _Open(threading.local):

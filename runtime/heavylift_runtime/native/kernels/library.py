@@ -17,7 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("products.c", "tiles.c", "rows.c", "head.c", "pieces.c", "kernels.h", "sums.h", "tiles.h")
+SOURCES = ("products.c", "tiles.c", "rows.c", "head.c", "kernels.h", "sums.h", "tiles.h")
 FLAGS = ("-O2", "-std=c11", "-fopenmp", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16")
 """AVX-512 with VNNI and bf16: Intel's since Cooper Lake, AMD's since Zen 4. gcc, whose OpenMP is PyTorch's own: two
 of them would keep two sets of threads that wait for each other's processors."""
