@@ -120,7 +120,7 @@ def test_no_lot_is_laid_over_one_that_somebody_still_needs_and_what_one_alone_ne
     world, size = max((len(wanted.needed) for wanted in tensors.values()), default=1), most + 2 * ALIGNED + more
     lots, read, laid = list(ranges(tensors, most, AHEAD)), [0] * world, list[tuple[int, int]]()
 
-    found = laid_out(lots, tensors, world, size, ahead)
+    found = list(laid_out(lots, tensors, world, size, ahead))
 
     for number, (lot, planned) in enumerate(zip(found, lots, strict=True)):
         assert lot.owner == (read.index(min(read)) if planned.owner == ANYBODY else planned.owner)
@@ -159,7 +159,7 @@ def test_who_has_the_fewest_bytes_reads_what_anybody_can() -> None:
         gapless=True,
     )
 
-    found = laid_out(ranges({"w": whole}, 1000, AHEAD), {"w": whole}, 3, 4000, 4000)
+    found = list(laid_out(ranges({"w": whole}, 1000, AHEAD), {"w": whole}, 3, 4000, 4000))
 
     assert [lot.owner for lot in found[:6]] == [0, 1, 2, 0, 1, 2]
     assert len(found) > 3 * 10 and found[-1].own > 0

@@ -5,7 +5,7 @@ Not the layout (lots.py: who reads what, and where it lies), and not the memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -43,11 +43,11 @@ class Gathering:
         self._wanted, self._room = wanted, room
         world, size = len(shelves.every), len(shelves.every[0])
         most = max(2 * ALIGNED, min(source.block, size // SHARE))
-        self._lots = laid_out(ranges(wanted, most, ahead), wanted, world, size, ahead)
-        self._last = {piece.name: number for number, lot in enumerate(self._lots) for piece in lot.pieces}
+        self._lots = list[Lot]()
+        self._mine = self._own(laid_out(ranges(wanted, most, ahead), wanted, world, size, ahead))
+        self._following = next(self._mine, None)  # the first of this rank's that is not begun
         self._others = [other for other in range(world) if other != rank]
-        self._mine = iter([number for number, lot in enumerate(self._lots) if lot.owner == rank])
-        self._following = next(self._mine, None)  # the first of them that is not begun
+        self._whole = {name for name, each in wanted.items() if not each.total}  # all that was gathered
         self._reads: dict[int, Future[None]] = {}
         self._parts: dict[str, Tensor] = {}
         self._given: set[str] = set()
@@ -64,7 +64,8 @@ class Gathering:
 
     def take(self, name: str) -> Tensor:
         """The part in its shape; what lies in the same lots and those before is gathered, too, and kept."""
-        while (number := self._taken[self._rank]) <= self._last.get(name, -1):
+        while name not in self._whole:
+            number = self._taken[self._rank]
             self._begin(number)
             self._gather(number)
         assert name not in self._given, f"{name} was taken before"
@@ -79,6 +80,13 @@ class Gathering:
             wanted = self._wanted[name]
             self._parts[name] = self._room(wanted.reading.part.elements, wanted.dtype)
         return self._parts[name]
+
+    def _own(self, lots: Iterable[Lot]) -> Iterator[int]:
+        """This rank's lots, of which no more are laid out than are needed: the first is to be read soon."""
+        for number, lot in enumerate(lots):
+            self._lots.append(lot)
+            if lot.owner == self._rank:
+                yield number
 
     def _begin(self, wanted: int = -1) -> None:
         """Lets this rank's lots be read as far as there is room for them; waits for it for lot `wanted`."""
@@ -128,6 +136,7 @@ class Gathering:
             shape = (cut.rows, cut.width)
             target = self._part(piece.name)[cut.to : cut.to + cut.rows * cut.width].view(shape)
             target.copy_(numbers[cut.at :].as_strided(shape, (cut.pitch, 1)))
+        self._whole.update(piece.name for piece in lot.pieces if piece.last == self._wanted[piece.name].total)
         self._taken[self._rank] = number + 1
         self._shelves.tell(TAKEN, number + 1)
         self._begin()

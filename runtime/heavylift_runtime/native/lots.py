@@ -50,12 +50,16 @@ class Wanted:
         return self.gapless and DTYPES[self.reading.stored.dtype] == self.dtype
 
     @property
+    def total(self) -> int:
+        """All of the tensor's numbers."""
+        return self.reading.stored.bytes // self.reading.stored.item
+
+    @property
     def segments(self) -> Iterator[tuple[int, int, int]]:
         """All numbers as `[first, last)` and the rank that reads them to where they stay, if there is one such."""
-        stored = self.reading.stored
-        total = stored.bytes // stored.item
-        long = [ends if self.direct and (ends[1] - ends[0]) * stored.item >= OWN else (0, 0) for ends in self.needed]
-        for first, last in pairwise(sorted({0, total, *(end for ends in long for end in ends)})):
+        item = self.reading.stored.item
+        long = [ends if self.direct and (ends[1] - ends[0]) * item >= OWN else (0, 0) for ends in self.needed]
+        for first, last in pairwise(sorted({0, self.total, *(end for ends in long for end in ends)})):
             having = [rank for rank, (low, high) in enumerate(long) if low <= first and last <= high]
             yield first, last, having[0] if len(having) == 1 else ANYBODY
 
@@ -165,16 +169,15 @@ def _in_file_order(window: list[tuple[str, Wanted]], most: int) -> Iterator[Lot]
         yield Lot(file, start, end - start, tuple(pieces), owner)
 
 
-def laid_out(lots: Iterable[Lot], tensors: Mapping[str, Wanted], world: int, size: int, ahead: int) -> list[Lot]:
+def laid_out(lots: Iterable[Lot], tensors: Mapping[str, Wanted], world: int, size: int, ahead: int) -> Iterator[Lot]:
     """Who reads which lot: anybody's, who has the fewest bytes; and what of it lies where on that rank's shelf.
 
     `size`: bytes of a shelf; `ahead`: bytes of one rank's lots that are on their way at most.
     """
-    found, plans = list[Lot](), [_Plan(size, ahead) for _ in range(world)]
+    plans = [_Plan(size, ahead) for _ in range(world)]
     for number, lot in enumerate(lots):
         owner = min(range(world), key=lambda rank: plans[rank].read) if lot.owner == ANYBODY else lot.owner
-        found.append(plans[owner].add(number, replace(lot, owner=owner), tensors))
-    return found
+        yield plans[owner].add(number, replace(lot, owner=owner), tensors)
 
 
 class _Plan:

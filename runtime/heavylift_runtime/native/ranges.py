@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from heavylift_runtime.native.line import TIMEOUT, Line
@@ -28,49 +27,58 @@ class Broken(Exception):
         self.status = status
 
 
-class Ranges(threading.local):
-    """A thread's connections, one for each host, kept open from one range to the next."""
+class Ranges:
+    """Each thread's connections, one for each host, kept open from one range to the next."""
 
     def __init__(self, locate: Callable[[str], Located]) -> None:
         """`locate`: where a file is to be had for some time; asked again after a range that broke, or Broken itself."""
         self._locate, self._files = locate, dict[str, tuple[SplitResult, Mapping[str, str]]]()
-        self._hosts = _Open()
+        self._thread = _Thread()
 
     def read(self, name: str, start: int, buffers: Sequence[memoryview]) -> None:
         """Fills the buffers, one after the other, from byte `start` on; Broken: what they hold is worth nothing."""
-        if name not in self._files:
+        found, lines = self._files.get(name), self._thread.lines
+        if found is None:
             address, sent = self._locate(name)
-            self._files[name] = urlsplit(address), sent
-            if (url := self._files[name][0]).scheme in urllib.request.getproxies():
-                self._break(name, f"{url.hostname} is to be reached by a proxy")
-        url, sent = self._files[name]
+            found = urlsplit(address), sent
+            if (url := found[0]).scheme in urllib.request.getproxies():
+                raise Broken(f"{url.hostname} is to be reached by a proxy")
+            self._files[name] = found
+        url, sent = found
         size = sum(map(len, buffers))
         try:
-            line = self._hosts.get(url.netloc)
+            line = lines.get(url.netloc)
             if line is None:
-                line = self._hosts[url.netloc] = Line(url)
+                line = lines[url.netloc] = Line(url)
             line.ask(url, {"Range": f"bytes={start}-{start + size - 1}", **sent})
             reply = line.head()
             if reply.length != size or not (reply.status == 206 or (reply.status == 200 and start == 0)):
-                self._break(name, f"{url.hostname} answers {reply.status} {reply.reason}", reply.status)
+                raise Broken(f"{url.hostname} answers {reply.status} {reply.reason}", reply.status)
             for buffer in buffers:
                 if not line.fill(buffer):
-                    self._break(name, f"{url.hostname} ended before all of {size} bytes came")
+                    raise Broken(f"{url.hostname} ended before all of {size} bytes came")
             if not reply.stays:
-                self._hosts.pop(url.netloc).close()
-        except (OSError, ValueError) as error:  # the second: an address or an answer that is not HTTP
-            self._break(name, f"{url.hostname} broke off: {error!r}")
+                lines.pop(url.netloc).close()
+        except (Broken, OSError, ValueError) as error:  # the last: an address or an answer that is not HTTP
+            # the rest of a reply goes with its connection; the next request opens it anew, where the file then is
+            if self._files.get(name) is found:
+                del self._files[name]
+            if (line := lines.pop(url.netloc, None)) is not None:
+                line.close()
+            if isinstance(error, Broken):
+                raise
+            raise Broken(f"{url.hostname} broke off: {error!r}") from error
 
-    def _break(self, name: str, sentence: str, status: int | None = None) -> NoReturn:
-        """The rest of a reply goes with its connection; the next request opens it anew, where the file then is."""
-        line = self._hosts.pop(self._files.pop(name)[0].netloc, None)
-        if line is not None:
-            line.close()
-        raise Broken(sentence, status)
+
+class _Thread(threading.local):
+    """A thread's connections."""
+
+    def __init__(self) -> None:
+        self.lines = _Lines()
 
 
-class _Open(dict[str, Line]):
-    """A thread's connections, by host; closed when the thread ends, or nobody reads any more."""
+class _Lines(dict[str, Line]):
+    """By host; closed when the thread ends, or nobody reads any more."""
 
     def __del__(self) -> None:
         for line in self.values():
