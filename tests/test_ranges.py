@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -80,6 +81,27 @@ def test_one_range_fills_several_places(store: str) -> None:
     ranges.read("whole", 77, [memoryview(place) for place in places])
 
     assert b"".join(places) == CONTENT[77:388]
+
+
+def test_a_file_is_located_once_for_all_threads(store: str) -> None:
+    located: list[str] = []
+
+    def locate(name: str) -> Located:
+        located.append(name)
+        return f"{store}/{name}", {}
+
+    def read(start: int) -> bytes:
+        buffer = bytearray(9)
+        ranges.read("whole", start, [memoryview(buffer)])
+        together.wait(10)  # so that no thread reads twice
+        return bytes(buffer)
+
+    ranges, together = Ranges(locate), threading.Barrier(4)
+    ranges.read("whole", 0, [memoryview(bytearray(1))])
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, range(4))) == [CONTENT[start : start + 9] for start in range(4)]
+
+    assert (located, len(Store.connections)) == (["whole"], 5)
 
 
 @pytest.mark.parametrize(

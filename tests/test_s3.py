@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import boto3
 import pytest
@@ -34,16 +34,22 @@ class Store(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.server.signed += "X-Amz-Signature" in parts.query
         if "list-type" in parse_qs(parts.query):
-            self.send("200", self.listing())
+            self.send("200", self.listing(parse_qs(parts.query).get("continuation-token")))
         elif not (self.server.faults and self.server.faults.pop(0)(self)):
             self.content(unquote(parts.path))
 
-    def listing(self) -> bytes:
+    def listing(self, after: list[str] | None) -> bytes:
+        """Of as many pages as the server's names; names as S3 sends them where `encoding-type=url` is asked for."""
+        page = int(after[0]) if after else 0
         entry = (
-            f"<Contents><Key>weights/a</Key><Size>{len(CONTENT)}</Size><ETag>&quot;{self.server.tag}&quot;</ETag>"
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified><StorageClass>STANDARD</StorageClass></Contents>"
+            f"<Contents><Key>weights/{quote(self.server.names[page])}</Key><Size>{len(CONTENT)}</Size>"
+            f"<ETag>&quot;{self.server.tag}&quot;</ETag><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
         )
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entry}</ListBucketResult>".encode()
+        more = page + 1 < len(self.server.names)
+        entry += f"<NextContinuationToken>{page + 1}</NextContinuationToken>" * more
+        encoded = f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>"
+        return f"<ListBucketResult>{encoded}{entry}</ListBucketResult>".encode()
 
     def content(self, path: str) -> None:
         if path != "/bucket/weights/a":
@@ -78,6 +84,7 @@ class S3(ThreadingHTTPServer):
 
     faults: list[Answer]
     tag = hashlib.md5(CONTENT).hexdigest()
+    names: tuple[str, ...] = ("a",)
     signed = 0
 
 
@@ -126,6 +133,15 @@ def test_ranges_come_by_a_signed_url(s3: S3) -> None:
 
     assert b"".join(buffers) == CONTENT[300:395]
     assert s3.signed == 1
+
+
+def test_files_are_listed_to_the_last_page(s3: S3) -> None:
+    s3.names = ("a", "a b+%/ö", "z")
+
+    source = Prefix.at("s3://bucket/weights/")
+
+    assert source.files() == dict.fromkeys(s3.names, len(CONTENT))
+    assert source.version("z") == f'"{s3.tag}"'
 
 
 @pytest.mark.parametrize(
