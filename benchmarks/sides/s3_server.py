@@ -1,21 +1,25 @@
-"""A folder as an S3 bucket on loopback: enough of the API to list and to read ranges, at the speed of sendfile.
+"""A folder as an S3 bucket on loopback: enough of the API to list and to read ranges, at the speed of sendfile, or TLS.
 
 Not S3: any key is accepted, nothing is written. moto's server reads a whole object for each range of it, and
 http.server takes as long over a request as a loader over a megabyte, so that they and not the loader would be measured.
-`python s3_server.py FOLDER` prints its port; the bucket is any name.
+`python s3_server.py FOLDER [CERTIFICATE KEY]` prints its port; the bucket is any name.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import ssl
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-ROOT = Path(sys.argv[1]).resolve()
+ROOT, PROOF = Path(sys.argv[1]).resolve(), sys.argv[2:]
 LINE = 65536
 MISSING = "<Error><Code>NoSuchKey</Code></Error>"
 
@@ -38,7 +42,7 @@ class Bucket(StreamRequestHandler):
                     self._list(parse_qs(parts.query).get("prefix", [""])[0])
                 else:
                     self._object(parts.path, headers.get("range"), body=method == "GET")
-            except ConnectionError:  # who reads has left
+            except (ConnectionError, ssl.SSLError):  # who reads has left
                 return
 
     def _list(self, prefix: str) -> None:
@@ -74,7 +78,9 @@ class Bucket(StreamRequestHandler):
             last - first + 1,
             f'{span}Accept-Ranges: bytes\r\nETag: "0"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n',
         )
-        while body and first <= last:
+        if body and PROOF:
+            self.connection.sendall(mapped(file)[first : last + 1])
+        while body and not PROOF and first <= last:
             first += os.sendfile(self.connection.fileno(), file, first, last - first + 1)
 
 
@@ -87,10 +93,30 @@ def opened(key: str) -> tuple[int | None, int]:
     return os.open(path, os.O_RDONLY), path.stat().st_size
 
 
+@cache
+def mapped(file: int) -> memoryview:
+    """All of a file."""
+    return memoryview(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+
+
+@cache
+def context() -> ssl.SSLContext:
+    """Who this is, over TLS."""
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.load_cert_chain(*PROOF)
+    return found
+
+
 class Server(ThreadingTCPServer):
     """As many connections at once as all readers of all ranks open."""
 
     daemon_threads, request_queue_size = True, 128
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with suppress(ConnectionError):  # in the handshake
+            super().finish_request(
+                context().wrap_socket(request, server_side=True) if PROOF else request, client_address
+            )
 
 
 if __name__ == "__main__":
