@@ -83,20 +83,25 @@ def test_one_range_fills_several_places(store: str) -> None:
     assert b"".join(places) == CONTENT[77:388]
 
 
-def test_a_file_is_located_once_for_all_threads(store: str) -> None:
+def noted(store: str) -> tuple[Ranges, list[str]]:
+    """A store's ranges, and the files that were located for them."""
     located: list[str] = []
 
     def locate(name: str) -> Located:
         located.append(name)
         return f"{store}/{name}", {}
 
+    return Ranges(locate), located
+
+
+def test_a_file_is_located_once_for_all_threads(store: str) -> None:
     def read(start: int) -> bytes:
         buffer = bytearray(9)
         ranges.read("whole", start, [memoryview(buffer)])
         together.wait(10)  # so that no thread reads twice
         return bytes(buffer)
 
-    ranges, together = Ranges(locate), threading.Barrier(4)
+    (ranges, located), together = noted(store), threading.Barrier(4)
     ranges.read("whole", 0, [memoryview(bytearray(1))])
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(read, range(4))) == [CONTENT[start : start + 9] for start in range(4)]
@@ -120,13 +125,7 @@ def test_a_file_is_located_once_for_all_threads(store: str) -> None:
 def test_what_is_not_the_whole_range_is_said_and_the_next_one_is_asked_for_anew(
     store: str, manner: str, sentence: str, status: int | None
 ) -> None:
-    located: list[str] = []
-
-    def locate(name: str) -> Located:
-        located.append(name)
-        return f"{store}/{name}", {}
-
-    ranges, buffer = Ranges(locate), bytearray(1000)
+    (ranges, located), buffer = noted(store), bytearray(1000)
     with pytest.raises(Broken, match=sentence) as caught:
         ranges.read(manner, 0, [memoryview(buffer)])
     assert caught.value.status == status

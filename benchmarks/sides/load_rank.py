@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import socket
-import ssl
 import struct
 import sys
 import time
@@ -85,15 +84,10 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
     server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
     assert server.hostname is not None
     host, port, path = server.hostname, server.port, f"/{place.removeprefix('s3://')}model.safetensors"
-    context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-
-    def opened() -> http.client.HTTPConnection:
-        if server.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=context)
-        return http.client.HTTPConnection(host, port, timeout=PATIENCE)
+    connect = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
 
     def size_of() -> int:
-        connection = opened()
+        connection = connect(host, port, timeout=PATIENCE)
         connection.request("HEAD", path)
         reply = connection.getresponse()
         connection.close()
@@ -121,7 +115,7 @@ def plain(place: str, rank: int, world: int, *_: object) -> Load:
                     left = left[count:]
 
     def read_secure(memory: memoryview, first: int, places: range) -> None:
-        connection = opened()
+        connection = connect(host, port, timeout=PATIENCE)
         for start in places:
             left = memory[start : start + block]
             connection.request("GET", path, headers={"Range": f"bytes={first + start}-{first + start + len(left) - 1}"})

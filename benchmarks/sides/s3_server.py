@@ -80,8 +80,9 @@ class Bucket(StreamRequestHandler):
         )
         if body and PROOF:
             self.connection.sendall(mapped(file)[first : last + 1])
-        while body and not PROOF and first <= last:
-            first += os.sendfile(self.connection.fileno(), file, first, last - first + 1)
+        elif body:
+            while first <= last:
+                first += os.sendfile(self.connection.fileno(), file, first, last - first + 1)
 
 
 @cache
