@@ -7,10 +7,12 @@
                       refused {key, code, error}
                       adapter {turn, code?, error?}
 
-A row that does not stream costs the server one piece, whatever its length: all its tokens, with its end. A stream's
-first token and its last leave with their step. Those between wait until `BREATH` has passed since such tokens left, and
-`SHARE` for each stream that has some: a message wakes a processor on both sides, and each stream in it costs server and
-client a write and a read, more than a token of a short step is worth.
+A row that does not stream costs the server one piece, whatever its length: all its tokens, with its end; as one token
+with all of the text where no log-probabilities are asked for, for then no schema tells a whole answer's tokens apart.
+
+A stream's first token and its last leave with their step. Those between wait until `BREATH` has passed since such
+tokens left, and `SHARE` for each stream that has some: a message wakes a processor on both sides, and each stream in it
+costs server and client a write and a read, more than a token of a short step is worth.
 """
 
 from __future__ import annotations
@@ -110,8 +112,9 @@ def lingers() -> float:
 class _Row:
     """What is kept of a row until it is told: the tokens of its last pieces."""
 
-    def __init__(self, stream: bool) -> None:
-        self.stream = stream
+    def __init__(self, stream: bool, apart: bool) -> None:
+        """`apart`: each token is told, and not their text alone."""
+        self.stream, self._apart = stream, apart
         self.opened: float | None = None  # when its first piece came
         self._kept: list[Token] = []
         self._last: Piece | None = None
@@ -133,13 +136,16 @@ class _Row:
         if not kept:
             return piece
         whole = (*kept, *piece.tokens)
+        if not self._apart:
+            whole = (Token(whole[-1].id, "".join([token.text for token in whole])),)
         return Piece(piece.key, whole, piece.finish_reason, piece.prompt_tokens, piece.generated_tokens, piece.error)
 
 
 def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], rows: dict[int, _Row]) -> None:
-    key = int(row["key"])
+    key, stream = int(row["key"]), bool(row["stream"])
     try:
-        engine.add(key, Request.from_json(row["request"]))
+        request = Request.from_json(row["request"])
+        engine.add(key, request)
     except PromptError as error:
         channel.send({"type": "refused", "key": key, "code": 400, "error": str(error)})
     except Exception as error:  # nothing is computed yet, so the other rows are sound
@@ -147,7 +153,7 @@ def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], rows: dict[in
         sentence = f"the engine cannot take this request: {type(error).__name__}: {error}"
         channel.send({"type": "refused", "key": key, "code": 424, "error": sentence})
     else:
-        rows[key] = _Row(bool(row["stream"]))
+        rows[key] = _Row(stream, stream or request.sampling.logprobs is not None)
 
 
 def _adapt(engine: Engine, asked: Mapping[str, Any]) -> dict[str, Any]:
