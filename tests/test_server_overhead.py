@@ -1,20 +1,22 @@
 """What a server adds to its engine's latency, how sure that is, and what the engine without a server is.
 
-benchmarks/sides: added.py, bare_engine.py.
+benchmarks/sides: added.py, bare_engine.py, relayed.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from heavylift_runtime.engines.engine import Piece, Request, Sampling
+from heavylift_runtime.steps import roll
 from tests.stepping import Parrot
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "sides"
@@ -40,6 +42,12 @@ def sides() -> Iterator[ModuleType]:
 @pytest.fixture
 def engines() -> Iterator[ModuleType]:
     with loaded("bare_engine") as module:
+        yield module
+
+
+@pytest.fixture
+def relays() -> Iterator[ModuleType]:
+    with loaded("relayed") as module:
         yield module
 
 
@@ -125,3 +133,25 @@ def test_what_the_benchmark_itself_asks_of_a_watched_engine_is_not_seen(engines:
     parrot.step()
 
     assert engine is parrot and len(watched.take().had) == 1
+
+
+def test_a_client_whose_answer_is_relayed_is_back_one_step_later_until_the_time_is_over(
+    relays: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = 0, list[tuple[int, str]]()
+
+    def step() -> None:
+        nonlocal now
+        now += 1
+
+    def requests() -> Iterator[Request]:
+        for prompt in itertools.chain(["a b c d e f", "a"], itertools.repeat("b")):
+            asked.append((now, prompt))
+            yield Request(prompt, Sampling(9, ignore_eos=True))
+
+    monkeypatch.setattr(relays, "time", SimpleNamespace(perf_counter=lambda: now))
+    with contextlib.closing(relays.Relay(2, 5, requests())) as relay:
+        roll(Parrot(gate=step), relay)
+
+    assert asked == [(0, "a b c d e f"), (0, "a"), (2, "b"), (4, "b")]
+    assert (relay.tokens, relay.seconds) == (6 + 1 + 1 + 1, 6)

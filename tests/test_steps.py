@@ -38,11 +38,10 @@ def rolling(parrot: Parrot) -> Iterator[Channel]:
         rank.close()
 
 
-def submit(channel: Channel, key: int, *prompts: str, stream: bool, logprobs: int | None = None) -> None:
+def submit(channel: Channel, key: int, *prompts: str, stream: bool, joined: bool = False) -> None:
     """One message with a row of each prompt; `key` is the first one's."""
-    sampling = Sampling(100, logprobs=logprobs)
     rows = [
-        {"key": number, "request": Request(prompt, sampling).to_json(), "stream": stream}
+        {"key": number, "request": Request(prompt, Sampling(100)).to_json(), "stream": stream, "joined": joined}
         for number, prompt in enumerate(prompts, key)
     ]
     channel.send({"type": "submit", "rows": rows})
@@ -59,24 +58,23 @@ def words(piece: Piece) -> list[str]:
     return [token.text for token in piece.tokens]
 
 
-def test_a_whole_row_is_told_once_with_all_its_text_and_when_the_first_token_came() -> None:
+def test_a_whole_row_is_told_once_with_all_its_tokens_and_when_the_first_came() -> None:
     with rolling(Parrot()) as channel:
         before = time.monotonic()
         submit(channel, 7, "one two three", stream=False)
         (piece,), header = told(channel)
 
-        assert (piece.key, words(piece), piece.finish_reason) == (7, ["one two three"], "eos_token")
-        assert piece.generated_tokens == 3
+        assert (piece.key, words(piece), piece.finish_reason) == (7, ["one", " two", " three"], "eos_token")
         ((key, opened),) = header["opened"]
         assert key == 7 and before <= opened <= time.monotonic()
 
 
-def test_a_whole_row_that_asks_for_log_probabilities_is_told_each_token() -> None:
+def test_a_whole_row_s_tokens_are_one_text_where_the_server_asks_for_it() -> None:
     with rolling(Parrot()) as channel:
-        submit(channel, 7, "one two three", stream=False, logprobs=0)
+        submit(channel, 7, "one two three", stream=False, joined=True)
         (piece,), _ = told(channel)
 
-        assert words(piece) == ["one", " two", " three"]
+        assert (words(piece), piece.generated_tokens, piece.finish_reason) == (["one two three"], 3, "eos_token")
 
 
 def test_a_stream_s_first_and_last_token_leave_at_once_and_those_between_together(

@@ -11,6 +11,7 @@ that others use, too. Runs on any interpreter that the engine runs on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,8 @@ class Sizes:
 
 
 class Bare:
-    """The benchmark's end of the socket: lines of JSON, [streams, seconds, mean, spread, pauses] → a round; null → what
-    was seen of the server's requests since the last time."""
+    """The benchmark's end of the socket: lines of JSON, [streams, seconds, mean, spread, pauses] → a round, with null
+    for pauses one of relayed.py; null → what was seen of the server's requests since the last time."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._listener = path, socket.socket(socket.AF_UNIX)
@@ -97,6 +98,10 @@ class Bare:
         """`pauses`: of one client, taken in turn."""
         return Round(**self._ask([streams, seconds, sizes.mean, sizes.spread, list(pauses)]))
 
+    def relayed(self, streams: int, seconds: float, sizes: Sizes) -> Round:
+        """Of several clients; without latencies."""
+        return Round(**self._ask([streams, seconds, sizes.mean, sizes.spread, None]))
+
     def seen(self) -> Seen:
         """Of the server's requests, once all are answered."""
         return Seen(**self._ask(None))
@@ -113,14 +118,14 @@ class Bare:
 
 
 def environment() -> dict[str, str]:
-    """One thread, our runtime on the path, and vLLM left to the core that it is put on."""
+    """One thread, our runtime and these sides on the path, and vLLM left to the core that it is put on."""
     own = {
         "OMP_NUM_THREADS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "HF_HUB_OFFLINE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
     }
-    return {**os.environ, **own, "PYTHONPATH": str(ROOT / "runtime")}
+    return {**os.environ, **own, "PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT / 'benchmarks'}"}
 
 
 def waited(process: int) -> float:
@@ -165,6 +170,21 @@ def play(
         now = time.perf_counter()
     made.seconds, made.waited = now - start, waited(os.getpid()) - late
     return made
+
+
+def relayed(engine: Any, streams: int, seconds: float, sizes: Sizes) -> Round:
+    """One round of the rank's own loop."""
+    from sides.relayed import Relay
+
+    from heavylift_runtime.engines.engine import Request, Sampling
+    from heavylift_runtime.steps import roll
+
+    asked = zip(itertools.cycle(PROMPTS), itertools.cycle(sizes.first(MOST)))
+    requests = (Request(prompt, Sampling(length, ignore_eos=True)) for prompt, length in asked)
+    late = waited(os.getpid())
+    with closing(Relay(streams, seconds, requests)) as relay:
+        roll(engine, relay)  # type: ignore[arg-type]  # as a channel
+    return Round(tokens=relay.tokens, seconds=relay.seconds, waited=waited(os.getpid()) - late)
 
 
 class Watched:
@@ -234,13 +254,12 @@ class Turns:
         if asked is None:
             return self._watched.take()
         streams, seconds, mean, spread, pauses = asked
+        sizes = Sizes(mean, spread)
         with self._watched.unwatched() as engine:
+            if pauses is None:
+                return relayed(engine, streams, seconds, sizes)
             return play(
-                engine,
-                streams,
-                seconds,
-                Sizes(mean, spread),
-                lambda turn: self._rest(pauses[turn % len(pauses)] if pauses else 0.0),
+                engine, streams, seconds, sizes, lambda turn: self._rest(pauses[turn % len(pauses)] if pauses else 0.0)
             )
 
     def _rest(self, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Rank 0's loop over an engine that steps: hear the server, step, send what came. Not the process: worker.py.
 
-    from the server   submit {rows: [{key, request, stream}]} · cancel {keys} · adapter {turn, name, src or null} · stop
+    from the server   submit {rows: [{key, request, stream, joined?}]} · cancel {keys}
+                      adapter {turn, name, src or null} · stop
     to the server     pieces {pieces, opened?, load?} (pieces.py; none to tell of the load alone, and as the answer to a
                       cancel: a copy that does not give it is stuck;
                       `opened`: [key, when its first token came, in seconds of the machine's monotonic clock])
@@ -8,7 +9,7 @@
                       adapter {turn, code?, error?}
 
 A row that does not stream costs the server one piece, whatever its length: all its tokens, with its end; as one token
-with all of the text where no log-probabilities are asked for, for then no schema tells a whole answer's tokens apart.
+with all of the text where that is asked for (`joined`).
 
 A stream's first token and its last leave with their step. Those between wait until `BREATH` has passed since such
 tokens left, and `SHARE` for each stream that has some: a message wakes a processor on both sides, and each stream in it
@@ -112,9 +113,8 @@ def lingers() -> float:
 class _Row:
     """What is kept of a row until it is told: the tokens of its last pieces."""
 
-    def __init__(self, stream: bool, apart: bool) -> None:
-        """`apart`: each token is told, and not their text alone."""
-        self.stream, self._apart = stream, apart
+    def __init__(self, stream: bool, joined: bool) -> None:
+        self.stream, self._joined = stream, joined
         self.opened: float | None = None  # when its first piece came
         self._kept: list[Token] = []
         self._last: Piece | None = None
@@ -136,16 +136,15 @@ class _Row:
         if not kept:
             return piece
         whole = (*kept, *piece.tokens)
-        if not self._apart:
+        if self._joined:
             whole = (Token(whole[-1].id, "".join([token.text for token in whole])),)
         return Piece(piece.key, whole, piece.finish_reason, piece.prompt_tokens, piece.generated_tokens, piece.error)
 
 
 def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], rows: dict[int, _Row]) -> None:
-    key, stream = int(row["key"]), bool(row["stream"])
+    key = int(row["key"])
     try:
-        request = Request.from_json(row["request"])
-        engine.add(key, request)
+        engine.add(key, Request.from_json(row["request"]))
     except PromptError as error:
         channel.send({"type": "refused", "key": key, "code": 400, "error": str(error)})
     except Exception as error:  # nothing is computed yet, so the other rows are sound
@@ -153,7 +152,7 @@ def _add(engine: Engine, channel: Channel, row: Mapping[str, Any], rows: dict[in
         sentence = f"the engine cannot take this request: {type(error).__name__}: {error}"
         channel.send({"type": "refused", "key": key, "code": 424, "error": sentence})
     else:
-        rows[key] = _Row(stream, stream or request.sampling.logprobs is not None)
+        rows[key] = _Row(bool(row["stream"]), bool(row.get("joined")))
 
 
 def _adapt(engine: Engine, asked: Mapping[str, Any]) -> dict[str, Any]:

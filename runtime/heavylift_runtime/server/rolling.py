@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from heavylift_runtime.engines.engine import Piece, Request
 from heavylift_runtime.pieces import unpack
@@ -294,9 +295,11 @@ class Rolling:
 
 
 def _submit(rows: Iterable[tuple[int, Row]]) -> Message:
-    return Message(
-        {
-            "type": "submit",
-            "rows": [{"key": key, "request": row.request.to_json(), "stream": row.job.stream} for key, row in rows],
-        }
-    )
+    return Message({"type": "submit", "rows": [_asked(key, row) for key, row in rows]})
+
+
+def _asked(key: int, row: Row) -> dict[str, Any]:
+    """A whole answer's tokens are told apart by no schema where no log-probabilities are asked for."""
+    asked = {"key": key, "request": row.request.to_json(), "stream": row.job.stream}
+    whole = not row.job.stream and row.request.sampling.logprobs is None
+    return asked | {"joined": True} if whole else asked

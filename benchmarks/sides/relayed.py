@@ -1,0 +1,67 @@
+"""The engine in a rank's own loop, its clients' requests and answers as messages, and no server. Not a benchmark.
+
+What of a server's cost no server can be without: each answer is a message, each request is one, and a client that has
+an answer is back with its next request one step later, as fast as any could be where a step takes longer than the way
+there and back. Nobody is woken by these messages, and nobody works beside the engine, so it costs less than it would.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from heavylift_runtime.engines.engine import Request
+from heavylift_runtime.wire import Message
+
+
+class Relay:
+    """A rank's channel (heavylift_runtime/steps.py) with all clients at its other end."""
+
+    def __init__(self, streams: int, seconds: float, requests: Iterator[Request]) -> None:
+        self.tokens, self.seconds = 0, 0.0  # of all answers, until the last one
+        self._requests, self._start = enumerate(requests), time.perf_counter()
+        self._until, self._open = self._start + seconds, 0
+        self._ours, self._theirs = socket.socketpair()
+        self._ready, self._next = streams, 0  # clients that ask before the next step, and before the one after it
+
+    def poll(self) -> Message | None:
+        """The requests that have come since the last step; then, once, None; when all are answered, the end."""
+        asking, self._ready = self._ready, 0
+        if asking and time.perf_counter() < self._until:
+            self._open += asking
+            return self._crossed(Message({"type": "submit", "rows": [self._row() for _ in range(asking)]}))
+        if not self._open and not self._next:
+            self.seconds = time.perf_counter() - self._start
+            return Message({"type": "stop"})
+        self._ready, self._next = self._next, 0
+        return None
+
+    def receive(self) -> Message:
+        """As poll, in the end."""
+        while (message := self.poll()) is None:
+            pass
+        return message
+
+    def send(self, header: dict[str, Any]) -> None:
+        """A step's answers."""
+        for _, _, finish, _, generated, error in self._crossed(Message(header)).header["pieces"]:
+            assert finish is not None, error
+            self.tokens += generated
+            self._open -= 1
+            self._next += 1
+
+    def close(self) -> None:
+        for each in (self._ours, self._theirs):
+            each.close()
+
+    def _row(self) -> dict[str, Any]:
+        key, request = next(self._requests)
+        return {"key": key, "request": request.to_json(), "stream": False, "joined": True}
+
+    def _crossed(self, message: Message) -> Message:
+        """A small message as it comes out of a socket."""
+        self._ours.sendall(message.encode())
+        return Message(json.loads(self._theirs.recv(2**20)[8:]))
