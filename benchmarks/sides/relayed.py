@@ -8,7 +8,6 @@ what the clients' side of them takes is not counted.
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from heavylift_runtime.engines.engine import Request
-from heavylift_runtime.wire import Message
+from heavylift_runtime.wire import Channel, Message
 
 
 class Relay:
@@ -27,7 +26,7 @@ class Relay:
         self._requests, self._start = enumerate(requests), time.perf_counter()
         self._until, self._open = self._start + seconds, 0
         self._clients = 0.0  # seconds of theirs
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self._theirs = map(Channel, socket.socketpair())
         self._ready, self._next = streams, 0  # clients that ask before the next step, and before the one after it
 
     def poll(self) -> Message | None:
@@ -36,8 +35,8 @@ class Relay:
         if asking and time.perf_counter() < self._until:
             with self._client():
                 self._open += asking
-                self._ours.sendall(Message({"type": "submit", "rows": [self._row() for _ in range(asking)]}).encode())
-            return self._received(self._theirs)
+                self._ours.send({"type": "submit", "rows": [self._row() for _ in range(asking)]})
+            return self._theirs.receive()
         if not self._open and not self._next:
             self.seconds = time.perf_counter() - self._start - self._clients
             return Message({"type": "stop"})
@@ -52,9 +51,9 @@ class Relay:
 
     def send(self, header: dict[str, Any]) -> None:
         """A step's answers."""
-        self._theirs.sendall(Message(header).encode())
+        self._theirs.send(header)
         with self._client():
-            for _, _, finish, _, generated, error in self._received(self._ours).header["pieces"]:
+            for _, _, finish, _, generated, error in self._ours.receive().header["pieces"]:
                 assert finish is not None, error
                 self.tokens += generated
                 self._open -= 1
@@ -73,8 +72,3 @@ class Relay:
         began = time.perf_counter()
         yield
         self._clients += time.perf_counter() - began
-
-    @staticmethod
-    def _received(end: socket.socket) -> Message:
-        """A small message."""
-        return Message(json.loads(end.recv(2**20)[8:]))
