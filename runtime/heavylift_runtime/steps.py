@@ -29,7 +29,7 @@ from heavylift_runtime.errors import PromptError, RuntimeFault, ran_out
 from heavylift_runtime.pieces import pack
 from heavylift_runtime.wire import Channel, Message
 
-BREATH = 0.004  # seconds between two messages with tokens that are nobody's first and nobody's last
+BREATH = 0.008  # seconds between two messages with tokens that are nobody's first and nobody's last
 SHARE = 0.0002  # seconds for each stream with such tokens; writing to it takes the server about a fifth of that
 LINGER = 0.002  # seconds without work before the processor is given back: the next request is often that near
 _LOAD_SECONDS = 0.25  # between two reports of the engine's load; one more where it has nothing left to do
